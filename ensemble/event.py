@@ -1,0 +1,259 @@
+"""Events: immutable facts, as views over the columns in which the log keeps them.
+
+Owns the event, its ids, causes and trace context, and their CloudEvents names. Must not know brokers,
+logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
+
+Invariants, for row i of `rows`:
+    offset(i)        = rows.first + i
+    id(i)            = the publisher's id if it gave one, else f"{rows.log_id}-{offset(i)}"
+    correlationid(i) = id of the event at the root of i's chain; a published event is its own root
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ensemble.errors import InvalidEvent
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+decode = msgspec.msgpack.Decoder().decode
+"""Payload bytes to plain Python data (dict, list, str, int, float, bool, None, bytes, datetime)."""
+
+encode = msgspec.msgpack.Encoder().encode
+"""Plain Python data, dataclass or Struct to payload bytes. TypeError or OverflowError where it can't."""
+
+Ref = int | str
+"""How one event points to another: an offset in the same log, or an id where that is not enough."""
+
+
+class Rows(msgspec.Struct, gc=False):
+    """Events in columns, as one frame holds them.
+
+    Shapes: `keys` and `data` have one entry a row, and so has each other column that is a sequence; where
+            `topic_ix` or `source_ix` is an int it stands for every row.
+    Units:  `time_us` is the broker's time in microseconds since 1970, UTC, for every row.
+    """
+
+    log_id: str
+    shard: int
+    first: int
+    time_us: int
+    topics: list[str]
+    topic_ix: int | Sequence[int]
+    keys: Sequence[str]
+    data: Sequence[bytes]
+    sources: list[str]
+    source_ix: int | Sequence[int]
+    causes: Sequence[Ref] | None = None
+    """The event that each row was said in answer to; None: every row was published from outside."""
+    roots: Sequence[Ref] | None = None
+    """The first event of each row's chain; None: every row is its own root."""
+    extras: dict[int, dict[str, Any]] | None = None
+    """What few rows have: row -> {id, time_us, traceparent, causationid, correlationid}."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def topic(self, ix: int) -> str:
+        column = self.topic_ix
+        return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
+
+    def source(self, ix: int) -> str:
+        column = self.source_ix
+        return self.sources[column if type(column) is int else column[ix]]  # type: ignore[index]
+
+    def extra(self, ix: int, name: str) -> Any:
+        if self.extras is None:
+            return None
+        row = self.extras.get(ix)
+        return None if row is None else row.get(name)
+
+    def id(self, ix: int) -> str:
+        return self.extra(ix, "id") or f"{self.log_id}-{self.first + ix}"
+
+    def name(self, ref: Ref) -> str:
+        """The id that a reference stands for."""
+        return ref if isinstance(ref, str) else f"{self.log_id}-{ref}"
+
+    def root(self, ix: int) -> Ref:
+        """What events said in answer to row ix keep as their root."""
+        if self.roots is not None:
+            return self.roots[ix]
+        return self.extra(ix, "correlationid") or self.extra(ix, "id") or self.first + ix
+
+    def event(self, ix: int) -> Event:
+        return Event(self, ix)
+
+
+class Event(msgspec.Struct, gc=False, eq=False):
+    """What a player hears. Made by the band; tests make one with `ensemble.testing.event(topic, data)`.
+
+    `data` is decoded when first asked for, and each listener gets a copy of its own.
+    """
+
+    _rows: Rows
+    _ix: int
+    _data: Any = msgspec.UNSET
+
+    @property
+    def id(self) -> str:
+        return self._rows.id(self._ix)
+
+    @property
+    def topic(self) -> str:
+        return self._rows.topic(self._ix)
+
+    @property
+    def key(self) -> str:
+        return self._rows.keys[self._ix]
+
+    @property
+    def data(self) -> Any:
+        data = self._data
+        if data is msgspec.UNSET:
+            data = self._data = decode(self._rows.data[self._ix])
+        return data
+
+    @property
+    def payload(self) -> bytes:
+        """The data as it stands in the log: MessagePack, not decoded."""
+        return self._rows.data[self._ix]
+
+    @property
+    def time(self) -> datetime:
+        """When it happened, as its publisher said, else when the broker wrote it. UTC."""
+        time_us = self._rows.extra(self._ix, "time_us")
+        return EPOCH + timedelta(microseconds=self._rows.time_us if time_us is None else time_us)
+
+    @property
+    def written_at(self) -> datetime:
+        """When the broker wrote it. UTC."""
+        return EPOCH + timedelta(microseconds=self._rows.time_us)
+
+    @property
+    def shard(self) -> int:
+        return self._rows.shard
+
+    @property
+    def offset(self) -> int:
+        return self._rows.first + self._ix
+
+    @property
+    def source(self) -> str:
+        """Who said it: a path, `/band/player`, or `/band` for what was published from outside."""
+        return self._rows.source(self._ix)
+
+    @property
+    def causationid(self) -> str | None:
+        """The id of the event that it answers; None for what was published from outside."""
+        rows = self._rows
+        if rows.causes is not None:
+            return rows.name(rows.causes[self._ix])
+        return rows.extra(self._ix, "causationid")
+
+    @property
+    def correlationid(self) -> str:
+        """The id of the first event of its chain; its own where it began one."""
+        return self._rows.name(self._rows.root(self._ix))
+
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context. A chain shares the trace id; the span id is the event's own."""
+        given = self._rows.extra(self._ix, "traceparent")
+        trace = given.split("-")[1] if given else digest(self.correlationid, 16)
+        return f"00-{trace}-{digest(self.id, 8)}-01"
+
+    def cloudevent(self) -> dict[str, Any]:
+        """The event as a CloudEvent 1.0 in its JSON form."""
+        out: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.topic,
+            "subject": self.key,
+            "time": rfc3339(self.time),
+            "datacontenttype": "application/json",
+            "partitionkey": self.key,
+            "sequence": f"{self.offset:020d}",
+            "correlationid": self.correlationid,
+            "traceparent": self.traceparent,
+            "data": msgspec.to_builtins(self.data),
+        }
+        if not self.key:  # CloudEvents allows no empty attribute
+            del out["subject"], out["partitionkey"]
+        if self.causationid is not None:
+            out["causationid"] = self.causationid
+        return out
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+
+
+class Emission(msgspec.Struct, gc=False, frozen=True):
+    """What `emit` makes: an event that a player wants said. The broker gives it its id and its cause."""
+
+    topic: str
+    data: Any
+    key: str | None = None
+    after: str | float | None = None
+
+
+def emit(topic: str, data: Any = None, /, *, key: str | None = None, after: str | float | None = None, **fields: Any) -> Emission:
+    """An event to say, returned or yielded by a player.
+
+    Shapes: its data is `data`, or the keyword `fields` as a mapping; both together are a TypeError, unless data is
+            a mapping, which the fields then extend.
+    Units:  `after` is a duration ("5m") or seconds: said that much later, by a timer that survives restarts.
+    It keeps the key of the event that caused it unless `key` says otherwise.
+    """
+    if fields:
+        if data is None:
+            return Emission(topic, fields, key, after)
+        if not isinstance(data, Mapping):
+            raise TypeError(f"emit({topic!r}, ...): data {data!r} is not a mapping, so fields can't be added to it")
+        return Emission(topic, {**data, **fields}, key, after)
+    return Emission(topic, data, key, after)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Proof that an event is durable: where it lies in the log."""
+
+    id: str
+    shard: int
+    offset: int
+
+
+def digest(text: str, size: int) -> str:
+    """A stable hash of a text as 2*size hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+def rfc3339(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def microseconds(time: datetime | str) -> int:
+    """A time (aware datetime, or RFC 3339 text) as microseconds since 1970.
+
+    Errors: InvalidEvent if it is no such time.
+    """
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise InvalidEvent(f"time {time!r} is not RFC 3339; write it as 2011-11-01T08:16:00Z") from error
+    if time.tzinfo is None:
+        raise InvalidEvent(f"time {time.isoformat()!r} has no time zone; add Z or an offset such as +01:00")
+    return (time - EPOCH) // timedelta(microseconds=1)
