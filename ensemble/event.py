@@ -1,6 +1,6 @@
 """Events: immutable facts, as views over the columns in which the log keeps them.
 
-Owns the event, its ids, causes and trace context, and their CloudEvents names. Must not know brokers,
+Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame in which they are appended. Must not know brokers,
 logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
 
 Invariants, for row i of `rows`:
@@ -199,6 +199,31 @@ class Event(msgspec.Struct, gc=False, eq=False):
 
     def __repr__(self) -> str:
         return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+
+
+class Frame(msgspec.Struct):
+    """One atomic append: the events said in one step, and everything else that changed with them.
+
+    `marks` are the changes of the broker's state by name (see docs/log-format.md); they are plain MessagePack
+    data to the log. `epoch`, `seq` and `prev` are set when the log seals the frame.
+    """
+
+    first: int
+    time_us: int
+    rows: Rows | None
+    marks: dict[str, Any]
+    epoch: int = 0
+    seq: int = 0
+    prev: bytes = bytes(32)
+
+    @property
+    def count(self) -> int:
+        return 0 if self.rows is None else len(self.rows)
+
+    @property
+    def end(self) -> int:
+        """The offset of the first event after this frame."""
+        return self.first + self.count
 
 
 class Emission(msgspec.Struct, gc=False, frozen=True):

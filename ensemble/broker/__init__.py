@@ -1,0 +1,16 @@
+"""The sans-IO core of one shard: what is decided, and the state that is folded from the log.
+
+No clock, disk, thread or Ray in here: time comes in as a number, frames go out as values.
+
+    state.py    what is durable: a fold over frames (`apply`), live and on recovery by the same code
+    routing.py  which events concern a section
+    section.py  what is not durable: whose turn it is (lanes of keys, retries, what is in flight)
+    broker.py   decisions: publish, hear, fire, hear again; each gives one frame and applies it
+"""
+
+from ensemble.broker.broker import Broker, Failure, Later, Outcome, Policy, Publication, Said
+from ensemble.broker.routing import Listener
+from ensemble.broker.section import Batch, Section
+from ensemble.broker.state import State
+
+__all__ = ["Batch", "Broker", "Failure", "Later", "Listener", "Outcome", "Policy", "Publication", "Said", "Section", "State"]

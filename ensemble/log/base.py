@@ -18,39 +18,14 @@ Promises of every log, which the conformance suite holds each one to:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
+from ensemble.event import Frame
 
-from ensemble.event import Rows
+__all__ = ["GENESIS", "EventLog", "Frame", "LogReader", "Position", "Snapshot"]
 
 GENESIS = bytes(32)
 """The hash that the first frame holds of the frame before it."""
-
-
-class Frame(msgspec.Struct):
-    """One atomic append: the events said in one step, and everything else that changed with them.
-
-    `marks` are the changes of the broker's state by name (see docs/log-format.md); they are plain MessagePack
-    data to the log. `epoch`, `seq` and `prev` are set when the log seals the frame.
-    """
-
-    first: int
-    time_us: int
-    rows: Rows | None
-    marks: dict[str, Any]
-    epoch: int = 0
-    seq: int = 0
-    prev: bytes = GENESIS
-
-    @property
-    def count(self) -> int:
-        return 0 if self.rows is None else len(self.rows)
-
-    @property
-    def end(self) -> int:
-        """The offset of the first event after this frame."""
-        return self.first + self.count
 
 
 class Position(NamedTuple):

@@ -1,0 +1,90 @@
+"""Ensemble: an event-driven choreography engine. Nobody conducts; players hear events and react with more events.
+
+    import ensemble
+
+    with ensemble.open("score.yaml") as band:
+        band.publish("order.placed", {"order_id": "o-1", "total": 39.5})
+        band.settle()
+
+The names below are imported when they are first used, so that `import ensemble` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ensemble.band import Band, Chain, DeadLetter, Reader, Status, connect, open, read
+    from ensemble.errors import (
+        EnsembleError,
+        InvalidEvent,
+        LogCorrupt,
+        OffsetError,
+        Overloaded,
+        PlayerError,
+        Reject,
+        Retry,
+        ScoreError,
+        Unavailable,
+    )
+    from ensemble.event import Event, Receipt, emit
+    from ensemble.score import Score, load
+
+_HOMES = {
+    "ensemble.band": ("Band", "Chain", "DeadLetter", "Reader", "Status", "connect", "open", "read"),
+    "ensemble.errors": (
+        "EnsembleError",
+        "InvalidEvent",
+        "LogCorrupt",
+        "OffsetError",
+        "Overloaded",
+        "PlayerError",
+        "Reject",
+        "Retry",
+        "ScoreError",
+        "Unavailable",
+    ),
+    "ensemble.event": ("Event", "Receipt", "emit"),
+    "ensemble.score": ("Score", "load"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Band",
+    "Chain",
+    "DeadLetter",
+    "EnsembleError",
+    "Event",
+    "InvalidEvent",
+    "LogCorrupt",
+    "OffsetError",
+    "Overloaded",
+    "PlayerError",
+    "Reader",
+    "Receipt",
+    "Reject",
+    "Retry",
+    "Score",
+    "ScoreError",
+    "Status",
+    "Unavailable",
+    "connect",
+    "emit",
+    "load",
+    "open",
+    "read",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ensemble' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,449 @@
+"""The broker of one shard: every decision, as a frame.
+
+Owns the rules of design section 3 that are about events: dedupe, order, retries, dead letters, timers. Each method that
+decides gives the frame to be appended, already folded into `state`; the caller appends the frames in the order in which it
+got them, and shows nothing of them to anyone before they are durable. No I/O, no clock: `now_us` comes in.
+
+Invariants:
+    state.end = first offset not yet given away
+    frame.time_us never goes back, whatever `now_us` says
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.routing import Listener
+from ensemble.broker.section import Section
+from ensemble.broker.state import State, Timer
+from ensemble.event import Frame, Ref, Rows, digest, encode
+from ensemble.score.model import Emit, RetryPolicy
+
+DEAD = "_band.dead"
+"""The topic of the event that tells of a dead letter."""
+
+
+class Said(msgspec.Struct, gc=False):
+    """Events that somebody wants said, in columns. They have no offsets yet.
+
+    Shapes: one entry of `keys` and `data` an event; `topic_ix` is an int where all have one topic. `causes` and `roots` are
+            None for what is published from outside. `extras` as in `Rows`.
+    """
+
+    topics: list[str]
+    topic_ix: int | Sequence[int]
+    keys: Sequence[str]
+    data: Sequence[bytes]
+    causes: Sequence[Ref] | None = None
+    roots: Sequence[Ref] | None = None
+    extras: dict[int, dict[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class Publication(msgspec.Struct, gc=False):
+    """Events from outside, and how far their source has been read with them."""
+
+    said: Said
+    source: str
+    place: tuple[str, Any] | None = None
+
+
+class Failure(msgspec.Struct):
+    """One event that a player could not hear."""
+
+    offset: int
+    key: str
+    """The event's own key."""
+    lane: str
+    topic: str
+    root: Ref
+    error: str
+    """One line: `ValueError: no such card`."""
+    traceback: str
+    is_final: bool = False
+    """Not to be tried again, whatever the policy says."""
+    after_us: int | None = None
+    """When to try again, where the player said so."""
+
+
+class Later(msgspec.Struct):
+    """An event to be said after a delay."""
+
+    after_us: int
+    topic: str
+    key: str
+    data: bytes
+    cause: int
+    root: Ref
+
+
+class Outcome(msgspec.Struct):
+    """What came of a batch, or of a part of one: of all keys that it names, wholly.
+
+    Shapes: `keys` are the lanes of all events that come back; `heard` the offsets that were heard, in the order handed out.
+    """
+
+    section: str
+    count: int
+    keys: Sequence[str]
+    heard: Sequence[int]
+    said: Said | None
+    began_us: int
+    wrote: dict[str, bytes | None] = {}
+    later: Sequence[Later] = ()
+    failures: Sequence[Failure] = ()
+    skipped: Sequence[tuple[int, str]] = ()
+    """Offset and lane of what was not tried, since an earlier event of its lane failed."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the score says of a player's failures."""
+
+    retry: RetryPolicy = RetryPolicy()
+    on_failure: str | Emit = "dead-letter"
+
+
+class Broker:
+    """One shard.
+
+    `log_id` and `name` are the log's; `state` is what was folded from it. `listeners` are the sections that play.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        log_id: str,
+        name: str,
+        shard: int = 0,
+        listeners: Mapping[str, Listener],
+        policies: Mapping[str, Policy],
+        overlapping: Sequence[str] = (),
+    ) -> None:
+        self.state = state
+        self.log_id = log_id
+        self.name = name
+        self.shard = shard
+        self._listeners = listeners
+        self._policies = policies
+        self._overlapping = overlapping
+        self.sections: dict[str, Section] = {}
+        self._timers = sorted((timer.due_us, number) for number, timer in state.timers.items())
+
+    # Beginning
+
+    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], now_us: int) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if it is in `from_now`. None: nothing is new."""
+        marks: dict[str, Any] = {}
+        joined: dict[str, list[int]] = {}
+        for name, listener in self._listeners.items():
+            if name not in self.state.sections:
+                past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
+                joined[name] = [self.state.end, past] if name in from_now else [0, 0]
+        if joined:
+            marks["joined"] = joined
+        if score is not None and score != self.state.score:
+            marks["score"] = score
+        frame = self._frame(None, marks, now_us) if marks else None
+        for name, listener in self._listeners.items():
+            self.sections[name] = Section(
+                name, self.state.section(name), listener, overlapping=name in self._overlapping
+            )
+        return frame
+
+    # From outside
+
+    def publish(self, publications: Sequence[Publication], now_us: int) -> tuple[Frame | None, list[Sequence[int]]]:
+        """Say these events, but those whose id was seen before. The offsets of each publication's events come back too."""
+        offsets: list[Sequence[int]] = []
+        kept: list[Publication] = []
+        end = self.state.end
+        fresh: dict[str, int] = {}
+        for publication in publications:
+            said = publication.said
+            if said.extras and any("id" in extra for extra in said.extras.values()):
+                said, where = self._without_seen(said, end, fresh, now_us)
+                publication = Publication(said, publication.source, publication.place)
+            else:
+                where = range(end, end + len(said))
+            offsets.append(where)
+            end += len(said)
+            if len(said) or publication.place:
+                kept.append(publication)
+        if not kept:
+            return None, offsets
+        marks: dict[str, Any] = {}
+        places = dict(publication.place for publication in kept if publication.place)
+        if places:
+            marks["place"] = places
+        return self._frame(self._merge([(p.said, p.source) for p in kept if len(p.said)]), marks, now_us), offsets
+
+    def _without_seen(
+        self, said: Said, end: int, fresh: dict[str, int], now_us: int
+    ) -> tuple[Said, Sequence[int]]:
+        """The events whose ids are new, and the offsets of all, old and new."""
+        extras = said.extras or {}
+        seen, dedupe_us = self.state.seen, self.state.dedupe_us
+        keep: list[int] = []
+        where: list[int] = []
+        for row in range(len(said)):
+            id_ = extras.get(row, {}).get("id")
+            known = None
+            if id_ is not None:
+                known = fresh.get(id_)
+                if known is None and id_ in seen and seen[id_][1] + dedupe_us > now_us:
+                    known = seen[id_][0]
+            if known is None:
+                known = end + len(keep)
+                keep.append(row)
+                if id_ is not None:
+                    fresh[id_] = known
+            where.append(known)
+        if len(keep) == len(said):
+            return said, where
+        topic_ix = said.topic_ix
+        return Said(
+            said.topics,
+            topic_ix if isinstance(topic_ix, int) else [topic_ix[row] for row in keep],
+            [said.keys[row] for row in keep],
+            [said.data[row] for row in keep],
+            extras={new: extras[old] for new, old in enumerate(keep) if old in extras},
+        ), where
+
+    # From players
+
+    def hear(self, outcome: Outcome, now_us: int) -> Frame:
+        """Record what came of a batch: what was heard, said and written, and what failed; all of it, or none."""
+        section = self.sections[outcome.section]
+        marks: dict[str, Any] = {}
+        said = [(outcome.said, self.source(outcome.section))] if outcome.said is not None and len(outcome.said) else []
+        emitted = len(outcome.said) if outcome.said is not None else 0
+        done = outcome.heard
+        waiting: list[tuple[int, str, int]] = []
+        held: list[tuple[int, str]] = []
+        if outcome.failures:
+            done = self._fail(section, outcome, marks, said, waiting, held, emitted, now_us)
+        advance = section.advance(done)
+        attempts = section.state.attempts
+        retried = [offset for offset in done if offset in attempts] if attempts else ()
+        marks["heard"] = {
+            section.name: [
+                advance.position,
+                advance.passed,
+                list(advance.opened),
+                list(advance.closed),
+                retried,
+                len(outcome.heard),
+                emitted,
+                outcome.began_us,
+            ]
+        }
+        if outcome.wrote:
+            marks["wrote"] = {section.name: outcome.wrote}
+        if outcome.later:
+            source = self.source(section.name)
+            for number, later in enumerate(outcome.later, self.state.timers_set):
+                heappush(self._timers, (now_us + later.after_us, number))
+            marks["later"] = [
+                [now_us + later.after_us, later.topic, later.key, later.data, later.cause, later.root, source]
+                for later in outcome.later
+            ]
+        frame = self._frame(self._merge(said), marks, now_us)
+        section.settle(outcome.keys, outcome.count, skipped=outcome.skipped, waiting=waiting, held=held)
+        return frame
+
+    def _fail(
+        self,
+        section: Section,
+        outcome: Outcome,
+        marks: dict[str, Any],
+        said: list[tuple[Said, str]],
+        waiting: list[tuple[int, str, int]],
+        held: list[tuple[int, str]],
+        emitted: int,
+        now_us: int,
+    ) -> Sequence[int]:
+        """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
+        policy = self._policies[section.name]
+        emit = policy.on_failure if isinstance(policy.on_failure, Emit) else None
+        holds = policy.on_failure == "hold"
+        done = list(outcome.heard)
+        failed: list[list[Any]] = []
+        ends: list[tuple[Failure, bytes]] = []
+        for failure in outcome.failures:
+            attempt = section.state.attempts.get(failure.offset, (0, 0))[0] + 1
+            if attempt < policy.retry.attempts and not failure.is_final:
+                delay_us = failure.after_us
+                if delay_us is None:
+                    delay_us = backoff_us(policy.retry, token_of(self.log_id, failure.offset, section.name), attempt)
+                failed.append([failure.offset, attempt, now_us + delay_us, failure.error])
+                waiting.append((failure.offset, failure.lane, now_us + delay_us))
+                continue
+            failed.append([failure.offset, attempt, -1, failure.error])
+            ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
+            if holds:
+                held.append((failure.offset, failure.lane))
+            else:
+                done.append(failure.offset)
+        marks["failed"] = {section.name: failed}
+        if ends:
+            gone = [failure for failure, _ in ends]
+            if emit is None:
+                marks["dead"] = {section.name: [[f.offset, emitted + row, holds] for row, f in enumerate(gone)]}
+            words = Said(
+                [DEAD if emit is None else emit.topic],
+                0,
+                [failure.key for failure in gone],
+                [data for _, data in ends],
+                [failure.offset for failure in gone],
+                [failure.root for failure in gone],
+            )
+            said.append((words, self.source(section.name)))
+        return done
+
+    # By time
+
+    def fire(self, now_us: int) -> Frame | None:
+        """Say what the timers that are due by now have to say; None if none is."""
+        due: list[int] = []
+        while self._timers and self._timers[0][0] <= now_us:
+            due.append(heappop(self._timers)[1])
+        if not due:
+            return None
+        timers = [self.state.timers[number] for number in due]
+        return self._frame(self._merge([(_said(timer), timer.source) for timer in timers]), {"fired": due}, now_us)
+
+    def due_us(self) -> int | None:
+        """The next moment at which a retry or a timer falls due."""
+        moments = [section.due_us for section in self.sections.values() if section.due_us is not None]
+        if self._timers:
+            moments.append(self._timers[0][0])
+        return min(moments, default=None)
+
+    def rest(self, now_us: int) -> Frame | None:
+        """Move the sections' durable positions past what concerned nobody; None if none moves."""
+        moves = {}
+        for name, section in self.sections.items():
+            advance = section.rest()
+            if advance is not None:
+                moves[name] = [advance.position, advance.passed, (), (), (), 0, 0, now_us]
+        return self._frame(None, {"heard": moves}, now_us) if moves else None
+
+    # Again
+
+    def again(self, name: str, offsets: Sequence[int], now_us: int) -> Frame:
+        """Let a section hear these of its dead letters again, their attempts counted from 1."""
+        state = self.state.section(name)
+        held = [offset for offset in offsets if offset in state.held]
+        frame = self._frame(None, {"again": {name: list(offsets)}}, now_us)
+        section = self.sections.get(name)
+        if section is not None:
+            for offset in held:
+                section.let_go(offset)
+            section.reopened.extend(sorted(set(offsets) - set(held)))
+        return frame
+
+    # Names
+
+    def source(self, section: str | None = None) -> str:
+        """The CloudEvents source of what a section says; without one, of what is published from outside."""
+        return f"/{self.name}" if section is None else f"/{self.name}/{section}"
+
+    def lag(self, name: str) -> int:
+        """Events under a section's topics that it has not yet dealt with."""
+        state, listener = self.state.section(name), self._listeners[name]
+        said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
+        return said - state.passed + len(state.open)
+
+    # Frames
+
+    def _frame(self, rows: Rows | None, marks: dict[str, Any], now_us: int) -> Frame:
+        frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=rows, marks=marks)
+        if rows is not None:
+            rows.time_us = frame.time_us
+        self.state.apply(frame)
+        return frame
+
+    def _merge(self, chunks: Sequence[tuple[Said, str]]) -> Rows | None:
+        """Columns after columns, as one. Chunks without causes must not be mixed with chunks that have some."""
+        if not chunks:
+            return None
+        first = self.state.end
+        if len(chunks) == 1:
+            said, source = chunks[0]
+            return Rows(
+                self.log_id, self.shard, first, 0, said.topics, said.topic_ix, said.keys, said.data,
+                [source], 0, said.causes, said.roots, said.extras,
+            )  # fmt: skip
+        topics: dict[str, int] = {}
+        sources: dict[str, int] = {}
+        topic_ix: list[int] = []
+        source_ix: list[int] = []
+        keys: list[str] = []
+        data: list[bytes] = []
+        causes: list[Ref] = []
+        roots: list[Ref] = []
+        extras: dict[int, dict[str, Any]] = {}
+        for said, source in chunks:
+            number = [topics.setdefault(topic, len(topics)) for topic in said.topics]
+            n = len(said)
+            if isinstance(said.topic_ix, int):
+                topic_ix.extend([number[said.topic_ix]] * n)
+            else:
+                topic_ix.extend([number[ix] for ix in said.topic_ix])
+            source_ix.extend([sources.setdefault(source, len(sources))] * n)
+            if said.extras:
+                extras.update({len(keys) + row: extra for row, extra in said.extras.items()})
+            keys.extend(said.keys)
+            data.extend(said.data)
+            if said.causes is not None and said.roots is not None:
+                causes.extend(said.causes)
+                roots.extend(said.roots)
+        assert not causes or len(causes) == len(keys), "what is published was mixed with what is answered"
+        return Rows(
+            self.log_id, self.shard, first, 0,
+            list(topics), topic_ix if len(topics) > 1 else 0, keys, data,
+            list(sources), source_ix if len(sources) > 1 else 0,
+            causes or None, roots or None, extras or None,
+        )  # fmt: skip
+
+
+def obituary(player: str, failure: Failure, attempts: int, *, is_held: bool) -> dict[str, Any]:
+    """The data of the event that tells of an event's end."""
+    return {
+        "player": player,
+        "offset": failure.offset,
+        "topic": failure.topic,
+        "attempts": attempts,
+        "error": failure.error,
+        "traceback": failure.traceback,
+        "held": is_held,
+    }
+
+
+def token_of(log_id: str, offset: int, player: str) -> str:
+    """The same text on every run of the same event by the same player: an idempotency key for the outside."""
+    return digest(f"{log_id}-{offset}/{player}", 16)
+
+
+def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:
+    """How long to wait after this attempt. The jitter follows from the token, so that a replay waits as long."""
+    delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
+    share = int(digest(f"{token}/{attempt}", 4), 16) / 0xFFFFFFFF
+    return max(0, round(delay * (1 + policy.jitter * (2 * share - 1))))
+
+
+def one_line(error: BaseException) -> str:
+    """The error as its last traceback line would have it, on one line."""
+    return " ".join("".join(tracebacks.format_exception_only(error)).split())
+
+
+def _said(timer: Timer) -> Said:
+    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root])

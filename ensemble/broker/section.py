@@ -1,0 +1,331 @@
+"""Whose turn it is: the part of a section that is not durable.
+
+Owns lanes of keys, what waits for another attempt, and what is in flight. All of it follows from the durable state and the
+log, so it is lost without harm and built again on opening.
+
+A lane exists while its key is not free: an event of the key is in flight, waits for another attempt, or is held. Later
+events of the key are parked in it and come out, in order, when it ends.
+
+Invariants, for the offsets that concern the section:
+    o < next             =>  o is dealt with, or in exactly one of: ready, parked in a lane, waiting, due, flying, held
+    o in ready, key k    =>  every earlier unheard offset of k is in ready before o, or lane k exists
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+
+import msgspec
+
+from ensemble.broker.routing import Heed, Listener
+from ensemble.broker.state import SectionState
+from ensemble.event import Rows
+
+
+class Run(msgspec.Struct, gc=False):
+    """Offsets that came off the log together, ascending, with their lanes; those before index `at` are done with."""
+
+    offsets: Sequence[int]
+    keys: Sequence[str]
+    at: int = 0
+    skipped: Sequence[int] = ()
+
+
+class Batch(msgspec.Struct):
+    """Events for one instance to hear, in this order."""
+
+    section: str
+    offsets: Sequence[int]
+    keys: Sequence[str]
+    """The lane of each."""
+    attempts: dict[int, int]
+    """Offset -> number of this attempt, for those that have been tried before."""
+    began_us: int
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class Advance(msgspec.Struct):
+    """How a section's watermark moves when offsets are dealt with."""
+
+    position: int
+    passed: int
+    opened: Sequence[int]
+    closed: Sequence[int]
+
+
+class Section:
+    """One section's work.
+
+    `overlapping` says that more than one batch may be in flight at a time; then a key in flight has a lane of its own.
+    """
+
+    def __init__(self, name: str, state: SectionState, listener: Listener, *, overlapping: bool) -> None:
+        self.name = name
+        self.state = state
+        self.listener = listener
+        self.overlapping = overlapping and listener.order != "all"
+        self.keyed = listener.order != "none"
+        self.next = state.position
+        """The first offset that has not been looked at."""
+        self.reopened: deque[int] = deque(sorted(state.open))
+        """Unheard offsets below the position: on opening they are looked at before anything else."""
+        self.flying = 0
+        self.ready_count = 0
+        self._ready: deque[Run] = deque()
+        self._lifted: deque[Run] = deque()
+        self._passed = 0
+        """Events under the section's topics that were looked at after its position with nothing unheard before them."""
+        self._lanes: dict[str, list[int] | None] = {}
+        self._waiting: list[tuple[int, int, str]] = []
+        self._due: deque[tuple[int, str]] = deque()
+        self._held: dict[int, str] = {}
+
+    # What there is to hear
+
+    def look(self, rows: Rows | None, end: int) -> None:
+        """Take in the next frame that holds events, from `next` on. `end` is the offset after it."""
+        if rows is not None:
+            heed = self.listener.heed(rows, max(0, self.next - rows.first))
+            if heed.offsets:
+                self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
+                self._admit(heed)
+            elif heed.skipped:
+                self._skip(heed.skipped)
+        self.next = end
+
+    def look_again(self, rows: Rows, offsets: Sequence[int]) -> None:
+        """Take in events of one frame that lie below the position: `reopened`, or dead letters to be heard again."""
+        chosen = [offset - rows.first for offset in offsets]
+        self._admit(Heed(offsets, self.listener.lanes(rows, chosen)))
+
+    def _admit(self, heed: Heed) -> None:
+        attempts, held = self.state.attempts, self.state.held
+        if not attempts and not held:
+            self._make_ready(heed.offsets, heed.keys)
+            return
+        offsets: list[int] = []
+        keys: list[str] = []
+        for offset, key in zip(heed.offsets, heed.keys, strict=True):
+            if offset in held:
+                self._hold(offset, key)
+            elif offset in attempts:
+                self._wait(offset, key, attempts[offset][1])
+            else:
+                offsets.append(offset)
+                keys.append(key)
+        if offsets:
+            self._make_ready(offsets, keys)
+
+    def _skip(self, skipped: Sequence[int]) -> None:
+        if self._lifted:
+            last = self._lifted[-1]
+            last.skipped = [*last.skipped, *skipped]
+        else:
+            self._passed += len(skipped)
+
+    def _make_ready(self, offsets: Sequence[int], keys: Sequence[str]) -> None:
+        self._ready.append(Run(offsets, keys))
+        self.ready_count += len(offsets)
+
+    # Handing out
+
+    def wake(self, now_us: int) -> None:
+        """Let what waited until now be heard."""
+        while self._waiting and self._waiting[0][0] <= now_us:
+            _, offset, key = heappop(self._waiting)
+            self._due.append((offset, key))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `take` may give something now."""
+        return bool(self._due or self._ready) and (self.overlapping or not self.flying)
+
+    @property
+    def due_us(self) -> int | None:
+        """When the next retry falls due."""
+        return self._waiting[0][0] if self._waiting else None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._due)
+
+    @property
+    def unheard(self) -> int:
+        """Events looked at and not yet dealt with, those in flight, waiting, parked and held among them."""
+        return sum(len(run.offsets) - run.at for run in self._lifted) + len(self.state.open)
+
+    def rest(self) -> Advance | None:
+        """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
+        if self._lifted or self.next == self.state.position:
+            return None
+        return self._reached(self._passed, (), ())
+
+    def take(self, limit: int, now_us: int) -> Batch | None:
+        """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on."""
+        offsets: list[int] = []
+        keys: list[str] = []
+        while self._due and len(offsets) < limit:  # their lanes are theirs already
+            offset, key = self._due.popleft()
+            offsets.append(offset)
+            keys.append(key)
+        batch = self._free(offsets, keys, limit)
+        if batch is None:
+            return None
+        offsets_out, keys_out = batch
+        if self.overlapping and self.keyed:
+            for key in keys_out:
+                self._lanes.setdefault(key, None)
+        self.flying += len(offsets_out)
+        attempts = self.state.attempts
+        tried = {o: attempts[o][0] + 1 for o in offsets_out if o in attempts} if attempts else {}
+        return Batch(self.name, offsets_out, keys_out, tried, now_us)
+
+    def _free(
+        self, offsets: list[int], keys: list[str], limit: int
+    ) -> tuple[Sequence[int], Sequence[str]] | None:
+        ready, lanes = self._ready, self._lanes
+        if not offsets and ready and (not lanes or not self.keyed) and len(ready[0].offsets) - ready[0].at >= limit:
+            run = ready[0]  # the fast path: one run is enough, and no key is taken
+            lo, hi = run.at, run.at + limit
+            self._use(run, hi)
+            if lo == 0 and hi == len(run.offsets):
+                return run.offsets, run.keys
+            return run.offsets[lo:hi], run.keys[lo:hi]
+        while ready and len(offsets) < limit:
+            run = ready[0]
+            lo, hi = run.at, min(len(run.offsets), run.at + limit - len(offsets))
+            self._use(run, hi)
+            if not lanes or not self.keyed:
+                if not offsets and lo == 0 and hi == len(run.offsets) and not ready:
+                    return run.offsets, run.keys
+                offsets.extend(run.offsets[lo:hi])
+                keys.extend(run.keys[lo:hi])
+            else:
+                for offset, key in zip(run.offsets[lo:hi], run.keys[lo:hi], strict=True):
+                    if key in lanes:
+                        self._park(key, (offset,))
+                    else:
+                        offsets.append(offset)
+                        keys.append(key)
+        return (offsets, keys) if offsets else None
+
+    def _use(self, run: Run, hi: int) -> None:
+        self.ready_count -= hi - run.at
+        run.at = hi
+        if hi == len(run.offsets):
+            self._ready.popleft()
+
+    def _park(self, key: str, offsets: Iterable[int]) -> None:
+        parked = self._lanes[key]
+        if parked is None:
+            self._lanes[key] = list(offsets)
+        else:
+            parked.extend(offsets)
+
+    # Coming back
+
+    def settle(
+        self,
+        keys: Sequence[str],
+        count: int,
+        *,
+        skipped: Sequence[tuple[int, str]] = (),
+        waiting: Sequence[tuple[int, str, int]] = (),
+        held: Sequence[tuple[int, str]] = (),
+    ) -> None:
+        """Take `count` events with the lanes `keys` out of flight.
+
+        Shapes: skipped (offset, key): not tried, since an earlier one of their key failed; waiting (offset, key, due_us);
+                held (offset, key). All others are dealt with, and their lanes end.
+        """
+        self.flying -= count
+        if not (waiting or held or skipped or self._lanes):
+            return
+        if not self.keyed:
+            for offset, key, due_us in waiting:
+                heappush(self._waiting, (due_us, offset, key))
+            for offset, key in held:
+                self._held[offset] = key
+            return
+        stays = {key for _, key, _ in waiting}
+        stays.update(key for _, key in held)
+        for offset, key, due_us in waiting:
+            self._wait(offset, key, due_us)
+        for offset, key in held:
+            self._hold(offset, key)
+        front: dict[str, list[int]] = {}
+        for offset, key in skipped:
+            front.setdefault(key, []).append(offset)
+        for key, first in front.items():
+            self._lanes[key] = first + (self._lanes.get(key) or [])
+        offsets: list[int] = []
+        lanes: list[str] = []
+        for key in dict.fromkeys(keys):
+            if key in stays:
+                continue
+            parked = self._lanes.pop(key, None)
+            if parked:
+                offsets.extend(parked)
+                lanes.extend([key] * len(parked))
+        if offsets:  # before all that came later of these keys
+            self._ready.appendleft(Run(offsets, lanes))
+            self.ready_count += len(offsets)
+
+    def _wait(self, offset: int, key: str, due_us: int) -> None:
+        if self.keyed:
+            self._lanes.setdefault(key, None)
+        heappush(self._waiting, (due_us, offset, key))
+
+    def _hold(self, offset: int, key: str) -> None:
+        if self.keyed:
+            self._lanes.setdefault(key, None)
+        self._held[offset] = key
+
+    def let_go(self, offset: int) -> None:
+        """A held event is to be heard again: it is due at once, and its lane is still its own."""
+        self._due.append((offset, self._held.pop(offset)))
+
+    # The watermark
+
+    def advance(self, done: Sequence[int]) -> Advance:
+        """Deal with these offsets for good. The caller records the answer, which `State.apply` then folds in."""
+        lifted = self._lifted
+        if lifted and lifted[0].at == 0 and lifted[0].offsets == done:
+            run = lifted.popleft()  # the fast path: exactly what came next
+            return self._reached(len(done) + self._passed + len(run.skipped), (), ())
+        before = self.state.position
+        top = max(done, default=-1) + 1
+        popped: list[int] = []
+        passed = self._passed
+        while lifted and lifted[0].offsets[lifted[0].at] < top:
+            run = lifted[0]
+            cut = bisect_left(run.offsets, top, run.at)
+            popped.extend(run.offsets[run.at : cut])
+            if cut < len(run.offsets):
+                run.at = cut
+                break
+            passed += len(run.skipped)
+            lifted.popleft()
+        if not popped:
+            return Advance(before, 0, (), done)
+        finished = set(done)
+        opened = [offset for offset in popped if offset not in finished]
+        closed = [offset for offset in done if offset < before] if len(popped) - len(opened) < len(done) else ()
+        return self._reached(passed + len(popped), opened, closed)
+
+    def _reached(self, passed: int, opened: Sequence[int], closed: Sequence[int]) -> Advance:
+        self._passed = 0
+        if not self._lifted:
+            return Advance(self.next, passed, opened, closed)
+        run = self._lifted[0]
+        position = run.offsets[run.at]
+        if run.skipped:
+            skips = bisect_left(run.skipped, position)
+            passed += skips
+            run.skipped = run.skipped[skips:]
+        return Advance(position, passed, opened, closed)

@@ -1,0 +1,216 @@
+"""What a shard knows, as a fold over its frames.
+
+Owns the durable state and `apply`, the only code that changes it: live, on recovery, and for whoever reads a log.
+Must not know how decisions are made. The marks that it reads are described in docs/broker.md.
+
+Invariants, for a section s and any offset o that concerns it:
+    o < s.position and o not in s.open   =>  o was heard, or is a dead letter
+    s.open  is a subset of  [0, s.position)
+    s.held  is a subset of  s.dead, and its offsets are not yet passed
+    lag(s) = events said under its topics - s.passed + len(s.open)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ensemble.event import Frame
+
+
+class SectionState(msgspec.Struct):
+    """How far one section has come: a watermark, and the exceptions below it."""
+
+    position: int = 0
+    """Every offset below has been dealt with, except those in `open`."""
+    passed: int = 0
+    """Events under the section's topics that lie below `position`."""
+    open: set[int] = msgspec.field(default_factory=set)
+    attempts: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
+    """Offset -> attempts made so far, and when the next is due (microseconds since 1970)."""
+    dead: dict[int, int] = msgspec.field(default_factory=dict)
+    """Offset of a dead letter -> offset of the `_band.dead` event that tells of it."""
+    held: set[int] = msgspec.field(default_factory=set)
+    """Dead letters whose key waits for them (`on_failure: hold`)."""
+    table: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Key -> the player's state, encoded."""
+    heard: int = 0
+    emitted: int = 0
+    failed: int = 0
+
+
+class Timer(msgspec.Struct, array_like=True):
+    """An event that is to be said later."""
+
+    due_us: int
+    topic: str
+    key: str
+    data: bytes
+    cause: int
+    root: int | str
+    source: str
+
+
+class State(msgspec.Struct):
+    """All that a shard's broker knows durably."""
+
+    end: int = 0
+    """The next offset."""
+    frames: int = 0
+    time_us: int = 0
+    """When the last frame was made; time never goes back."""
+    topics: dict[str, int] = msgspec.field(default_factory=dict)
+    """Topic -> how many events were said under it."""
+    sections: dict[str, SectionState] = msgspec.field(default_factory=dict)
+    seen: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    """Id that a publisher gave -> offset and time; oldest first."""
+    places: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Source -> how far it has been read."""
+    timers: dict[int, Timer] = msgspec.field(default_factory=dict)
+    timers_set: int = 0
+    """How many timers were ever set: the number of the next."""
+    score: dict[str, Any] | None = None
+    """The document of the score that was played last."""
+    dedupe_us: int = 86_400_000_000
+    dedupe_most: int = 200_000
+
+    def apply(self, frame: Frame) -> None:
+        """Fold one frame in. The frames must come in order and without a gap."""
+        assert frame.first == self.end, f"frame begins at {frame.first}, the log ends at {self.end}"
+        marks = frame.marks
+        self.time_us = frame.time_us
+        self.end = frame.end
+        self.frames += 1
+        if frame.rows is not None:
+            self._count(frame)
+        for name, fold in FOLDS.items():
+            if name in marks:
+                fold(self, marks[name], frame)
+
+    def section(self, name: str) -> SectionState:
+        return self.sections.setdefault(name, SectionState())
+
+    def dump(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def load(cls, data: bytes) -> State:
+        return msgspec.msgpack.decode(data, type=cls)
+
+    def _count(self, frame: Frame) -> None:
+        rows, topics = frame.rows, self.topics
+        assert rows is not None
+        if isinstance(rows.topic_ix, int):
+            topic = rows.topics[rows.topic_ix]
+            topics[topic] = topics.get(topic, 0) + len(rows)
+        else:
+            column = list(rows.topic_ix)
+            for ix, topic in enumerate(rows.topics):
+                topics[topic] = topics.get(topic, 0) + column.count(ix)
+        if rows.extras:
+            for row, extra in rows.extras.items():
+                if "id" in extra:
+                    self.seen[extra["id"]] = (frame.first + row, frame.time_us)
+        self._forget(frame.time_us)
+
+    def _forget(self, now_us: int) -> None:
+        """Drop the ids that have left the dedupe window. By the frame's time, so that a replay drops the same."""
+        seen = self.seen
+        while seen:
+            oldest = next(iter(seen))
+            if len(seen) <= self.dedupe_most and seen[oldest][1] + self.dedupe_us > now_us:
+                break
+            del seen[oldest]
+
+
+def _joined(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
+    for name, (position, passed) in mark.items():
+        state.sections[name] = SectionState(position=position, passed=passed)
+
+
+def _scored(state: State, mark: dict[str, Any], frame: Frame) -> None:
+    state.score = mark
+
+
+def _again(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
+    for name, offsets in mark.items():
+        section = state.section(name)
+        for offset in offsets:
+            section.dead.pop(offset, None)
+            if offset in section.held:
+                section.held.discard(offset)
+            else:
+                section.open.add(offset)
+
+
+def _heard(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (position, passed, opened, closed, retried, heard, emitted, _began) in mark.items():
+        section = state.section(name)
+        section.position = position
+        section.passed += passed
+        section.heard += heard
+        section.emitted += emitted
+        if opened:
+            section.open.update(opened)
+        if closed:
+            section.open.difference_update(closed)
+        for offset in retried:
+            section.attempts.pop(offset, None)
+
+
+def _failed(state: State, mark: dict[str, list[list[Any]]], frame: Frame) -> None:
+    for name, failures in mark.items():
+        section = state.section(name)
+        section.failed += len(failures)
+        for offset, attempt, due_us, _error in failures:
+            if due_us >= 0:
+                section.attempts[offset] = (attempt, due_us)
+
+
+def _dead(state: State, mark: dict[str, list[list[Any]]], frame: Frame) -> None:
+    for name, letters in mark.items():
+        section = state.section(name)
+        for offset, row, held in letters:
+            section.dead[offset] = frame.first + row
+            section.attempts.pop(offset, None)
+            if held:
+                section.held.add(offset)
+
+
+def _wrote(state: State, mark: dict[str, dict[str, bytes | None]], frame: Frame) -> None:
+    for name, writes in mark.items():
+        table = state.section(name).table
+        table.update(writes)  # type: ignore[arg-type]
+        for key in [key for key, value in writes.items() if value is None]:
+            del table[key]
+
+
+def _placed(state: State, mark: dict[str, Any], frame: Frame) -> None:
+    state.places.update(mark)
+
+
+def _fired(state: State, mark: list[int], frame: Frame) -> None:
+    for number in mark:
+        del state.timers[number]
+
+
+def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
+    for fields in mark:
+        state.timers[state.timers_set] = Timer(*fields)
+        state.timers_set += 1
+
+
+FOLDS = {
+    "joined": _joined,
+    "score": _scored,
+    "again": _again,
+    "heard": _heard,
+    "failed": _failed,
+    "dead": _dead,
+    "wrote": _wrote,
+    "place": _placed,
+    "fired": _fired,
+    "later": _later,
+}
+"""Mark -> how it changes the state, in the order in which they are folded."""
