@@ -1,0 +1,118 @@
+"""Logs: where events are kept. `open_log` to write one, `read_log` to read one; a url says where it is.
+
+    memory:            a fresh log in memory, gone when closed
+    memory:NAME        a log in memory that this process knows by name: to be closed, opened again, and read
+    path, file://path  a directory
+
+docs/log-format.md has the format, `base.py` the promises. What a kind of log needs is imported when it is opened.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from ensemble.errors import Unavailable
+from ensemble.log.base import EventLog, LogReader, Position, Snapshot
+
+__all__ = ["EventLog", "LogReader", "Position", "Snapshot", "has_log", "open_log", "read_log"]
+
+ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Of a log's id: 32 characters without those that are taken for each other."""
+
+SCHEMES_TO_COME = ("s3", "gs", "az")
+
+
+def open_log(
+    url: str,
+    *,
+    name: str,
+    durability: Literal["disk", "memory"] = "disk",
+    id: str | None = None,  # noqa: A002 - the field's own name
+    create: bool = True,
+) -> EventLog:
+    """The log at `url`, to write and read; made there if there is none and `create`.
+
+    `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
+    written but not synced: it survives the death of the process, not of the machine.
+    Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format); LogCorrupt if it is damaged.
+    """
+    kind, place = _split(url)
+    if kind == "memory":
+        from ensemble.log.memory import MemoryLog, make_memory_store, memory_store
+
+        store = memory_store(place)
+        if store is None:
+            if not create:
+                raise _nothing_in_memory(url)
+            store = make_memory_store(place, id or _new_id(), name)
+        return MemoryLog(store)
+    from ensemble.log.directory import open_directory
+
+    return open_directory(place, name=name, log_id=id or _new_id(), is_synced=durability == "disk", create=create)
+
+
+def read_log(url: str) -> LogReader:
+    """The log at `url`, to read only: whether it is being written at the moment or not, and without disturbing it.
+
+    Errors: Unavailable if there is none or it can't be read; LogCorrupt if it is damaged.
+    """
+    kind, place = _split(url)
+    if kind == "memory":
+        from ensemble.log.memory import MemoryReader, memory_store
+
+        store = memory_store(place)
+        if store is None:
+            raise _nothing_in_memory(url)
+        return MemoryReader(store)
+    from ensemble.log.directory import read_directory
+
+    return read_directory(place)
+
+
+def has_log(url: str) -> bool:
+    """Whether there is a log at `url`.
+
+    Errors: Unavailable if this version knows no such kind of store.
+    """
+    kind, place = _split(url)
+    if kind == "memory":
+        from ensemble.log.memory import memory_store
+
+        return memory_store(place) is not None
+    from ensemble.log.manifest import is_store
+
+    return is_store(place)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Kind (`memory` or `directory`) and place."""
+    scheme, colon, rest = url.partition(":")
+    if scheme == "memory" and colon:
+        return "memory", rest
+    if "://" in url:
+        if scheme == "file":
+            parts = urlsplit(url)
+            if parts.netloc not in ("", "localhost"):
+                raise Unavailable(f"store {url!r}: a file:// url has three slashes before an absolute path; write {_fixed(url)!r}")
+            return "directory", unquote(parts.path)
+        what = "object stores are to come" if scheme in SCHEMES_TO_COME else f"there is no kind of store called {scheme!r}"
+        raise Unavailable(
+            f"store {url!r}: {what}; this version keeps logs in memory (memory:) and in directories (a path, file:///path)"
+        )
+    if not url:
+        raise Unavailable("store '': no place is given; write memory: or the path of a directory")
+    return "directory", url
+
+
+def _fixed(url: str) -> str:
+    return "file:///" + url.removeprefix("file://")
+
+
+def _nothing_in_memory(url: str) -> Unavailable:
+    return Unavailable(f"store {url!r}: there is no such log in this process's memory; play a score with it first")
+
+
+def _new_id() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(12))

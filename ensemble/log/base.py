@@ -1,6 +1,7 @@
 """The log's promises, and the frame that it keeps.
 
-Owns `Frame`, `Position` and the `EventLog` protocol. Knows nothing of files, brokers or scores.
+Owns `Position`, `Snapshot` and the `EventLog` protocol. Knows nothing of files, brokers or scores. `Frame` is the event
+module's, named here too since it is what a log is made of.
 
 A log is a sequence of frames; frame n+1 holds the hash of frame n. Offsets number the events:
     frame.first + len(frame.rows) = next frame.first         (no gaps, frames without events allowed)
@@ -9,23 +10,28 @@ A log is a sequence of frames; frame n+1 holds the hash of frame n. Offsets numb
     frame.epoch                  <= next frame.epoch
 Promises of every log, which the conformance suite holds each one to:
     1. What `append` returned from is there after any crash of the process (and, where `sync`, of the machine).
-    2. A frame is there whole or not at all; a torn tail is cut back to the last whole frame, and said.
+    2. A group that was appended is there whole or not at all; a torn tail is cut back to the last whole one, and said.
     3. What is damaged before the tail raises LogCorrupt naming file and offset. Nothing is skipped.
     4. One writer: opening for writing raises the epoch, and what holds an older epoch can't append (Unavailable).
     5. Readers need no lock, disturb nobody, and see frames in order.
+    6. The writer reads what is durable, from any thread, while it appends from another.
+    7. The newest whole snapshot that fits the log comes back; one that is damaged is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from ensemble.event import Frame
 
-__all__ = ["GENESIS", "EventLog", "Frame", "LogReader", "Position", "Snapshot"]
+__all__ = ["EventLog", "Frame", "LogReader", "Position", "Snapshot", "genesis"]
 
-GENESIS = bytes(32)
-"""The hash that the first frame holds of the frame before it."""
+
+def genesis(log_id: str, shard: int) -> bytes:
+    """The hash that the first frame holds, there being no frame before it: no other log begins with it."""
+    return sha256(f"ensemble/{log_id}/{shard}".encode()).digest()
 
 
 class Position(NamedTuple):
@@ -35,6 +41,7 @@ class Position(NamedTuple):
     offset: int
     hash: bytes
     time_us: int
+    """Of the frame before; 0 at the beginning."""
 
 
 class Snapshot(NamedTuple):
@@ -45,7 +52,11 @@ class Snapshot(NamedTuple):
 
 
 class LogReader(Protocol):
-    """The reading half of a log: what `ensemble.read` needs. Any thread, any process, any time."""
+    """The reading half of a log: what `ensemble.read` needs. Any thread, any process, any time.
+
+    The reader of a store sees what has been written; the log of the one who writes (`EventLog`) shows what is durable.
+    Each call looks at the log as it is then. An iterator ends where the log ended when it was made.
+    """
 
     @property
     def id(self) -> str:
@@ -61,17 +72,28 @@ class LogReader(Protocol):
     def shard(self) -> int: ...
 
     def end(self) -> Position:
-        """The place after the last whole frame that can be seen now."""
+        """The place after the last whole group that can be seen now."""
         ...
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
-        """All frames from number `seq` on to the end as of now. LogCorrupt where one is damaged."""
+        """All frames from number `seq` on to the end as of now; none if `seq` lies at or past the end.
+
+        Errors: LogCorrupt where one is damaged or does not follow the one before it.
+        """
         ...
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         """The frames that hold events, from the one that holds `offset` on, to the end as of now.
 
+        It costs what it reads, wherever it begins. At the end itself there is nothing to come: no frames.
         Errors: OffsetError if offset lies past the end; LogCorrupt.
+        """
+        ...
+
+    def frame_at(self, offset: int) -> Frame:
+        """The frame that holds the event with this offset.
+
+        Errors: OffsetError if there is no such event; LogCorrupt.
         """
         ...
 
@@ -79,7 +101,13 @@ class LogReader(Protocol):
         """The newest whole snapshot; a damaged one is passed over for the one before it."""
         ...
 
-    def close(self) -> None: ...
+    def size_bytes(self) -> int:
+        """The bytes that the log's frames take up where they are kept."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; again does no harm. What comes after raises Unavailable."""
+        ...
 
 
 class EventLog(LogReader, Protocol):
@@ -94,17 +122,25 @@ class EventLog(LogReader, Protocol):
         ...
 
     def seal(self, frame: Frame) -> bytes:
-        """Number and chain the frame and give its bytes. Pure but for the chain; never blocks."""
+        """Number and chain the frame and give its bytes. Sets `epoch`, `seq` and `prev` in it. Never blocks.
+
+        Errors: TypeError or OverflowError where it can't be written; ValueError where it does not follow the frame
+                sealed before it (offset, time). Then nothing has changed, and another may be sealed.
+        """
         ...
 
     def append(self, sealed: Sequence[bytes]) -> None:
-        """Write sealed frames; returns once they are durable. Blocks. May be called with many: one group commit.
+        """Write sealed frames as one group; returns once they are durable. Blocks. None at all is nothing to do.
 
         Errors: Unavailable if the store refuses (full disk, newer epoch, read-only): then none of these frames may
-        be taken for durable, the tail was cut back where possible, and the log takes no more.
+                be taken for durable, the tail was cut back where possible, and the log takes no more.
         """
         ...
 
     def save(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot of what has been appended. Atomic; older ones are dropped, the newest two stay."""
+        """Keep a snapshot of what has been appended. Atomic; older ones are dropped, the newest two stay.
+
+        Errors: Unavailable if the store refuses; the log itself is unharmed and goes on.
+                ValueError if it is of a place that has not been appended.
+        """
         ...

@@ -1,0 +1,91 @@
+"""Who may write a directory store: one writer, and never again one that was replaced.
+
+Owns the lock (two processes of one machine) and the epoch (a writer that outlived its lock). Both are needed: a lock
+can be lost with a network file system or a deleted file, an epoch alone has a gap between looking and writing.
+
+    epoch on disk >= epoch of every frame
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.files import Files
+
+
+class Lock:
+    """The store's lock, held. It ends with `release` or with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take it.
+
+        Errors: Unavailable if somebody holds it, naming who; OSError if the disk refuses.
+        """
+        self.path = folder / "lock"
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 400, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise Unavailable(
+                f"store {folder}: it is being played already, by {holder or 'a process that has just begun'}; "
+                "publish to it with ensemble.connect, read it with ensemble.read, or stop that process"
+            ) from error
+        since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def read_epoch(shard: Path) -> int:
+    """The epoch of the newest writer; 0 if there was none.
+
+    Errors: LogCorrupt if the file is damaged; OSError if it can't be read.
+    """
+    path = shard / "epoch"
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    digits = text.removesuffix(b"\n")
+    if not digits.isdigit() or len(digits) > 19 or text == digits:
+        raise LogCorrupt(f"{path}: byte 0: {text[:40]!r} is no epoch; restore this file from a copy of the store")
+    return int(digits)
+
+
+def raise_epoch(shard: Path, above: int, files: Files) -> int:
+    """The next epoch, above `above` and the one on disk, durably. OSError if the disk refuses."""
+    epoch = max(above, read_epoch(shard)) + 1
+    files.replace(shard / "epoch", b"%d\n" % epoch)
+    return epoch
+
+
+def refuse_older(shard: Path, epoch: int) -> None:
+    """Nothing, if this epoch is the newest.
+
+    Errors: Unavailable if a newer one is on disk, or none can be read.
+    """
+    try:
+        newest = read_epoch(shard)
+    except (OSError, LogCorrupt) as error:
+        raise Unavailable(
+            f"store {shard.parent}: its epoch can't be read any more ({error}), so another writer may have it; close this "
+            "band and see whether the folder is still there"
+        ) from error
+    if newest != epoch:
+        raise Unavailable(
+            f"store {shard.parent}: it was taken over by another writer (its epoch is {newest}, ours {epoch}); close this "
+            "band; what it had not yet acknowledged is not in the log"
+        )
+
+

@@ -1,0 +1,106 @@
+"""The manifest of a directory store: what makes a folder a store.
+
+Owns `ensemble.json`, and the judgement of folders that have none. It is written last when a store is made.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.files import Files, refusal
+
+FORMAT = 1
+"""Of docs/log-format.md, which has the rule for raising it."""
+
+NAME = "ensemble.json"
+PARTS = frozenset({NAME, NAME + ".tmp", "lock", "shard-0"})
+"""What a store consists of; a folder with nothing else in it is one that was begun."""
+
+
+class Manifest(NamedTuple):
+    id: str
+    name: str
+
+
+def is_store(place: str | Path) -> bool:
+    """Whether a store was made there."""
+    try:
+        return (Path(place) / NAME).is_file()
+    except OSError as error:
+        raise refusal(f"store {place}: can't be looked at", error) from error
+
+
+def make(folder: Path, manifest: Manifest, files: Files) -> None:
+    """Write the manifest: from now on the folder is a store. OSError if the disk refuses."""
+    created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    entries = {"format": FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
+    text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
+    files.replace(folder / NAME, text.encode())
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a store; None where there is none yet, and none is in the way of making it.
+
+    Errors: LogCorrupt if it is damaged; Unavailable if it is of a newer format, or if the place is something else.
+    """
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_other_things(folder)
+        return None
+    except OSError as error:
+        raise refusal(f"{path}: can't be read", error) from error
+    return _parse(path, data)
+
+
+def _parse(path: Path, data: bytes) -> Manifest:
+    why = "is not the JSON object that it should be"
+    try:
+        entries: Any = json.loads(data)
+        if isinstance(entries, dict):
+            # Before the check: a newer format may check otherwise.
+            if isinstance(entries.get("format"), int) and entries["format"] > FORMAT:
+                raise Unavailable(
+                    f"store {path.parent}: it has format {entries['format']}, this version of Ensemble knows formats up to "
+                    f"{FORMAT}; use the version of Ensemble that wrote it, or a newer one"
+                )
+            check = entries.pop("check", None)
+            if check == _check(entries):
+                return Manifest(entries["id"], entries["name"])
+            why = "was changed or damaged: its check does not fit its entries"
+    except ValueError as error:
+        why = f"{why} ({error})"
+    raise LogCorrupt(f"{path}: byte 0: the manifest {why}; restore this file from a copy of the store")
+
+
+def _check(entries: dict[str, Any]) -> str:
+    text = json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _refuse_other_things(folder: Path) -> None:
+    try:
+        names = {path.name for path in folder.iterdir()}
+        has_log = any((folder / "shard-0").glob("*.seg"))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise Unavailable(
+            f"store {folder}: this is a file, or lies below one, and a store is a folder; choose another path"
+        ) from error
+    except OSError as error:
+        raise refusal(f"store {folder}: can't be looked at", error) from error
+    if has_log:
+        raise LogCorrupt(f"{folder / NAME}: byte 0: the manifest is missing; restore this file from a copy of the store")
+    others = sorted(names - PARTS)
+    if others:
+        raise Unavailable(
+            f"store {folder}: this folder has other things in it ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}) "
+            "and is no Ensemble store; choose an empty or a new folder"
+        )
