@@ -29,7 +29,7 @@ def open_log(
     *,
     name: str,
     durability: Literal["disk", "memory"] = "disk",
-    id: str | None = None,  # noqa: A002 - the field's own name
+    id: str | None = None,
     create: bool = True,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`.

@@ -7,20 +7,22 @@ Owns the rules of the chain, for sealing and for checking alike. Knows no file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import Frame
 from ensemble.log.base import Position
-from ensemble.log.frame import Header, encode
+from ensemble.log.frame import Header, encode, peek
 
 
 class Chain:
-    """Where the next frame to be sealed goes. Used by one thread."""
+    """Where the next frame to be sealed goes. One thread seals, one other asks for `ends`."""
 
     def __init__(self, at: Position, epoch: int) -> None:
         self.at = at
         self.epoch = epoch
+        self._ends: dict[int, Position] = {}
 
     def seal(self, frame: Frame) -> bytes:
         """Number, chain and encode. See `EventLog.seal`."""
@@ -32,7 +34,23 @@ class Chain:
         frame.epoch, frame.seq, frame.prev = self.epoch, at.seq, at.hash
         data = encode(frame)
         self.at = Position(at.seq + 1, frame.end, sha256(data).digest(), frame.time_us)
+        self._ends[at.seq] = self.at
         return data
+
+    def ends(self, sealed: Sequence[bytes], at: Position) -> list[Position]:
+        """The places after these frames, which are the next to be appended after `at`. Each is given once.
+
+        Errors: ValueError if they are not the next, or were not sealed here.
+        """
+        places = []
+        for seq, data in enumerate(sealed, at.seq):
+            found = peek(data).seq
+            if found != seq or seq not in self._ends:
+                raise ValueError(f"frame {found} can't be appended; frame {seq} of this log's own sealing is next")
+            places.append(self._ends[seq])
+        for seq in range(at.seq, at.seq + len(sealed)):
+            del self._ends[seq]
+        return places
 
 
 def follow(at: Position, header: Header, data: bytes) -> Position:

@@ -38,14 +38,14 @@ class Header(NamedTuple):
     epoch: int
     seq: int
     first: int
-    count: int
+    events: int
     time_us: int
     prev: bytes
 
     @property
     def end(self) -> int:
         """The offset of the first event after the frame."""
-        return self.first + self.count
+        return self.first + self.events
 
 
 Runs = dict[int, int]
@@ -110,10 +110,10 @@ def peek(data: bytes | memoryview, at: int = 0) -> Header:
     """
     if len(data) - at < HEADER_BYTES:
         raise LogCorrupt(f"a frame's header has {HEADER_BYTES} bytes, {max(0, len(data) - at)} are there")
-    a, b, length, c, crc, d, epoch, e, seq, f, first, g, count, h, time_us, i, j, prev = HEADER.unpack_from(data, at)
+    a, b, length, c, crc, d, epoch, e, seq, f, first, g, events, h, time_us, i, j, prev = HEADER.unpack_from(data, at)
     if (a, b, c, d, e, f, g, h, i, j) != (0x9A, 0xCE, 0xCE, 0xCF, 0xCF, 0xCF, 0xCE, 0xCF, 0xC4, 0x20):
         raise LogCorrupt("no frame begins here: its header's markers are not there")
-    return Header(length, crc, epoch, seq, first, count, time_us, prev)
+    return Header(length, crc, epoch, seq, first, events, time_us, prev)
 
 
 def check(data: bytes | memoryview) -> Header:

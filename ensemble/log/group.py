@@ -20,6 +20,9 @@ MARKER = b"\x95\xce"
 
 CHECKED_FROM = 11
 
+BYTES_MAX = 1 << 30
+"""What is appended together and is longer goes in several groups. The format allows four times as much."""
+
 
 class Record(NamedTuple):
     length: int

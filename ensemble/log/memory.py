@@ -13,8 +13,8 @@ from threading import Lock
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import Position, Snapshot, genesis
-from ensemble.log.chain import Chain, follow
-from ensemble.log.frame import check, decode
+from ensemble.log.chain import Chain
+from ensemble.log.frame import decode, peek
 
 SNAPSHOTS_KEPT = 2
 
@@ -135,15 +135,12 @@ class MemoryLog(MemoryReader):
                 )
             if self._refuses:
                 raise Unavailable(self._refuses)
-            at = store.ends[-1]
-            places: list[Position] = []
+            places = self._chain.ends(sealed, store.ends[-1])
             for data in sealed:
-                header = check(data)
-                if header.count:
+                header = peek(data)
+                if header.events:
                     store.firsts.append(header.first)
                     store.filled.append(header.seq)
-                at = follow(at, header, data)
-                places.append(at)
             store.size += sum(map(len, sealed))
             store.data.extend(sealed)
             store.ends.extend(places)

@@ -1,0 +1,279 @@
+"""A log in a directory (docs/log-format.md): one writer, any number of readers.
+
+Owns opening, appending and closing. What it found wrong and did about it stands in `notes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ensemble.errors import Unavailable
+from ensemble.event import Frame
+from ensemble.log import manifest as manifests
+from ensemble.log import snapshots
+from ensemble.log.base import LogReader, Position, Snapshot, genesis
+from ensemble.log.chain import Chain
+from ensemble.log.fence import Lock, raise_epoch, refuse_older
+from ensemble.log.files import Files, corrupt, refusal
+from ensemble.log.frame import peek
+from ensemble.log.group import BYTES_MAX, RECORD_BYTES, encode_record
+from ensemble.log.manifest import Manifest
+from ensemble.log.reader import DirectoryReader, segments_of, size_of
+from ensemble.log.reading import DirectoryFrames, View
+from ensemble.log.recovery import Place, Recovered, recover
+from ensemble.log.segment import Damage, Segment
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""A segment that has reached this size is followed by another."""
+
+
+def open_directory(
+    place: str | Path,
+    *,
+    name: str,
+    log_id: str,
+    is_synced: bool = True,
+    create: bool = True,
+    files: Files | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> DirectoryLog:
+    """The log in a folder, to write and read. See `ensemble.log.open_log`.
+
+    `files` are the operations on the disk; tests give some that fail.
+    """
+    folder, files = Path(place).absolute(), files or Files()
+    known = manifests.read(folder)
+    if known is None and not create:
+        raise _no_store(folder)
+    try:
+        files.make_folder(folder)
+        lock = Lock(folder)
+    except OSError as error:
+        raise refusal(f"store {folder}: can't be opened for writing", error) from error
+    try:
+        known = manifests.read(folder)  # again: whoever held the lock may have made it
+        if known is None:
+            known = Manifest(log_id, name)
+            files.make_folder(snapshots.folder_of(folder / "shard-0"))
+            manifests.make(folder, known, files)
+        return DirectoryLog(folder, known, lock, files, is_synced=is_synced, segment_bytes=segment_bytes)
+    except OSError as error:
+        lock.release()
+        raise refusal(f"store {folder}: can't be opened for writing", error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def read_directory(place: str | Path) -> LogReader:
+    """The log in a folder, to read only. See `ensemble.log.read_log`."""
+    folder = Path(place).absolute()
+    known = manifests.read(folder)
+    if known is None:
+        raise _no_store(folder)
+    return DirectoryReader(folder, known)
+
+
+def _no_store(folder: Path) -> Unavailable:
+    what = "there is no store" if folder.parent.is_dir() else f"there is no store, nor the folder {folder.parent}"
+    return Unavailable(f"store {folder}: {what}; check the path, or play a score with this store first")
+
+
+def _extents(view: View, seq: int) -> tuple[list[snapshots.Extent], int]:
+    """How much of each segment lies before frame `seq`, to the beginning of its group, and the first frame of that."""
+    before = [segment for segment in view.segments if segment.seq < seq]
+    extents = [snapshots.Extent(s.seq, s.first, view.stop_of(ix)) for ix, s in enumerate(before)]
+    following = view.segments[len(before)].seq if len(before) < len(view.segments) else view.end.seq
+    if not extents or seq == following:
+        return extents, seq
+    place, record = before[-1].group_of_seq(seq)
+    extents[-1] = extents[-1]._replace(size=place)
+    return extents, record.seq
+
+
+class DirectoryLog(DirectoryFrames):
+    """The writing half. Its view is what is durable, and changes in one assignment."""
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, lock: Lock, files: Files, *, is_synced: bool, segment_bytes: int
+    ) -> None:
+        super().__init__(folder, manifest)
+        self.notes: list[str] = []
+        self._lock = lock
+        self._files = files
+        self._is_synced = is_synced
+        self._segment_bytes = segment_bytes
+        self._refuses: str | None = None
+        # Before anything is checked or cut: from here on an older writer is refused.
+        epoch = raise_epoch(self._shard, 0, files)
+        self._segments = segments_of(self._shard)
+        found = self._recover()
+        if found.epoch >= epoch:
+            epoch = raise_epoch(self._shard, found.epoch, files)
+        self._fd: int | None = None
+        if self._segments:
+            self._fd = files.open(self._segments[-1].path)
+            try:
+                self._cut(found)
+            except BaseException:
+                os.close(self._fd)
+                raise
+        self._chain = Chain(found.at, epoch)
+        filled = [segment for segment in self._segments if not segment.is_empty]
+        self._durable = View(filled, filled[-1].whole if filled else 0, found.at)
+
+    @property
+    def epoch(self) -> int:
+        return self._chain.epoch
+
+    def seal(self, frame: Frame) -> bytes:
+        return self._chain.seal(frame)
+
+    def append(self, sealed: Sequence[bytes]) -> None:
+        self._refuse_closed()
+        if self._refuses:
+            raise Unavailable(self._refuses)
+        start = 0
+        while start < len(sealed):
+            stop, size = start, 0
+            while stop < len(sealed) and (stop == start or size + len(sealed[stop]) <= BYTES_MAX):
+                size += len(sealed[stop])
+                stop += 1
+            self._append_group(sealed[start:stop])
+            start = stop
+
+    def save(self, snapshot: Snapshot) -> None:
+        self._refuse_closed()
+        seq = snapshot.at.seq
+        view = self._durable
+        if seq > view.end.seq:
+            raise ValueError(f"a snapshot of frame {seq} is of no place in a log of {view.end.seq} frames")
+        try:
+            extents, begins = _extents(view, seq)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+        try:
+            if not self._is_synced and self._fd is not None:
+                self._files.sync(self._fd)  # a snapshot must never be ahead of the log on the disk
+            snapshots.save(self._shard, self.id, snapshot, extents, begins, self._files)
+        except OSError as error:
+            raise refusal(f"store {self.folder}: a snapshot can't be written", error) from error
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        super().close()
+        if self._fd is not None:
+            os.close(self._fd)
+        self._lock.release()
+
+    def _view(self) -> View:
+        return self._durable
+
+    def _recover(self) -> Recovered:
+        """Check the log from its newest usable snapshot on."""
+        damaged: list[Path] = []
+        kept = next(snapshots.whole(self._shard, self.id, damaged), None)
+        self.notes += [f"{path}: this snapshot is damaged and was passed over" for path in damaged]
+        try:
+            start = Place(0, 0, Position(0, 0, genesis(self.id, self.shard), 0)) if kept is None else self._start(kept)
+            if self._segments and start.segment == 0 and self._segments[0].seq:
+                raise corrupt(self._segments[0].path, 0, "the segment with frame 0 is missing before this one")
+            return recover(self._segments, start)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def _start(self, kept: snapshots.Kept) -> Place:
+        """Where to begin to check: what lies before it is as the snapshot says, by name and size."""
+        at = kept.snapshot.at
+        for ix, extent in enumerate(kept.extents):
+            path = self._shard / f"{extent.seq:020d}.seg"
+            if ix >= len(self._segments) or self._segments[ix].path != path:
+                raise corrupt(path, 0, f"this segment is missing; the snapshot of frame {at.seq} knows it")
+            size, is_last = size_of(path), ix + 1 == len(kept.extents)
+            if size < extent.size or (size > extent.size and not is_last):
+                why = f"this segment has {size:,} bytes; the snapshot of frame {at.seq} knows it with {extent.size:,}"
+                raise corrupt(path, min(size, extent.size), why)
+            self._segments[ix].trust(extent.size)
+        if not kept.extents:
+            return Place(0, 0, at, at)
+        return Place(len(kept.extents) - 1, kept.extents[-1].size, at if kept.begins == at.seq else None, at)
+
+    def _cut(self, found: Recovered) -> None:
+        """Make what was found whole durable, and cut the rest."""
+        assert self._fd is not None
+        cut = found.cut
+        if cut is not None:
+            self._files.cut(self._fd, cut.byte)
+            path = self._segments[-1].path
+            self.notes.append(
+                f"{path}: the last {cut.length:,} bytes, from byte {cut.byte} on, are the torn end of a commit "
+                f"({cut.why}); they were cut, the log goes on after frame {found.at.seq - 1}"
+            )
+        # What a killed writer left may be in the system's cache only.
+        self._files.sync(self._fd)
+
+    def _append_group(self, sealed: Sequence[bytes]) -> None:
+        ends = self._chain.ends(sealed, self._durable.end)
+        try:
+            refuse_older(self._shard, self.epoch)
+            segment = self._write(sealed)
+        except OSError as error:
+            failure = refusal(f"store {self.folder}: can't be appended to", error)
+            self._refuses = f"{failure}; this log takes no more until it is opened again"
+            raise failure from error
+        except Unavailable as error:
+            self._refuses = str(error)
+            raise
+        header, place = peek(sealed[0]), segment.whole
+        segment.note(header.seq, header.first, place)
+        place += RECORD_BYTES
+        for data in sealed:
+            segment.note_frame(data, place)
+            place += len(data)
+        segment.whole = place
+        segments = self._durable.segments
+        if not segments or segments[-1] is not segment:
+            segments = [*segments, segment]
+        self._durable = View(segments, place, ends[-1])
+
+    def _write(self, sealed: Sequence[bytes]) -> Segment:
+        """Put a group behind the last, durably, in the segment that comes back."""
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or segment.whole >= self._segment_bytes:
+            segment = self._roll(self._durable.end.seq)
+        assert self._fd is not None
+        try:
+            self._files.write(self._fd, b"".join((encode_record(sealed), *sealed)), segment.whole)
+            if self._is_synced:
+                self._files.sync(self._fd)
+        except OSError:
+            self._cut_back(self._fd, segment.whole)
+            raise
+        return segment
+
+    def _roll(self, seq: int) -> Segment:
+        """Begin the next segment."""
+        path = self._shard / f"{seq:020d}.seg"
+        if self._fd is not None and not self._is_synced:
+            self._files.sync(self._fd)
+        fd = self._files.create(path)
+        try:
+            self._files.sync_folder(self._shard)
+        except OSError:
+            os.close(fd)
+            raise
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = fd
+        self._segments.append(Segment(path))
+        return self._segments[-1]
+
+    def _cut_back(self, fd: int, place: int) -> None:
+        try:
+            self._files.cut(fd, place)
+            self._files.sync(fd)
+        except OSError:
+            pass  # then the next opening cuts it

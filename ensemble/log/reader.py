@@ -1,0 +1,151 @@
+"""Reading a directory store that somebody may be writing: no lock, nothing changed.
+
+Owns finding what is there now. A group that is not whole yet is not there yet; it is damage only if something proves
+that it was durable (recovery.py), and even then it is looked at once more, since the writer may just have finished it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+
+from ensemble.log import snapshots
+from ensemble.log.base import Position, genesis
+from ensemble.log.fence import read_epoch
+from ensemble.log.files import corrupt, refusal
+from ensemble.log.group import RECORD_BYTES, Record
+from ensemble.log.manifest import Manifest
+from ensemble.log.reading import DirectoryFrames, View
+from ensemble.log.recovery import check_group, proof
+from ensemble.log.segment import Damage, Segment, Window
+
+
+class DirectoryReader(DirectoryFrames):
+    """The log of a store, as it is on the disk whenever it is asked."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        super().__init__(folder, manifest)
+        self._lock = Lock()
+        self._genesis = Position(0, 0, genesis(self.id, self.shard), 0)
+        self._segments: list[Segment] = []
+        self._looked_at: tuple[int, int, int] | None = None
+        """Epoch, number of segments and size of the last one when everything there was taken in."""
+        self._epoch = -1
+        self._seen = View((), 0, self._genesis)
+
+    def _view(self) -> View:
+        with self._lock:
+            try:
+                return self._look()
+            except Damage as damage:
+                raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def _look(self) -> View:
+        try:
+            epoch = read_epoch(self._shard)
+        except OSError as error:
+            raise refusal(f"{self._shard / 'epoch'}: can't be read", error) from error
+        found = segments_of(self._shard)
+        looked_at = (epoch, len(found), size_of(found[-1].path) if found else 0)
+        if looked_at == self._looked_at:
+            return self._seen
+        if found and found[0].seq:
+            raise Damage(found[0].path, 0, "the segment with frame 0 is missing before this one")
+        # A finished segment never changes. What an older writer could not finish, a new one may have cut.
+        is_same = epoch == self._epoch and len(found) == len(self._segments)
+        kept = self._segments if is_same else self._segments[:-1]
+        for segment in found[len(kept) : -1]:
+            segment.trust(size_of(segment.path))
+        segments = [*kept, *found[len(kept) :]]
+        end, is_whole = self._extend(segments[-1], self._seen.end if is_same else None) if segments else (None, True)
+        if end is None and len(segments) > 1:  # nothing is in the newest yet
+            segments[-2] = Segment(segments[-2].path)
+            end, _ = self._extend(segments[-2], None, is_finished=True)
+        filled = [segment for segment in segments if not segment.is_empty]
+        self._seen = View(filled, filled[-1].whole if filled else 0, end or self._genesis)
+        self._segments, self._epoch, self._looked_at = segments, epoch, looked_at if is_whole else None
+        return self._seen
+
+    def _extend(
+        self, segment: Segment, end: Position | None, *, is_finished: bool = False
+    ) -> tuple[Position | None, bool]:
+        """Take in the groups that have come to a segment.
+
+        The place after the last one comes back, `end` if none has come; and whether nothing is behind it.
+        Errors: Damage.
+        """
+        if segment.is_empty:
+            end = self._skip_to_snapshot(segment)
+        groups: list[tuple[int, Record]] = []
+        torn: Damage | None = None
+        with Window(segment.path) as window:
+            place = segment.whole
+            while place < window.stop:
+                record = window.record(place)
+                if record is None or place + RECORD_BYTES + record.length > window.stop:
+                    torn = Damage(window.path, place, "no whole group begins here")
+                    break
+                groups.append((place, record))
+                place += RECORD_BYTES + record.length
+            # All but the last are durable, since another follows; they are checked when they are read.
+            if groups:
+                try:
+                    _, end, _ = check_group(window, groups[-1][0], None)
+                except Damage as damage:
+                    torn = damage
+                    place, _ = groups.pop()
+                    if groups:
+                        _, end, _ = check_group(window, groups[-1][0], None)
+            if torn is not None:
+                why = "a later segment follows" if is_finished else proof(window, place, segment.seq)
+                if why and not _is_whole_now(segment.path, place):
+                    raise Damage(torn.path, torn.place, f"{torn.why}, and {why}")
+            for at, record in groups:
+                segment.note_group(record, at, window)
+            segment.whole = place
+        return end, torn is None
+
+    def _skip_to_snapshot(self, segment: Segment) -> Position | None:
+        """Take what the newest snapshot knows of a segment for whole. The place of the snapshot, if it ends there."""
+        kept = next(snapshots.whole(self._shard, self.id), None)
+        if kept is None or not kept.extents or kept.extents[-1].seq != segment.seq:
+            return None
+        place = kept.extents[-1].size
+        with Window(segment.path) as window:
+            record = window.record(place) if place < window.stop else None
+            if place != window.stop and (record is None or record.seq != kept.begins):
+                return None
+        segment.trust(place)
+        return kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
+
+
+def _is_whole_now(path: Path, place: int) -> bool:
+    """Whether the group at this place has been finished since it was looked at."""
+    with Window(path) as window:
+        try:
+            check_group(window, place, None)
+        except Damage:
+            return False
+    return True
+
+
+def segments_of(shard: Path) -> list[Segment]:
+    """The segments on the disk, in order, nothing known of them yet.
+
+    Errors: LogCorrupt if the folder has one that is not called as a segment is.
+    """
+    try:
+        paths = sorted(shard.glob("*.seg"))
+    except OSError as error:
+        raise refusal(f"{shard}: can't be read", error) from error
+    for path in paths:
+        if len(path.stem) != 20 or not path.stem.isdigit():
+            raise corrupt(path, 0, "a segment is called by the 20 digits of its first frame")
+    return [Segment(path) for path in paths]
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise refusal(f"{path}: can't be read", error) from error
