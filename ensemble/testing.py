@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ensemble.event import EPOCH, Event, Rows, encode, microseconds
+from ensemble.errors import Unavailable
+from ensemble.event import EPOCH, Event, Frame, Rows, encode, microseconds
+from ensemble.log.base import EventLog, Position, Snapshot
 
 
 class ManualClock:
@@ -75,3 +78,116 @@ def event(
         source_ix=0,
         extras={0: {"id": id}} if id else None,
     ).event(0)
+
+
+class FaultyLog:
+    """A log whose writing fails or waits when told to; all else is the log that it wraps.
+
+    A failed append leaves it as a real store would: it refuses all that come after. `appends` and `saves` count the
+    calls, from 1, those that failed among them.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self.appends = 0
+        self.saves = 0
+        self.held = threading.Event()
+        """Set while an append waits for `release`: wait for it to know that one has come."""
+        self._go = threading.Event()
+        self._go.set()
+        self._append_faults: dict[int, tuple[Exception, bool]] = {}
+        self._save_faults: dict[int, Exception] = {}
+        self._refuses: Exception | None = None
+
+    # Faults
+
+    def fail_append(self, number: int = 1, error: Exception | None = None, *, after_writing: bool = False) -> None:
+        """Let the append that is `number` from now fail: 1 is the next. With `after_writing` only its answer is lost.
+
+        Without an `error` it is a full disk, as the directory store would tell of it.
+        """
+        fault = error or Unavailable("store test: can't be appended to: No space left on device; the disk is full")
+        self._append_faults[self.appends + number] = (fault, after_writing)
+
+    def fail_save(self, number: int = 1, error: Exception | None = None) -> None:
+        """Let the save that is `number` from now fail. The log itself goes on."""
+        fault = error or Unavailable("store test: a snapshot can't be written: No space left on device; the disk is full")
+        self._save_faults[self.saves + number] = fault
+
+    def hold(self) -> None:
+        """Let appends wait from now on, before they write anything, until `release`."""
+        self._go.clear()
+
+    def release(self) -> None:
+        self._go.set()
+
+    # Writing
+
+    @property
+    def epoch(self) -> int:
+        return self.log.epoch
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.log.notes
+
+    def seal(self, frame: Frame) -> bytes:
+        return self.log.seal(frame)
+
+    def append(self, sealed: Sequence[bytes]) -> None:
+        self.appends += 1
+        fault, after_writing = self._append_faults.pop(self.appends, (None, False))
+        if not self._go.is_set():
+            self.held.set()
+            self._go.wait()
+            self.held.clear()
+        if self._refuses is not None:
+            raise Unavailable(f"{self._refuses}; this log takes no more until it is opened again")
+        if fault is None or after_writing:
+            self.log.append(sealed)
+        if fault is not None:
+            self._refuses = fault
+            raise fault
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.saves += 1
+        fault = self._save_faults.pop(self.saves, None)
+        if fault is not None:
+            raise fault
+        self.log.save(snapshot)
+
+    # Reading
+
+    @property
+    def id(self) -> str:
+        return self.log.id
+
+    @property
+    def name(self) -> str:
+        return self.log.name
+
+    @property
+    def shard(self) -> int:
+        return self.log.shard
+
+    def end(self) -> Position:
+        return self.log.end()
+
+    def frames(self, seq: int = 0) -> Iterator[Frame]:
+        return self.log.frames(seq)
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]:
+        return self.log.rows(offset)
+
+    def frame_at(self, offset: int) -> Frame:
+        return self.log.frame_at(offset)
+
+    def snapshot(self) -> Snapshot | None:
+        return self.log.snapshot()
+
+    def size_bytes(self) -> int:
+        return self.log.size_bytes()
+
+    def close(self) -> None:
+        self.release()
+        self.log.close()

@@ -9,9 +9,8 @@ docs/log-format.md has the format, `base.py` the promises. What a kind of log ne
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
@@ -93,9 +92,11 @@ def _split(url: str) -> tuple[str, str]:
         return "memory", rest
     if "://" in url:
         if scheme == "file":
+            from urllib.parse import unquote, urlsplit
+
             parts = urlsplit(url)
-            if parts.netloc not in ("", "localhost"):
-                raise Unavailable(f"store {url!r}: a file:// url has three slashes before an absolute path; write {_fixed(url)!r}")
+            if parts.netloc not in ("", "localhost") or not parts.path:
+                raise Unavailable(f"store {url!r}: a file url has three slashes and an absolute path; write {_fixed(url)!r}")
             return "directory", unquote(parts.path)
         what = "object stores are to come" if scheme in SCHEMES_TO_COME else f"there is no kind of store called {scheme!r}"
         raise Unavailable(
@@ -115,4 +116,4 @@ def _nothing_in_memory(url: str) -> Unavailable:
 
 
 def _new_id() -> str:
-    return "".join(secrets.choice(ALPHABET) for _ in range(12))
+    return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
