@@ -55,7 +55,7 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, time_us, traceparent, causationid, correlationid}."""
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid}."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,6 +65,9 @@ class Rows(msgspec.Struct, gc=False):
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
 
     def source(self, ix: int) -> str:
+        given = self.extra(ix, "source")
+        if given is not None:
+            return str(given)
         column = self.source_ix
         return self.sources[column if type(column) is int else column[ix]]  # type: ignore[index]
 
@@ -155,7 +158,8 @@ class Event(msgspec.Struct, gc=False, eq=False):
         rows = self._rows
         if rows.causes is not None:
             return rows.name(rows.causes[self._ix])
-        return rows.extra(self._ix, "causationid")
+        given: str | None = rows.extra(self._ix, "causationid")
+        return given
 
     @property
     def correlationid(self) -> str:
@@ -263,6 +267,17 @@ class Receipt(msgspec.Struct, frozen=True):
 def digest(text: str, size: int) -> str:
     """A stable hash of a text as 2*size hexadecimal digits."""
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written: half a surrogate pair can't."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def rfc3339(time: datetime) -> str:

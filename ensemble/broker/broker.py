@@ -20,7 +20,7 @@ import msgspec
 
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
-from ensemble.broker.state import State, Timer
+from ensemble.broker.state import State, Timer, dedupe_key
 from ensemble.event import Frame, Ref, Rows, digest, encode
 from ensemble.score.model import Emit, RetryPolicy
 
@@ -194,7 +194,8 @@ class Broker:
         keep: list[int] = []
         where: list[int] = []
         for row in range(len(said)):
-            id_ = extras.get(row, {}).get("id")
+            extra = extras.get(row, {})
+            id_ = dedupe_key(extra) if "id" in extra else None
             known = None
             if id_ is not None:
                 known = fresh.get(id_)

@@ -288,7 +288,9 @@ class Section:
 
     def let_go(self, offset: int) -> None:
         """A held event is to be heard again: it is due at once, and its lane is still its own."""
-        self._due.append((offset, self._held.pop(offset)))
+        key = self._held.pop(offset, None)
+        if key is not None:  # else it has not been looked at since the opening, and comes in its turn
+            self._due.append((offset, key))
 
     # The watermark
 

@@ -12,6 +12,7 @@ Invariants, for a section s and any offset o that concerns it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ class State(msgspec.Struct):
     """Topic -> how many events were said under it."""
     sections: dict[str, SectionState] = msgspec.field(default_factory=dict)
     seen: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
-    """Id that a publisher gave -> offset and time; oldest first."""
+    """Id that a publisher gave (`dedupe_key`) -> offset and time; oldest first."""
     places: dict[str, Any] = msgspec.field(default_factory=dict)
     """Source -> how far it has been read."""
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
@@ -111,7 +112,7 @@ class State(msgspec.Struct):
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
-                    self.seen[extra["id"]] = (frame.first + row, frame.time_us)
+                    self.seen[dedupe_key(extra)] = (frame.first + row, frame.time_us)
         self._forget(frame.time_us)
 
     def _forget(self, now_us: int) -> None:
@@ -122,6 +123,12 @@ class State(msgspec.Struct):
             if len(seen) <= self.dedupe_most and seen[oldest][1] + self.dedupe_us > now_us:
                 break
             del seen[oldest]
+
+
+def dedupe_key(extra: dict[str, Any]) -> str:
+    """What two events share that are one: the id, within the CloudEvents source where there is one."""
+    key: str = extra["id"]
+    return f"{extra['source']} {key}" if "source" in extra else key
 
 
 def _joined(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
@@ -201,7 +208,7 @@ def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
         state.timers_set += 1
 
 
-FOLDS = {
+FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
     "score": _scored,
     "again": _again,

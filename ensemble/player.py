@@ -1,0 +1,507 @@
+"""Players: made ready once, built for each instance, called for each event.
+
+Owns how user code is called and how what it answers becomes an `Outcome`. Must not know logs, threads or clocks: time comes
+in with the batch. Whatever a player raises is caught here and nowhere else.
+
+An event's effects (emits, state, timers) are taken over all together when the player is done with it, or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import traceback as tracebacks
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.broker import Failure, Later, Outcome, Said, one_line, token_of
+from ensemble.broker.section import Batch
+from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
+from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8
+from ensemble.motif import matches
+from ensemble.score.callable import Shape, shape
+from ensemble.score.model import PlayerSpec
+from ensemble.score.units import duration_us
+from ensemble.score.vocabulary import Vocabulary
+
+
+class Word(msgspec.Struct, gc=False):
+    """A topic that a player may say, made ready."""
+
+    ix: int
+    check: Callable[[Any], None] | None
+    key: Callable[[Any], str] | None
+
+
+class Work(msgspec.Struct):
+    """A batch with its events.
+
+    Shapes: one entry of `events` and `roots` an event of the batch. `table` is the player's state by lane, encoded.
+    """
+
+    batch: Batch
+    events: Sequence[Event]
+    roots: Sequence[Ref]
+    table: Mapping[str, bytes]
+
+
+class Context:
+    """What a player may know beside the event: `ctx`.
+
+    `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
+    """
+
+    __slots__ = ("_batch", "_hearing", "_ix", "_loaded", "_state", "attempt", "live", "log", "settings")
+
+    def __init__(self, hearing: Hearing, ix: int, attempt: int) -> None:
+        self._hearing = hearing
+        self._ix = ix
+        self._state: MutableMapping[str, Any] | None = None
+        self._loaded: bytes | None = None
+        self.attempt = attempt
+        """The number of this attempt, from 1."""
+        self.live = True
+        """Whether what is done outside counts: false in a rehearsal."""
+        self.log = hearing.player.log
+        self.settings: Mapping[str, Any] = hearing.player.spec.settings
+
+    @property
+    def state(self) -> MutableMapping[str, Any]:
+        """The player's state for this key. Empty at first; empty again means gone."""
+        if self._state is None:
+            self._loaded = self._hearing.load(self._ix)
+            self._state = decode(self._loaded) if self._loaded is not None else {}
+        return self._state
+
+    @state.setter
+    def state(self, value: Mapping[str, Any]) -> None:
+        if self._state is None:
+            self._loaded = self._hearing.load(self._ix)
+        self._state = dict(value)
+
+    @property
+    def token(self) -> str:
+        """The same text on every run of this event by this player: an idempotency key for the outside."""
+        hearing = self._hearing
+        event = hearing.work.events[self._ix]
+        return token_of(event._rows.log_id, event.offset, hearing.player.name)
+
+    @property
+    def now(self) -> datetime:
+        """When the batch was handed out, by the broker's clock. UTC; recorded in the log."""
+        return EPOCH + timedelta(microseconds=self._hearing.work.batch.began_us)
+
+    def changed(self) -> tuple[bool, bytes | None]:
+        """Whether the state is another than before, and what it is now; None: gone."""
+        if self._state is None:
+            return False, None
+        state = encode(self._state) if self._state else None
+        return state != self._loaded, state
+
+
+class Player:
+    """A player made ready to be built: its callable, its shape, and the words that it may say."""
+
+    def __init__(self, spec: PlayerSpec, call: Any, vocabulary: Vocabulary) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.call = call
+        self.shape: Shape = shape(call)
+        self.log = logging.getLogger(f"ensemble.player.{spec.name}")
+        self.topics: list[str] = []
+        self._vocabulary = vocabulary
+        self._words: dict[str, Word] = {}
+        self._by_type: dict[type, str] = {}
+        for topic in spec.emits:
+            said = vocabulary.word(topic).type if "*" not in topic and ">" not in topic else None
+            if said is not None:
+                self._by_type[said] = topic
+        self.decode: Callable[[bytes], Any] | None = _decoder(self.shape.hears) if self.shape.hears else None
+
+    def word(self, topic: str) -> Word:
+        """The word for a topic. PlayerError if the player has not declared it."""
+        word = self._words.get(topic)
+        if word is None:
+            if not any(matches(pattern, topic) for pattern in self.spec.emits):
+                declared = ", ".join(self.spec.emits) or "nothing"
+                raise PlayerError(
+                    f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:"
+                )
+            known = self._vocabulary.word(topic)
+            word = self._words[topic] = Word(len(self.topics), known.check, known.key)
+            self.topics.append(topic)
+        return word
+
+    def emission(self, answer: Any) -> Emission:
+        """What a player gave, as an emission. PlayerError if it is none."""
+        if isinstance(answer, Emission):
+            return answer
+        topic = self._by_type.get(type(answer))
+        if topic is None and isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
+            return Emission(answer[0], answer[1])
+        is_data = isinstance(answer, (Mapping, msgspec.Struct)) or dataclasses.is_dataclass(answer) or hasattr(answer, "model_dump")
+        if topic is None and is_data and len(self.spec.emits) == 1:
+            topic = self.spec.emits[0]
+        if topic is None:
+            raise PlayerError(
+                f"player {self.name} answered {_shown(answer)}, which is no event; "
+                "answer with emit(topic, ...), a list of these, or None"
+            )
+        return Emission(topic, answer)
+
+    def build(self) -> Instance:
+        """One more instance. PlayerError if its class can't be built."""
+        return Instance(self)
+
+
+class Instance:
+    """One running instance of a player; hears one batch at a time, unless it is asynchronous."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+        settings = dict(player.spec.settings)
+        if player.shape.kind == "class":
+            try:
+                self.call: Callable[..., Any] = player.call(**settings)
+            except Exception as error:
+                raise PlayerError(
+                    f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                ) from error
+        else:
+            self.call = partial(player.call, **settings) if settings else player.call
+
+    def hear(self, work: Work) -> Outcome:
+        return Hearing(self, work).hear()
+
+    def close(self) -> None:
+        """Let the instance free what it holds. What `close` raises is logged."""
+        close = getattr(self.call, "close", None) if self.player.shape.kind == "class" else None
+        if close is None:
+            return
+        try:
+            close()
+        except Exception:
+            self.player.log.exception("player %s: close() failed", self.player.name)
+
+
+class GivenUp(BaseException):
+    """Raised in a thread that comes back from a player after its time was up: nobody waits for it any more."""
+
+
+class Hearing:
+    """One instance hearing one batch: collects what comes of it. `call` stands in for the instance's own."""
+
+    def __init__(self, instance: Instance, work: Work, call: Callable[..., Any] | None = None) -> None:
+        self.player = instance.player
+        self.call = call or instance.call
+        self.work = work
+        self._current: Sequence[int] = ()
+        self._begin()
+        self._states: dict[str, bytes | None] = {}
+        """What this batch has made of the state so far, by lane."""
+        self._blocked: set[str] = set()
+        self._in_lanes = instance.player.spec.order != "none"
+
+    def _begin(self) -> None:
+        self._heard: list[int] = []
+        self._rows: list[int] = []
+        self._topic_ix: list[int] = []
+        self._keys: list[str] = []
+        self._data: list[bytes] = []
+        self._later: list[Later] = []
+        self._failures: list[Failure] = []
+        self._skipped: list[tuple[int, str]] = []
+        self._wrote: dict[str, bytes | None] = {}
+
+    # Hearing
+
+    def hear(self) -> Outcome:
+        """Hear the whole batch."""
+        if self.player.shape.batch:
+            self.together(range(len(self.work.events)))
+        else:
+            self.one_by_one(range(len(self.work.events)))
+        return self.outcome(self.work.batch.keys, len(self.work.batch))
+
+    def one_by_one(self, which: Iterable[int]) -> None:
+        """Call the player for each of these rows of the batch."""
+        events, lanes = self.work.events, self.work.batch.keys
+        wants_ctx, decoder, call = self.player.shape.ctx, self.player.decode, self.call
+        heard, data, later = self._heard, self._data, self._later
+        blocked = self._blocked
+        for ix in which:
+            if blocked and lanes[ix] in blocked:
+                self._skip(ix)
+                continue
+            said, set_ = len(data), len(later)
+            self._current = (ix,)
+            try:
+                event = events[ix]
+                argument = event if decoder is None else decoder(event._rows.data[event._ix])
+                if wants_ctx:
+                    context = self.context(ix)
+                    answer = call(argument, ctx=context)
+                    if answer is not None:
+                        self.answer(answer, ix)
+                    self._keep(context, ix)
+                else:
+                    answer = call(argument)
+                    if type(answer) is Emission:
+                        self._say(answer, ix)
+                    elif answer is not None:
+                        self.answer(answer, ix)
+                heard.append(ix)
+            except GivenUp:
+                raise
+            except BaseException as error:
+                self._undo(said, set_)
+                self._fail(ix, error)
+
+    def together(self, which: Sequence[int]) -> None:
+        """Call the player with all of these rows; if that fails, with halves, until those that fail stand alone."""
+        lanes = self.work.batch.keys
+        groups: list[Sequence[int]] = [which]
+        while groups:
+            group = groups.pop()
+            if self._blocked:
+                for ix in group:
+                    if lanes[ix] in self._blocked:
+                        self._skip(ix)
+                group = [ix for ix in group if lanes[ix] not in self._blocked]
+            if not group:
+                continue
+            said, set_ = len(self._data), len(self._later)
+            self._current = group
+            try:
+                self._hear_group(group)
+                self._heard.extend(group)
+            except GivenUp:
+                raise
+            except BaseException as error:
+                self._undo(said, set_)
+                if len(group) == 1 or not isinstance(error, Exception):
+                    for ix in group:
+                        self._fail(ix, error)
+                else:
+                    middle = len(group) // 2
+                    groups += [group[middle:], group[:middle]]
+
+    def _hear_group(self, group: Sequence[int]) -> None:
+        events, decoder = self.work.events, self.player.decode
+        heard = [events[ix] if decoder is None else decoder(events[ix].payload) for ix in group]
+        extra = {"ctx": self.context(group[0])} if self.player.shape.ctx else {}
+        answers = self.call(heard, **extra)
+        if answers is None:
+            return
+        if isinstance(answers, (Mapping, Emission)) or not isinstance(answers, Iterable):
+            answers = [answers]
+        answers = list(answers)
+        if len(answers) == len(group):  # one answer an event
+            for ix, answer in zip(group, answers, strict=True):
+                if answer is not None:
+                    self.answer(answer, ix)
+            return
+        last = {events[ix].key: ix for ix in group}
+        for answer in answers:
+            emission = self.player.emission(answer)
+            self._say(emission, last.get(emission.key or "", group[-1]))
+
+    async def later_one_by_one(self, which: Iterable[int], timeout_s: float | None) -> None:
+        """`one_by_one` for an asynchronous player: these rows are of one lane."""
+        import asyncio
+
+        lanes = self.work.batch.keys
+        for ix in which:
+            if self._blocked and lanes[ix] in self._blocked:
+                self._skip(ix)
+                continue
+            try:
+                event, decoder = self.work.events[ix], self.player.decode
+                argument = event if decoder is None else decoder(event.payload)
+                context = self.context(ix) if self.player.shape.ctx else None
+                extra = {} if context is None else {"ctx": context}
+                async with asyncio.timeout(timeout_s):
+                    answer = self.call(argument, **extra)
+                    answers = [a async for a in answer] if isinstance(answer, AsyncIterator) else await answer
+                said, set_ = len(self._data), len(self._later)
+                try:
+                    if answers is not None:
+                        self.answer(answers, ix)
+                    if context is not None:
+                        self._keep(context, ix)
+                except BaseException:
+                    self._undo(said, set_)
+                    raise
+                self._heard.append(ix)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self._fail(ix, error)
+
+    def context(self, ix: int) -> Context:
+        return Context(self, ix, self.work.batch.attempts.get(self.work.batch.offsets[ix], 1))
+
+    def load(self, ix: int) -> bytes | None:
+        """The state of a row's lane as of now. PlayerError where a player can have none."""
+        if not self._in_lanes:
+            raise PlayerError(f"player {self.player.name} has order: none, so it can't have state; write order: key")
+        if self.player.shape.batch:
+            raise PlayerError(
+                f"player {self.player.name} hears whole batches, which have no one key, so it can't have state; "
+                "hear events one by one, or keep nothing"
+            )
+        lane = self.work.batch.keys[ix]
+        if lane in self._states:
+            return self._states[lane]
+        return self.work.table.get(lane)
+
+    # Collecting
+
+    def answer(self, answer: Any, ix: int) -> None:
+        """Take over what the player gave for a row: an event, several, or None."""
+        if isinstance(answer, (Iterator, list, set)) or (
+            isinstance(answer, tuple) and not (len(answer) == 2 and isinstance(answer[0], str))
+        ):
+            for each in answer:
+                if each is not None:
+                    self._say(self.player.emission(each), ix)
+        else:
+            self._say(self.player.emission(answer), ix)
+
+    def _say(self, emission: Emission, ix: int) -> None:
+        player = self.player
+        word = player._words.get(emission.topic) or player.word(emission.topic)
+        data = emission.data
+        if word.check is not None:
+            word.check(data)
+        key = emission.key
+        if key is None:
+            if word.key is None:
+                key = self.work.events[ix].key
+            else:
+                try:
+                    key = word.key(data)
+                except InvalidEvent:  # what is not in the data comes from the event that is answered
+                    key = self.work.events[ix].key
+        elif type(key) is not str or not (key.isascii() or is_utf8(key)):
+            raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
+        payload = encode(data) if not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
+        if emission.after is None:
+            self._rows.append(ix)
+            self._topic_ix.append(word.ix)
+            self._keys.append(key)
+            self._data.append(payload)
+        else:
+            self._later.append(
+                Later(
+                    duration_us(emission.after), emission.topic, key, payload,
+                    self.work.batch.offsets[ix], self.work.roots[ix],
+                )  # fmt: skip
+            )
+
+    def _keep(self, context: Context, ix: int) -> None:
+        is_changed, state = context.changed()
+        if is_changed:
+            lane = self.work.batch.keys[ix]
+            self._states[lane] = self._wrote[lane] = state
+
+    def _undo(self, said: int, later: int) -> None:
+        del self._rows[said:], self._topic_ix[said:], self._keys[said:], self._data[said:], self._later[later:]
+
+    def _skip(self, ix: int) -> None:
+        self._skipped.append((self.work.batch.offsets[ix], self.work.batch.keys[ix]))
+
+    def _fail(self, ix: int, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise error
+        event, lane = self.work.events[ix], self.work.batch.keys[ix]
+        if self._in_lanes:
+            self._blocked.add(lane)
+        after = getattr(error, "after", None) if isinstance(error, Retry) else None
+        self._failures.append(
+            Failure(
+                self.work.batch.offsets[ix],
+                event.key,
+                lane,
+                event.topic,
+                self.work.roots[ix],
+                one_line(error),
+                _traceback(error),
+                is_final=isinstance(error, (Reject, msgspec.ValidationError)),
+                after_us=None if after is None else _after_us(after),
+            )
+        )
+
+    def give_up(self, error: BaseException) -> None:
+        """Let the call that runs now fail, and leave the rest of the batch for another time."""
+        for ix in self._current:
+            self._fail(ix, error)
+        told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
+        heard = set(self._heard)
+        for ix, offset in enumerate(self.work.batch.offsets):
+            if ix not in heard and offset not in told:
+                self._skip(ix)
+
+    def outcome(self, keys: Sequence[str], count: int) -> Outcome:
+        """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
+        batch, rows = self.work.batch, self._rows
+        said = None
+        if self._data:
+            is_one_each = len(rows) == len(batch) and rows == list(range(len(rows)))
+            topics = list(self.player.topics)
+            topic_ix: int | list[int] = self._topic_ix
+            if len(topics) == 1:
+                topic_ix = 0
+            elif len(used := set(self._topic_ix)) == 1:
+                topics, topic_ix = [topics[used.pop()]], 0
+            said = Said(
+                topics,
+                topic_ix,
+                self._keys,
+                self._data,
+                batch.offsets if is_one_each else [batch.offsets[ix] for ix in rows],
+                self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
+            )
+        heard: Sequence[int] = batch.offsets
+        if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):
+            heard = [batch.offsets[ix] for ix in self._heard]
+        outcome = Outcome(
+            batch.section, count, keys, heard, said, batch.began_us,
+            self._wrote, self._later, self._failures, self._skipped,
+        )  # fmt: skip
+        self._begin()
+        return outcome
+
+
+def _decoder(hears: Any) -> Callable[[bytes], Any]:
+    """Decode and check in one pass. ValidationError names what does not fit."""
+    if hasattr(hears, "model_validate"):
+        return lambda payload: hears.model_validate(decode(payload))
+    decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(hears)
+    return decoder.decode
+
+
+def _after_us(after: str | float) -> int | None:
+    try:
+        return duration_us(after)
+    except ValueError:  # a player's slip must not hide why it asked
+        logging.getLogger("ensemble").warning("Retry(after=%r): not a duration; the retry policy is followed", after)
+        return None
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the player's first line on: ours above it says nothing to its author."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    return "".join(tracebacks.format_exception(type(error), error, trace))
+
+
+def _shown(answer: Any) -> str:
+    text = repr(answer)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,184 @@
+"""The door of a band that plays: how other processes on this machine speak to it.
+
+Owns a Unix socket beside the store and what goes over it: MessagePack values, each after its length in 4 bytes, big-endian.
+A request is [verb, arguments], an answer [value] or [kind of error, its text]. Only the user who plays may come in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from ensemble import errors
+from ensemble.errors import EnsembleError, InvalidEvent, Unavailable
+from ensemble.event import Receipt
+
+ADDRESS = "door"
+"""The file in the store's folder that says where the socket is."""
+PATH_MOST = 100
+"""Longest path that a socket may have everywhere."""
+REQUEST_MOST = 64 << 20
+CHUNK = 500
+
+Verbs = Mapping[str, Callable[..., Any]]
+
+
+class Door:
+    """Lets others in while a band plays. `verbs` are what may be asked."""
+
+    def __init__(self, folder: Path, verbs: Verbs) -> None:
+        self._folder = folder
+        self._verbs = verbs
+        self._own: Path | None = None
+        path = folder / "door.sock"
+        if len(os.fsencode(path.resolve())) > PATH_MOST:
+            self._own = Path(tempfile.mkdtemp(prefix="ensemble-"))
+            path = self._own / "door.sock"
+        path.unlink(missing_ok=True)
+        self._path = path.resolve()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(os.fspath(self._path))
+        finally:
+            os.umask(before)
+        self._socket.listen(16)
+        (folder / ADDRESS).write_text(f"{self._path}\n")
+        threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                guest, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(guest,), name="ensemble-guest", daemon=True).start()
+
+    def _serve(self, guest: socket.socket) -> None:
+        with guest, contextlib.suppress(OSError, msgspec.DecodeError, ValueError):
+            while (request := _receive(guest)) is not None:
+                verb, arguments = request
+                try:
+                    answer = [self._verbs[verb](**arguments)]
+                except (EnsembleError, KeyError, TimeoutError) as error:
+                    answer = [type(error).__name__, str(error.args[0]) if error.args else str(error)]
+                _send(guest, answer)
+
+    def close(self) -> None:
+        (self._folder / ADDRESS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+
+class Guest:
+    """The speaking half of a band that another process plays."""
+
+    def __init__(self, connection: socket.socket, url: str) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.url = url
+
+    def publish(
+        self,
+        topic: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        time: datetime | str | None = None,
+        wait: bool = True,
+    ) -> Receipt:
+        """As `Band.publish`."""
+        return Receipt(*self._ask("publish", topic=topic, data=data, key=key, id=id, time=time, wait=wait))
+
+    def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True) -> int:
+        """As `Band.publish_many`."""
+        count, items = 0, iter(items)
+        while chunk := list(itertools.islice(items, CHUNK)):
+            count += self._ask("publish_many", items=chunk, topic=topic, wait=wait)
+        return count
+
+    def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
+        """As `Band.retry_dead`."""
+        return int(self._ask("retry_dead", player=player, id=id))
+
+    def _ask(self, verb: str, **arguments: Any) -> Any:
+        try:
+            with self._lock:
+                _send(self._connection, [verb, arguments])
+                answer = _receive(self._connection)
+        except (TypeError, OverflowError) as error:
+            raise InvalidEvent(f"data can't be written: {error}") from error
+        except OSError as error:
+            raise Unavailable(f"the band that plays {self.url} went away: {error.strerror}; try again") from error
+        if answer is None:
+            raise Unavailable(f"the band that plays {self.url} went away; try again")
+        if len(answer) == 1:
+            return answer[0]
+        kind = getattr(errors, answer[0], None) or {"KeyError": KeyError, "TimeoutError": TimeoutError}[answer[0]]
+        raise kind(answer[1])
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def knock(folder: Path, url: str) -> Guest | None:
+    """Come in to the band that plays the store in this folder; None if nobody answers."""
+    try:
+        path = (folder / ADDRESS).read_text().strip()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(path)
+    except OSError:
+        return None
+    return Guest(connection, url)
+
+
+def _send(to: socket.socket, value: Any) -> None:
+    data = msgspec.msgpack.encode(value)
+    to.sendall(len(data).to_bytes(4, "big") + data)
+
+
+def _receive(from_: socket.socket) -> Any:
+    """The next value; None if the other side has gone."""
+    head = _read(from_, 4)
+    if head is None:
+        return None
+    size = int.from_bytes(head, "big")
+    if size > REQUEST_MOST:
+        raise ValueError("too big a request")
+    body = _read(from_, size)
+    return None if body is None else msgspec.msgpack.decode(body)
+
+
+def _read(from_: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = from_.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)

@@ -1,0 +1,343 @@
+"""What starts the music: files, every so often, and players that only speak.
+
+Owns how a source is read, and its place: how far it has been read, which is recorded in the same frame as the events that
+were read. Killed and opened again, a source goes on where its place says. A stage calls `next` for the next publication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import inspect
+import io
+import sys
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from ensemble.broker.broker import Publication
+from ensemble.errors import InvalidEvent, PlayerError, ScoreError, Unavailable
+from ensemble.event import EPOCH, Emission, encode, rfc3339
+from ensemble.score.callable import find
+from ensemble.score.model import SourceSpec
+from ensemble.stage.inlet import Inlet
+
+LINES = 500
+"""How many lines of a file make one publication at the most."""
+REFUSED = "_band.refused"
+"""The topic of the event that tells of a line that was refused."""
+BOM = b"\xef\xbb\xbf"
+LINE_MOST = 16 << 20
+"""Bytes of the longest line that is read; longer ones are refused."""
+SHOWN = 200
+"""How much of a refused line is kept, in characters."""
+
+
+class Place(msgspec.Struct, array_like=True):
+    """How far a source has been read."""
+
+    count: int = 0
+    """Lines, ticks, or what the player said so far."""
+    at: int = 0
+    """Bytes of the file, after decompression; for `every:` the last tick in microseconds since 1970."""
+    digest: bytes = b""
+    """SHA-256 of these bytes."""
+    refused: int = 0
+    is_done: bool = False
+    read: int = 0
+    """Bytes of the file as it lies there, for a progress bar."""
+    said: int = 0
+
+
+class Source(Protocol):
+    name: str
+    place: Place
+    total: int | None
+    """Bytes of the file, where known."""
+    is_endless: bool
+    """Whether nobody should wait for its end."""
+
+    def next(self, now_us: int) -> Publication | None:
+        """The next events with their place; None if there are none now (`place.is_done`: ever)."""
+        ...
+
+    def due_us(self) -> int | None:
+        """When to ask again; None: at once, or never when done."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class FileSource:
+    """The lines of a file: events, CloudEvents, or the data alone where the source names a topic."""
+
+    is_endless = False
+
+    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, *, is_strict: bool) -> None:
+        assert spec.file is not None
+        self.name = spec.name
+        self.place = place
+        self._spec, self._inlet, self._is_strict = spec, inlet, is_strict
+        self._hash = hashlib.sha256()
+        self._raw, self._lines = self._open(spec.file)
+        self.total = Path(spec.file).stat().st_size if spec.file != "-" else None
+        self._due_us: int | None = None
+        self._was_done = False
+        if place.at:
+            self._go_on(spec.file)
+
+    def _open(self, file: str) -> tuple[IO[bytes], IO[bytes]]:
+        if file == "-":
+            return sys.stdin.buffer, sys.stdin.buffer
+        try:
+            raw: IO[bytes] = Path(file).open("rb")
+        except OSError as error:
+            raise ScoreError(
+                f"sources.{self.name}.file: {file} can't be read: {error.strerror}; "
+                "a path is relative to the score's own folder"
+            ) from error
+        return raw, io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.endswith(".gz") else raw  # type: ignore[arg-type]
+
+    def _go_on(self, file: str) -> None:
+        """Skip what was read before, and see that it is still the same."""
+        left = self.place.at
+        while left:
+            piece = self._lines.read(min(left, 1 << 20))
+            if not piece:
+                break
+            self._hash.update(piece)
+            left -= len(piece)
+        if left or self._hash.digest() != self.place.digest:
+            raise InvalidEvent(
+                f"source {self.name}: {file} has changed in the part that was read before (its first {self.place.count} "
+                "lines); put the old file back, give the changed one another name, or play it anew with --again"
+            )
+        self._was_done, self.place.is_done = self.place.is_done, False  # it may have grown
+
+    def next(self, now_us: int) -> Publication | None:
+        if self.place.is_done:
+            return None
+        if self._due_us is not None and now_us < self._due_us:
+            return None
+        place = msgspec.structs.replace(self.place)
+        most = LINES if self._spec.rate is None else max(1, min(LINES, int(self._spec.rate / 20)))
+        lines = self._read(place, most)
+        if self._spec.rate is not None and lines:
+            self._due_us = max(now_us, self._due_us or now_us) + round(1e6 * len(lines) / self._spec.rate)
+        batch = self._inlet.batch(self._spec.topic)
+        for number, line in enumerate(lines, place.count + 1):
+            if not line.strip():
+                continue
+            try:
+                if len(line) == LINE_MOST:
+                    raise InvalidEvent(f"longer than {LINE_MOST >> 20} MiB; store big data elsewhere and say where")
+                batch.add_line(line.removeprefix(BOM) if number == 1 else line)
+                place.said += 1
+            except InvalidEvent as error:
+                if self._is_strict:
+                    raise InvalidEvent(f"{self._spec.file}:{number}: {error}") from error
+                place.refused += 1
+                batch.add_raw(REFUSED, "", encode(self._refusal(number, line, error)))
+        place.count += len(lines)
+        place.is_done = not lines
+        self.place = place
+        if not lines and self._was_done:  # nothing new: nothing to record
+            return None
+        return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
+
+    def _read(self, place: Place, most: int) -> list[bytes]:
+        lines: list[bytes] = []
+        try:
+            for _ in range(most):
+                line = piece = self._lines.readline(LINE_MOST)
+                if not line:
+                    break
+                lines.append(line)
+                while piece:
+                    place.at += len(piece)
+                    self._hash.update(piece)
+                    piece = b"" if piece.endswith(b"\n") else self._lines.readline(LINE_MOST)
+        except (OSError, EOFError) as error:
+            raise InvalidEvent(
+                f"source {self.name}: {self._spec.file} can't be read past line {place.count + len(lines)}: {error}"
+            ) from error
+        place.digest = self._hash.digest()
+        if self.total is not None:
+            place.read = min(self._raw.tell(), self.total) if lines else self.total
+        return lines
+
+    def _refusal(self, number: int, line: bytes, error: InvalidEvent) -> dict[str, Any]:
+        text = line.decode("utf-8", "replace").strip()
+        return {
+            "source": self.name,
+            "file": self._spec.file,
+            "line": number,
+            "reason": str(error),
+            "text": text if len(text) <= SHOWN else text[:SHOWN] + "...",
+        }
+
+    def due_us(self) -> int | None:
+        return None if self.place.is_done else self._due_us
+
+    def close(self) -> None:
+        if self._spec.file != "-":
+            self._lines.close()
+            self._raw.close()
+
+
+class TickSource:
+    """One event every so often, at whole multiples of the period since 1970. Ticks that were slept through are one."""
+
+    total = None
+    is_endless = True
+
+    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, now_us: int) -> None:
+        assert spec.every_us is not None and spec.topic is not None
+        self.name = spec.name
+        self.place = place
+        self._every_us, self._spec, self._inlet = spec.every_us, spec, inlet
+        if not place.at:
+            place.at = now_us // spec.every_us * spec.every_us
+
+    def next(self, now_us: int) -> Publication | None:
+        if now_us < self.due_us():
+            return None
+        at = now_us // self._every_us * self._every_us
+        self.place = Place(count=self.place.count + 1, at=at, said=self.place.said + 1)
+        batch = self._inlet.batch(self._spec.topic)
+        data = self._spec.data
+        if data is None:
+            data = {"at": rfc3339(EPOCH + timedelta(microseconds=at))}
+        batch.add(self._spec.topic or "", data, key=self._spec.key)
+        return Publication(batch.said(), self._inlet.source, _recorded(self.name, self.place))
+
+    def due_us(self) -> int:
+        return self.place.at + self._every_us
+
+    def close(self) -> None:
+        pass
+
+
+class SpeakingSource:
+    """A player that only speaks: a callable that gives events, one after the other.
+
+    Opened again, it is called anew and what it said before is passed over, unless it takes `place`, the number of events
+    that it has said so far: then it is to go on from there itself.
+    """
+
+    total = None
+    is_endless = False
+
+    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, folder: str, call: Any = None) -> None:
+        self.name = spec.name
+        self.place = place
+        self._spec, self._inlet = spec, inlet
+        self._call = call if call is not None else find(spec.play or "", folder)
+        self._items: Iterator[Any] | None = None
+
+    def _begin(self) -> Iterator[Any]:
+        settings = dict(self._spec.settings)
+        takes_place = "place" in inspect.signature(self._call).parameters
+        if takes_place:
+            settings["place"] = self.place.count
+        made = self._call(**settings)
+        if inspect.isclass(self._call) and callable(made) and not isinstance(made, Iterable):
+            made = made()
+        if isinstance(made, AsyncIterable):
+            made = _drained(made)
+        if made is None:
+            made = ()
+        if isinstance(made, (Emission, Mapping)):
+            made = (made,)
+        items = iter(made)
+        if not takes_place:
+            for _ in range(self.place.count):
+                next(items, None)
+        return items
+
+    def next(self, now_us: int) -> Publication | None:
+        if self.place.is_done:
+            return None
+        batch = self._inlet.batch(self._spec.topic)
+        place = msgspec.structs.replace(self.place)
+        try:
+            if self._items is None:
+                self._items = self._begin()
+            for item in self._items:
+                place.count += 1
+                if item is None:
+                    continue
+                self._add(batch, item)
+                place.said += 1
+                if len(batch) >= LINES or self._spec.rate is not None:
+                    break
+            else:
+                place.is_done = True
+        except (InvalidEvent, PlayerError):
+            raise
+        except Exception as error:
+            raise PlayerError(
+                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}, after it had "
+                f"said {place.said} events; mend it and run again: it goes on where it was"
+            ) from error
+        self.place = place
+        return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
+
+    def _add(self, batch: Any, item: Any) -> None:
+        if isinstance(item, Emission):
+            batch.add(item.topic, item.data, key=item.key)
+        elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            batch.add(item[0], item[1])
+        elif self._spec.topic is not None:
+            batch.add(self._spec.topic, item, key=self._spec.key)
+        elif isinstance(item, Mapping) and "topic" in item:
+            batch.add_item(item)
+        else:
+            raise PlayerError(
+                f"source {self.name} gave {item!r:.80}, which is no event; give emit(topic, ...), or name a topic: in the score"
+            )
+
+    def due_us(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
+
+
+def open_source(
+    spec: SourceSpec, inlet: Inlet, recorded: Any, *, folder: str, now_us: int, is_strict: bool, call: Any = None
+) -> Source:
+    """A source at the place that was recorded of it (None: at its beginning)."""
+    place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
+    if spec.file is not None:
+        return FileSource(spec, inlet, place, is_strict=is_strict)
+    if spec.every_us is not None:
+        return TickSource(spec, inlet, place, now_us)
+    if spec.play is None and call is None:
+        raise Unavailable(f"source {spec.name} has neither file:, every: nor play:")
+    return SpeakingSource(spec, inlet, place, folder, call)
+
+
+def _recorded(name: str, place: Place) -> tuple[str, Any]:
+    return name, msgspec.to_builtins(place, builtin_types=(bytes,))
+
+
+def _drained(items: AsyncIterable[Any]) -> Iterator[Any]:
+    """The items of an asynchronous iterable, on an event loop of its own."""
+    iterator = items.__aiter__()
+    with asyncio.Runner() as runner:
+        while True:
+            try:
+                yield runner.run(_one(iterator))
+            except StopAsyncIteration:
+                return
+
+
+async def _one(iterator: Any) -> Any:
+    return await iterator.__anext__()

@@ -1,0 +1,83 @@
+"""The frames that were sealed lately, and a way back to older ones in the log.
+
+Owns which frames stay in memory. A section that keeps up hears from here; one that trails reads its backlog from the log
+in windows, so a backlog of any length costs the memory of a window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from ensemble.event import Event, Frame, Ref
+from ensemble.log.base import EventLog
+
+BYTES_MOST = 16 << 20
+"""How much of the tail stays in memory, measured in the log's bytes; decoded it takes about three times as much."""
+OLD_MOST = 16
+"""How many older frames stay in memory."""
+
+
+class Tape:
+    """Frames by offset. Only frames that hold events are kept."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._firsts: list[int] = []
+        self._frames: list[Frame] = []
+        self._sizes: list[int] = []
+        self._from = 0
+        self._bytes = 0
+        self._old: dict[int, Frame] = {}
+
+    def keep(self, frame: Frame, size: int) -> None:
+        """Remember a frame that was sealed just now; the oldest leave when there is too much."""
+        self._firsts.append(frame.first)
+        self._frames.append(frame)
+        self._sizes.append(size)
+        self._bytes += size
+        while self._bytes > BYTES_MOST and self._from < len(self._firsts) - 1:
+            self._bytes -= self._sizes[self._from]
+            self._from += 1
+        if self._from > 64 and 2 * self._from > len(self._firsts):
+            del self._firsts[: self._from], self._frames[: self._from], self._sizes[: self._from]
+            self._from = 0
+
+    def at(self, offset: int) -> Frame:
+        """The frame that holds an offset. It must have been appended, or sealed by this stage."""
+        if self._from < len(self._firsts) and offset >= self._firsts[self._from]:
+            return self._frames[bisect_right(self._firsts, offset, self._from) - 1]
+        for frame in self._old.values():
+            if frame.first <= offset < frame.end:
+                return frame
+        frame = self._log.frame_at(offset)
+        while len(self._old) >= OLD_MOST:
+            del self._old[next(iter(self._old))]
+        self._old[frame.first] = frame
+        return frame
+
+    def events(self, offsets: Sequence[int]) -> tuple[list[Event], Sequence[Ref]]:
+        """The events at these offsets, and the root of each."""
+        if isinstance(offsets, range):
+            frame = self.at(offsets[0])
+            rows = frame.rows
+            assert rows is not None
+            first, last = offsets[0] - frame.first, offsets[-1] - frame.first
+            if offsets[-1] < frame.end:
+                events = [Event(rows, ix) for ix in range(first, last + 1)]
+                if rows.roots is not None:
+                    return events, rows.roots[first : last + 1]
+                if rows.extras is None:
+                    return events, offsets
+                return events, [rows.root(ix) for ix in range(first, last + 1)]
+        events, roots = [], []
+        frame = None
+        for offset in offsets:
+            if frame is None or not frame.first <= offset < frame.end:
+                frame = self.at(offset)
+                rows = frame.rows
+                assert rows is not None
+            ix = offset - frame.first
+            events.append(Event(rows, ix))
+            roots.append(rows.root(ix))
+        return events, roots

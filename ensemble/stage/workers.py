@@ -1,0 +1,324 @@
+"""Instances at work: inline in the stage's own thread, on a thread each, or as coroutines.
+
+Owns where a batch is heard and how long that may take. A worker takes a batch (`start`) when it has room and gives its
+outcome back through `post`, from any thread. What it can't know: what the outcome leads to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import msgspec
+
+from ensemble.broker.broker import Outcome
+from ensemble.errors import EnsembleError
+from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+
+Post = Callable[[Outcome], None]
+Fail = Callable[[BaseException], None]
+
+
+class Workers(Protocol):
+    """The instances of one section."""
+
+    overlapping: bool
+    """Whether more than one batch may be in flight."""
+
+    def room(self) -> int:
+        """How many more events could be started now; 0: none."""
+        ...
+
+    def start(self, work: Work) -> None:
+        """Begin to hear a batch. Called by the stage's thread, only when there is room."""
+        ...
+
+    def tend(self, now_s: float) -> float | None:
+        """Give up what took too long, close what idles. When to be called again (monotonic seconds); None: no need."""
+        ...
+
+    @property
+    def count(self) -> int: ...
+
+    def close(self) -> None:
+        """Let the instances go. Nothing is in flight any more, or it is given up."""
+        ...
+
+
+class Inline:
+    """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
+
+    overlapping = False
+    count = 1
+
+    def __init__(self, player: Player, post: Post) -> None:
+        self._instance = player.build()
+        self._post = post
+
+    def room(self) -> int:
+        return 1 << 30
+
+    def start(self, work: Work) -> None:
+        self._post(self._instance.hear(work))
+
+    def tend(self, now_s: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._instance.close()
+
+
+class Watch:
+    """Tells how long a player has been in one call, and keeps a late one from changing anything.
+
+    Invariant: once `give_up` said True, the thread that is watched touches its `Hearing` no more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._is_given_up = False
+
+    def guard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                self._since = time.monotonic()
+            try:
+                answer = call(*args, **kwargs)
+                return list(answer) if isinstance(answer, Iterator) else answer
+            finally:
+                with self._lock:
+                    self._since = None
+                    if self._is_given_up:
+                        raise GivenUp
+
+        return guarded
+
+    def due_s(self, timeout_s: float) -> float:
+        since = self._since
+        return (time.monotonic() if since is None else since) + timeout_s
+
+    def give_up(self, timeout_s: float, now_s: float) -> bool:
+        with self._lock:
+            if self._since is None or now_s - self._since < timeout_s:
+                return False
+            self._is_given_up = True
+            return True
+
+
+class _Thread:
+    """One instance on a thread of its own: built, called and closed there."""
+
+    def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
+        self.player = player
+        self.inbox: SimpleQueue[Work | None] = SimpleQueue()
+        self.idle_since = time.monotonic()
+        self.hearing: Hearing | None = None
+        self.watch: Watch | None = None
+        self.work: Work | None = None
+        self._post, self._fail, self._free = post, fail, free
+        self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            instance = self.player.build()
+        except EnsembleError as error:
+            self._fail(error)
+            return
+        while (work := self.inbox.get()) is not None:
+            try:
+                outcome = self._hear(instance, work)
+            except GivenUp:
+                break
+            except BaseException as error:
+                self._fail(error)
+                break
+            self._free(self)
+            self._post(outcome)
+        instance.close()
+
+    def _hear(self, instance: Instance, work: Work) -> Outcome:
+        if self.player.spec.timeout_us is None:
+            return instance.hear(work)
+        self.watch = Watch()
+        self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
+        return self.hearing.hear()
+
+
+class Threads:
+    """Up to `max` instances on a thread each: for players that wait, and for those whose time is limited."""
+
+    def __init__(self, player: Player, post: Post, fail: Fail) -> None:
+        self._player, self._post, self._fail = player, post, fail
+        self._most = max(1, player.spec.section.max)
+        self._least = max(1, min(player.spec.section.min, self._most))
+        self._idle_s = player.spec.section.idle_us / 1e6
+        timeout_us = player.spec.timeout_us
+        self._timeout_s = None if timeout_us is None else timeout_us / 1e6
+        self.overlapping = self._most > 1
+        self._lock = threading.Lock()
+        self._free: list[_Thread] = []
+        self._busy: set[_Thread] = set()
+        player.build().close()  # a class that can't be built is found here, where its user sees it
+
+    @property
+    def count(self) -> int:
+        return len(self._free) + len(self._busy)
+
+    def room(self) -> int:
+        with self._lock:
+            return (self._most - len(self._busy)) and 1 << 30
+
+    def start(self, work: Work) -> None:
+        with self._lock:
+            worker = self._free.pop() if self._free else None
+        if worker is None:
+            worker = _Thread(self._player, self._post, self._fail, self._came_free)
+        worker.work, worker.hearing, worker.watch = work, None, None
+        with self._lock:
+            self._busy.add(worker)
+        worker.inbox.put(work)
+
+    def _came_free(self, worker: _Thread) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+            worker.idle_since = time.monotonic()
+            self._free.append(worker)
+
+    def tend(self, now_s: float) -> float | None:
+        again: list[float] = []
+        with self._lock:
+            busy = list(self._busy)
+            spare = len(self._free) + len(busy) - self._least
+            for worker in list(self._free):
+                if spare > 0 and now_s - worker.idle_since >= self._idle_s:
+                    self._free.remove(worker)
+                    worker.inbox.put(None)
+                    spare -= 1
+            if spare > 0 and self._free:
+                again.append(min(worker.idle_since for worker in self._free) + self._idle_s)
+        if self._timeout_s is not None:
+            for worker in busy:
+                if worker.watch is None or worker.hearing is None:
+                    again.append(now_s + self._timeout_s)
+                elif worker.watch.give_up(self._timeout_s, now_s):
+                    self._give_up(worker)
+                else:
+                    again.append(worker.watch.due_s(self._timeout_s))
+        return min(again, default=None)
+
+    def _give_up(self, worker: _Thread) -> None:
+        """Let the call that takes too long fail. Its thread can't be ended; it is left alone and ends when it comes back."""
+        with self._lock:
+            self._busy.discard(worker)
+        assert worker.hearing is not None and worker.work is not None
+        worker.inbox.put(None)
+        error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
+        worker.hearing.give_up(error)
+        self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+
+    def close(self) -> None:
+        with self._lock:
+            workers = self._free
+            self._free = []
+        for worker in workers:
+            worker.inbox.put(None)
+        for worker in workers:
+            worker.thread.join(timeout=5)
+
+
+class Tasks:
+    """One instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
+
+    count = 1
+    overlapping = True
+
+    def __init__(self, player: Player, post: Post, loop: asyncio.AbstractEventLoop) -> None:
+        self._player, self._post, self._loop = player, post, loop
+        self._instance = self._on_loop(self._build())
+        self._most = max(1, player.spec.section.batch) * max(1, player.spec.section.max)
+        self._flying = 0
+        self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _on_loop(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _build(self) -> Instance:
+        return self._player.build()
+
+    def room(self) -> int:
+        return self._most - self._flying
+
+    def start(self, work: Work) -> None:
+        self._flying += len(work.batch)
+        self._loop.call_soon_threadsafe(self._spread, work)
+
+    def groups(self, work: Work) -> list[tuple[str, list[int]]]:
+        """The rows of each lane, in order."""
+        if self._player.spec.order == "none":
+            return [(lane, [ix]) for ix, lane in enumerate(work.batch.keys)]
+        rows: dict[str, list[int]] = {}
+        for ix, lane in enumerate(work.batch.keys):
+            rows.setdefault(lane, []).append(ix)
+        return list(rows.items())
+
+    def _spread(self, work: Work) -> None:
+        for lane, rows in self.groups(work):
+            task = self._loop.create_task(self._hear(work, lane, rows))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _hear(self, work: Work, lane: str, rows: list[int]) -> None:
+        outcome = await self.hear(work, lane, rows)
+        self._flying -= len(rows)
+        self._post(outcome)
+
+    async def hear(self, work: Work, lane: str, rows: list[int]) -> Outcome:
+        hearing = Hearing(self._instance, work)
+        await hearing.later_one_by_one(rows, self._timeout_s)
+        return hearing.outcome([lane], len(rows))
+
+    def tend(self, now_s: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        async def end() -> None:
+            for task in list(self._tasks):
+                task.cancel()
+            self._instance.close()
+
+        self._on_loop(end())
+
+
+class InlineTasks(Tasks):
+    """Asynchronous players under a manual clock: all of a batch at once, outcomes in the order of the batch."""
+
+    overlapping = False
+
+    def start(self, work: Work) -> None:
+        async def all_groups() -> list[Outcome]:
+            return await asyncio.gather(*(self.hear(work, lane, rows) for lane, rows in self.groups(work)))
+
+        for outcome in self._on_loop(all_groups()):
+            self._post(outcome)
+
+
+class Pace(msgspec.Struct):
+    """How many events a batch should have: as many as can be heard in a moment, so that nobody waits long.
+
+    It starts small, since nobody knows yet how long an event takes, and grows by measured service time.
+    """
+
+    most: int
+    limit: float = 8
+    moment_s: float = 0.02
+
+    def learn(self, count: int, took_s: float) -> None:
+        fits = self.moment_s * count / took_s if took_s > 0 else self.most
+        self.limit = max(1.0, min(self.most, fits, max(8, 4 * self.limit)))
