@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         ScoreError,
         Unavailable,
     )
-    from ensemble.event import Event, Receipt, emit
+    from ensemble.event import Emission, Event, Receipt, emit
+    from ensemble.player import Context
     from ensemble.score import Score, load
 
 _HOMES = {
@@ -45,7 +46,8 @@ _HOMES = {
         "ScoreError",
         "Unavailable",
     ),
-    "ensemble.event": ("Event", "Receipt", "emit"),
+    "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
+    "ensemble.player": ("Context",),
     "ensemble.score": ("Score", "load"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -53,7 +55,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Band",
     "Chain",
+    "Context",
     "DeadLetter",
+    "Emission",
     "EnsembleError",
     "Event",
     "InvalidEvent",

@@ -65,11 +65,15 @@ def products(invoices: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "product_id": sku,
                 "name": most(names[sku]),
                 "price": most(prices[sku]),
-                "stock": (ordered[sku] * 4 // 5 if crc32(sku.encode()) % SCARCE == 0 else ordered[sku]) + written_off[sku],
+                "stock": written_off[sku] + (ordered[sku] * 4 // 5 if is_scarce(sku) else ordered[sku]),
             },
         }
         for sku in sorted(prices)
     ]
+
+
+def is_scarce(sku: str) -> bool:
+    return crc32(sku.encode()) % SCARCE == 0
 
 
 def recorded(invoice: dict[str, Any]) -> dict[str, Any]:

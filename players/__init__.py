@@ -1,0 +1,1 @@
+"""The players of the example scores, laid out as a project of your own would be."""
