@@ -54,7 +54,7 @@ class Seat:
         self.emits: list[str] = spec.get("emits", [])
         module, name = spec["play"].split(":")
         made: Any = getattr(import_module(module), name)
-        self.call = made(**settings) if inspect.isclass(made) else made
+        self.call: Any = made(**settings) if inspect.isclass(made) else made
         self.settings = {} if inspect.isclass(made) else settings
         call: Any = made.__call__ if inspect.isclass(made) else made
         hears = next((hint for name, hint in get_type_hints(call).items() if name not in ("ctx", "return")), Event)
