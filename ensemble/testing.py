@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ensemble.errors import Unavailable
@@ -191,3 +193,23 @@ class FaultyLog:
     def close(self) -> None:
         self.release()
         self.log.close()
+
+
+@dataclass
+class TestContext:
+    """Stands in for `ctx` where a test calls a player itself. After the call, `state` is what the player made of it."""
+
+    __test__ = False  # pytest: a class that is no test
+
+    state: MutableMapping[str, Any] = field(default_factory=dict)
+    token: str = "token"
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    attempt: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    live: bool = True
+    log: logging.Logger = logging.getLogger("ensemble.player.test")
+
+
+def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:
+    """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings` and `live` may be given."""
+    return TestContext(state if state is not None else {}, **given)

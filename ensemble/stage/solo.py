@@ -146,7 +146,7 @@ class Solo:
             for name, player in self._players.items():
                 self.workers[name] = self._workers(player)
                 self._paces[name] = Pace(most=max(1, player.spec.section.batch))
-                if self.is_manual:
+                if self.is_manual or player.shape.is_async:
                     self._paces[name].limit = self._paces[name].most
             frame = self.broker.open(score, from_now, self._clock.now_us())
             if frame is not None:
@@ -654,6 +654,8 @@ class Solo:
     # A manual clock
 
     def _due_us(self) -> int | None:
+        if self._failed is not None:
+            return None
         moments = [self.broker.due_us(), *(source.due_us() for source in self.sources.values() if source.is_endless)]
         return min((moment for moment in moments if moment is not None), default=None)
 
