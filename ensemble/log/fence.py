@@ -30,18 +30,19 @@ class Lock:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+        except BlockingIOError as error:
             holder = os.pread(self._fd, 400, 0).decode(errors="replace").strip()
             os.close(self._fd)
-            if not isinstance(error, BlockingIOError):
-                raise
             raise Unavailable(
                 f"store {folder}: it is being played already, by {holder or 'a process that has just begun'}; "
                 "publish to it with ensemble.connect, read it with ensemble.read, or stop that process"
             ) from error
-        since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def release(self) -> None:
         os.close(self._fd)

@@ -69,7 +69,8 @@ def save(
     wire = _Wire(0, FORMAT, log_id, seq, offset, hash_, time_us, list(extents), begins, snapshot.state)
     body = msgspec.msgpack.encode(wire)[2:]  # `HEAD` and the checksum replace the marker and the 0
     files.replace(folder_of(shard) / f"{seq:020d}.snap", HEAD + crc32(body).to_bytes(4, "big") + body)
-    for path in _newest_first(shard)[KEPT:]:
+    begun = folder_of(shard).glob("*.tmp")  # by a writer that died there
+    for path in [*_newest_first(shard)[KEPT:], *begun]:
         files.remove(path)
 
 
