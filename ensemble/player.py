@@ -390,7 +390,10 @@ class Hearing:
                     key = self.work.events[ix].key
         elif type(key) is not str or not (key.isascii() or is_utf8(key)):
             raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
-        payload = encode(data) if not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
+        if type(data) is dict or not hasattr(data, "model_dump"):
+            payload = encode(data)
+        else:
+            payload = encode(data.model_dump(mode="json"))
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)

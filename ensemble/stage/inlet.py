@@ -75,14 +75,11 @@ class InletBatch:
         self._keys: list[str] = []
         self._data: list[bytes] = []
         self._extras: dict[int, dict[str, Any]] = {}
+        self.size = 0
+        """Bytes of payload so far."""
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    @property
-    def size(self) -> int:
-        """Bytes of payload so far."""
-        return sum(map(len, self._data))
 
     def add_item(self, item: Any) -> None:
         """Add an item of `publish_many`: data alone where a topic was given, else an event or a CloudEvent."""
@@ -183,6 +180,7 @@ class InletBatch:
         self._topic_ix.append(self._topics.setdefault(topic, len(self._topics)))
         self._keys.append(key)
         self._data.append(payload)
+        self.size += len(payload)
 
     def said(self) -> Said:
         """What was collected, as columns."""
@@ -202,7 +200,7 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{1
 def payload_of(topic: str, data: Any) -> bytes:
     """Data as it goes to the log. InvalidEvent if it can't."""
     try:
-        return encode(data if not hasattr(data, "model_dump") else data.model_dump(mode="json"))
+        return encode(data) if type(data) is dict or not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names") from error
 

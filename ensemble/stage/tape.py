@@ -71,13 +71,12 @@ class Tape:
                     return events, offsets
                 return events, [rows.root(ix) for ix in range(first, last + 1)]
         events, roots = [], []
-        frame = None
+        lo = hi = 0
         for offset in offsets:
-            if frame is None or not frame.first <= offset < frame.end:
+            if not lo <= offset < hi:
                 frame = self.at(offset)
-                rows = frame.rows
+                rows, lo, hi = frame.rows, frame.first, frame.end
                 assert rows is not None
-            ix = offset - frame.first
-            events.append(Event(rows, ix))
-            roots.append(rows.root(ix))
+            events.append(Event(rows, offset - lo))
+            roots.append(rows.root(offset - lo))
         return events, roots
