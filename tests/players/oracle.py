@@ -62,6 +62,7 @@ class Shop:
     users: set[str] = field(default_factory=set)
     carts: dict[str, list[list[Any]]] = field(default_factory=dict)
     """user -> [item, quantity, price] of a cart that was not bought."""
+    last_order: dict[str, str] = field(default_factory=dict)
     refunds: dict[str, Decimal] = field(default_factory=dict)
     refused_checkouts: Counter[str] = field(default_factory=Counter)
 
@@ -110,6 +111,7 @@ class Shop:
                 goods[item] += quantity
         shown = Decimal(said["total"]) if "total" in said else total
         self.orders[number] = Order(user, said["country"], said.get("card"), total, shown, goods)
+        self.last_order[user] = number
         self.decide(self.orders[number])
         if self.orders[number].outcome == "completed":
             self.carts[user] = []
@@ -173,6 +175,11 @@ def read_input(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+def tables(reader: Any) -> dict[str, dict[str, Any]]:
+    """All state of the shop. With `spare` so large that nothing runs short, it is the same after every run."""
+    return {name: dict(reader.table(name).items()) for name in ("users", "catalog", "cart", "order", "stock", "books")}
+
+
 def faults(reader: Any, shop: Shop) -> list[str]:
     """What is wrong with a band that has heard everything; empty if nothing is.
 
@@ -180,6 +187,7 @@ def faults(reader: Any, shop: Shop) -> list[str]:
     """
     return [
         *order_faults(reader, shop),
+        *cart_faults(reader, shop),
         *stock_faults(reader, shop),
         *money_faults(reader, shop),
         *secret_faults(reader),
@@ -211,6 +219,16 @@ def order_faults(reader: Any, shop: Shop) -> Iterable[str]:
     users = set(reader.table("users"))
     if users != shop.users:
         yield f"users differ: {sorted(users ^ shop.users)}"
+
+
+def cart_faults(reader: Any, shop: Shop) -> Iterable[str]:
+    carts = reader.table("cart")
+    for user, number in shop.last_order.items():
+        held = [[item["item_id"], item["quantity"], Decimal(item["price"]) / 100] for item in carts[user]["items"]]
+        if carts[user]["is_locked"]:
+            yield f"the cart of {user} is still locked"
+        if shop.is_certain(shop.orders[number]) and held != shop.carts[user]:
+            yield f"the cart of {user} holds {held}; it has to be {shop.carts[user]}"
 
 
 def stock_faults(reader: Any, shop: Shop) -> Iterable[str]:
