@@ -6,15 +6,32 @@ Owns the shapes only. `load` makes them, `check` judges them, the stages read th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from ensemble.motif import Motif
+from ensemble.motif import Motif, matches
 
 Place = tuple[str, int, int]
 """Where something stands: file, line, column; both count from 1."""
+
+
+class Places:
+    """Where what a score says stands in its files. No part of what it says: all places are equal."""
+
+    def of(self, where: Sequence[str | int]) -> Place | None:
+        """The place of what a path leads to (`("players", "payment", "on")`), or of the nearest above it; None if unknown."""
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "Places()"
 
 
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +75,7 @@ class Emit(msgspec.Struct, frozen=True):
 
 class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    on: Motif  # type: ignore[valid-type]
+    on: Motif
     play: str | None = None
     """`module:function` or `module:Class`; None where `ensemble.open(players=...)` is to give a callable."""
     about: str = ""
@@ -72,7 +89,6 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     order: Literal["key", "none", "all"] = "key"
     by: str | None = None
     from_: Literal["start", "now"] = "start"
-    place: Place | None = None
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +108,6 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     """Events a second, or None: as fast as they are heard."""
     emits: tuple[str, ...] = ()
-    place: Place | None = None
 
 
 class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,25 +125,55 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How many are remembered at the most; the oldest go first."""
 
 
+class Silence(msgspec.Struct, frozen=True):
+    """A warning that the score's author has seen: not to be told of again."""
+
+    code: str
+    reason: str
+    at: str | None = None
+    """The place (`players.audit`), and all below it; None: anywhere."""
+
+
 class Score(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     about: str = ""
     events: Mapping[str, EventSpec] = {}
-    motifs: Mapping[str, Motif] = {}  # type: ignore[valid-type]
+    motifs: Mapping[str, Motif] = {}
     players: Mapping[str, PlayerSpec] = {}
     sources: Mapping[str, SourceSpec] = {}
     stage: StageSpec = StageSpec()
     store: StoreSpec = StoreSpec()
+    silence: tuple[Silence, ...] = ()
+    costs: Mapping[str, Any] = {}
     folder: str = "."
     """The folder of the score's file: players are imported from there (and from the working directory) too."""
-    warnings: tuple[Any, ...] = ()
-    """Findings that do not stop the score from playing (`ensemble.score.check.Finding`)."""
+    document: Mapping[str, Any] = {}
+    """The score as one plain document: included scores merged, the environment filled in. `load(document)` is this score."""
+    places: Places = Places()
 
     def event_spec(self, topic: str) -> EventSpec | None:
-        """What is declared for a topic: by its own name, else by the first wildcard that fits; None if nothing."""
-        from ensemble.motif import matches
+        """What is declared for a topic; None if nothing is.
 
-        spec = self.events.get(topic)
-        if spec is None:
-            spec = next((s for s in self.events.values() if matches(s.topic, topic)), None)
-        return spec
+        Its own entry's fields win; those it does not have come from the wildcards that fit, the most specific first.
+        """
+        merged: dict[str, Any] = {}
+        found = False
+        for spec in self.specs_for(topic):
+            found = True
+            for name in ("about", "key", "schema", "type"):
+                merged[name] = merged.get(name) or getattr(spec, name)
+        return EventSpec(topic=topic, **merged) if found else None
+
+    def specs_for(self, topic: str) -> Iterator[EventSpec]:
+        """The entries that fit a topic: its own, then wildcards, the most specific first."""
+        own = self.events.get(topic)
+        if own is not None:
+            yield own
+        fitting = [spec for spec in self.events.values() if spec.topic != topic and matches(spec.topic, topic)]
+        yield from sorted(fitting, key=lambda spec: _vagueness(spec.topic))
+
+
+def _vagueness(pattern: str) -> tuple[int, int, int]:
+    tokens = pattern.split(".")
+    spelled = sum(token not in ("*", ">") for token in tokens)
+    return -spelled, tokens[-1] == ">", -len(tokens)

@@ -1,0 +1,327 @@
+"""From the typed document to the model: what single values mean, and which can't stand together.
+
+Owns every judgement that takes no look at the outside world: topics, motifs, durations, sizes, rates, schemas. Each fault is
+reported, and the next value is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ensemble.motif import KINDS, PATH, AnyOf, Grammar, Motif, Report, Topic, leaves, pattern_fault
+from ensemble.score import document as doc
+from ensemble.score import units
+from ensemble.score.codes import CODES
+from ensemble.score.finding import Where
+from ensemble.score.model import (
+    Emit,
+    EventSpec,
+    Places,
+    PlayerSpec,
+    RetryPolicy,
+    Score,
+    Section,
+    Silence,
+    SourceSpec,
+    StageSpec,
+    StoreSpec,
+)
+
+T = TypeVar("T")
+
+_NAME, _PLAY = re.compile(doc.NAME), re.compile(doc.PLAY)
+LONGEST_NAME = 100
+SCHEMES = ("memory", "file", "s3", "gs", "az")
+
+
+def build(
+    document: doc.Document, report: Report, *, folder: str, plain: Mapping[str, Any], places: Places
+) -> Score:
+    """The score of a document. What is wrong is reported, and stands in the score as if it had been left out."""
+    return _Builder(document, report).score(folder, plain, places)
+
+
+class _Builder:
+    def __init__(self, document: doc.Document, report: Report) -> None:
+        self._document = document
+        self._report = report
+        self._grammar = Grammar(partial(report, code="motif"), duration_us=duration_us, check_where=_check_where, motifs=document.motifs)
+
+    def score(self, folder: str, plain: Mapping[str, Any], places: Places) -> Score:
+        document = self._document
+        self._name(document.name, ("name",))
+        events = {topic: self._event(topic, each) for topic, each in document.events.items()}
+        motifs = {name: motif for name in document.motifs if (motif := self._named_motif(name)) is not None}
+        players = {name: self._player(name, each) for name, each in document.players.items()}
+        sources = {name: self._source(name, each) for name, each in document.sources.items()}
+        for name in document.sources:
+            if name in document.players:
+                self._report(("sources", name), f"a player is called {name!r} too", "give one of them another name", is_key=True)
+        return Score(
+            name=document.name,
+            about=document.about,
+            events=events,
+            motifs=motifs,
+            players={name: player for name, player in players.items() if player is not None},
+            sources=sources,
+            stage=StageSpec(kind=document.stage.kind, shards=document.stage.shards, address=document.stage.address),
+            store=self._store(document.store),
+            silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
+            costs=document.costs,
+            folder=folder,
+            document=plain,
+            places=places,
+        )
+
+    # Events and motifs
+
+    def _event(self, topic: str, event: doc.EventDoc) -> EventSpec:
+        at: Where = ("events", topic)
+        self._topic(topic, at, wildcards=True, is_key=True)
+        self._path(event.key, (*at, "key"))
+        self._play(event.type, (*at, "type"), "a type, as in players.shop.events:OrderPlaced")
+        if event.schema is not None:
+            from ensemble.score.schemas import schema_faults
+
+            for where, wrong, cure in schema_faults(event.schema):
+                self._report((*at, "schema", *where), wrong, cure)
+        return EventSpec(topic=topic, about=event.about, key=event.key, schema=event.schema, type=event.type)
+
+    def _named_motif(self, name: str) -> Motif | None:
+        at: Where = ("motifs", name)
+        fault = pattern_fault(name, wildcards=False)
+        if fault is not None:
+            self._report(at, *fault, is_key=True)
+        elif name in self._document.events:
+            self._report(at, f"{name!r} is an event too", "give the motif another name", is_key=True)
+        return self._grammar.named(name)
+
+    # Players
+
+    def _player(self, name: str, player: doc.PlayerDoc) -> PlayerSpec | None:
+        at: Where = ("players", name)
+        self._name(name, at, is_key=True)
+        self._play(player.play, (*at, "play"), "a function or class, as in players.shop:charge")
+        on = self._listened(player.on, (*at, "on"))
+        if player.order != "key" and player.by is not None:
+            self._report((*at, "by"), f"by: has no meaning with order: {player.order}", "remove one of them")
+        self._path(player.by, (*at, "by"))
+        if "ctx" in player.with_:
+            self._report((*at, "with", "ctx"), "'ctx' is what a player gets from the band", "give the setting another name", is_key=True)
+        on_failure: Any = player.on_failure
+        if isinstance(on_failure, doc.FailureDoc):
+            self._topic(on_failure.emit, (*at, "on_failure", "emit"))
+            on_failure = Emit(on_failure.emit)
+        timeout_us = None
+        if player.timeout is not None:
+            timeout_us = self._read(duration_us, player.timeout, (*at, "timeout"))
+            if timeout_us == 0:
+                self._report((*at, "timeout"), "0 leaves no time at all", "write a duration, or leave timeout: out for no limit")
+        spec = PlayerSpec(
+            name=name,
+            on=on or Topic(">"),
+            play=player.play,
+            about=player.about,
+            group=player.group,
+            emits=self._emits(player.emits, (*at, "emits")),
+            settings=player.with_,
+            section=self._section(player.section, (*at, "section")),
+            retry=self._retry(player.retry, (*at, "retry")),
+            timeout_us=timeout_us,
+            on_failure=on_failure,
+            order=player.order,
+            by=player.by,
+            from_=player.from_,
+        )
+        return None if on is None else spec
+
+    def _listened(self, value: Any, at: Where) -> Motif | None:
+        """The motif under a player's `on:`: a simple one."""
+        motif = self._grammar.parse(value, at)
+        if motif is None or leaves(motif) is not None:
+            return motif
+        name = value if isinstance(value, str) else None
+        what = f"the motif {name!r}" if name else f"a motif of {composite(motif)}"
+        self._report(
+            at,
+            f"{what} takes more than one event, which this version can't listen for yet",
+            "listen to its events one by one ([A, B]) and keep in ctx.state which have come",
+            code="composite-motif",
+        )
+        return None
+
+    def _emits(self, emits: Sequence[str] | str, at: Where) -> tuple[str, ...]:
+        listed = [emits] if isinstance(emits, str) else list(emits)
+        for i, topic in enumerate(listed):
+            where = at if isinstance(emits, str) else (*at, i)
+            if topic in listed[:i]:
+                self._report(where, f"{topic!r} is there twice", "remove one of them")
+            elif topic in self._document.motifs:
+                self._report(where, f"{topic!r} is a motif", "a player says events; name their topics")
+            else:
+                self._topic(topic, where, wildcards=True)
+        return tuple(listed)
+
+    def _section(self, section: doc.SectionDoc, at: Where) -> Section:
+        if section.min > section.max:
+            self._report((*at, "min"), f"min: {section.min} is more than max: {section.max}", "raise max, or lower min")
+        return Section(
+            min=section.min,
+            max=section.max,
+            batch=section.batch,
+            linger_us=self._read(duration_us, section.linger, (*at, "linger")) or 0,
+            idle_us=self._read(duration_us, section.idle, (*at, "idle")) or 0,
+            cpus=section.cpus,
+            gpus=section.gpus,
+            memory=self._read(units.size_bytes, section.memory, (*at, "memory")) or 0,
+        )
+
+    def _retry(self, retry: doc.RetryDoc, at: Where) -> RetryPolicy:
+        first_us = self._read(duration_us, retry.first, (*at, "first"))
+        most_us = self._read(duration_us, retry.most, (*at, "most"))
+        if first_us is not None and most_us is not None and first_us > most_us:
+            self._report((*at, "first"), f"first: {retry.first} is more than most: {retry.most}", "raise most, or lower first")
+        return RetryPolicy(
+            attempts=retry.attempts,
+            first_us=first_us or 0,
+            factor=retry.factor,
+            most_us=most_us or 0,
+            jitter=retry.jitter,
+        )
+
+    # Sources, store, silence
+
+    def _source(self, name: str, source: doc.SourceDoc) -> SourceSpec:
+        at: Where = ("sources", name)
+        self._name(name, at, is_key=True)
+        kinds = [kind for kind in ("file", "every", "play") if getattr(source, kind) is not None]
+        if len(kinds) != 1:
+            found = f"it has {' and '.join(f'{kind}:' for kind in kinds)}" if kinds else "it has none of file:, every: and play:"
+            self._report(at, found, "a source has exactly one of them", is_key=True)
+        self._check_source(source, kinds[0] if len(kinds) == 1 else "", at)
+        every_us = None
+        if source.every is not None:
+            every_us = self._read(duration_us, source.every, (*at, "every"))
+            if every_us is not None and every_us < 1_000:
+                self._report((*at, "every"), f"every: {source.every} is too often", "the shortest is 1ms")
+        return SourceSpec(
+            name=name,
+            about=source.about,
+            file=source.file,
+            every_us=every_us,
+            play=source.play,
+            settings=source.with_,
+            topic=source.topic,
+            data=source.data,
+            key=source.key,
+            rate=None if source.rate is None else self._read(units.rate, source.rate, (*at, "rate")),
+            emits=self._emits(source.emits, (*at, "emits")),
+        )
+
+    def _check_source(self, source: doc.SourceDoc, kind: str, at: Where) -> None:
+        self._play(source.play, (*at, "play"), "a function or class, as in players.shop:visitors")
+        if source.topic is not None:
+            self._topic(source.topic, (*at, "topic"))
+        if source.file == "":
+            self._report((*at, "file"), "an empty file name", "name a file of JSON lines, or - for standard input")
+        if kind == "every" and source.topic is None:
+            self._report(at, "every: has no topic:", "name the topic of what it says, as in topic: books.close", is_key=True)
+        given = {"data": source.data is not None, "key": source.key is not None, "rate": source.rate is not None, "with": bool(source.with_)}
+        for field, kinds in _SOURCE_FIELDS.items():
+            if given[field] and kind and kind not in kinds:
+                belongs = " and ".join(f"{each}:" for each in kinds)
+                self._report((*at, field), f"{field}: has no meaning with {kind}:", f"it belongs to {belongs}; remove it", is_key=True)
+
+    def _store(self, store: doc.StoreDoc) -> StoreSpec:
+        url = store.url
+        if url is None:
+            url = f".ensemble/{self._document.name}"
+        scheme, colon, _ = url.partition("://")
+        if not url:
+            self._report(("store", "url"), "an empty url", "write a directory, memory:, or leave url: out")
+        elif colon and scheme not in SCHEMES:
+            self._report(("store", "url"), f"there is no kind of store called {scheme!r}", f"write a directory, memory:, or one of {', '.join(each + '://' for each in SCHEMES[2:])}", word=scheme, known=SCHEMES)  # fmt: skip
+        return StoreSpec(
+            url=url,
+            durability=store.durability,
+            dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
+            dedupe_most=store.dedupe_most,
+        )
+
+    def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
+        at: Where = ("silence", i)
+        if silence.code not in CODES:
+            self._report((*at, "code"), f"there is no warning {silence.code!r}", "its code stands in brackets in what `ensemble check` says", word=silence.code, known=CODES)  # fmt: skip
+        elif CODES[silence.code].severity == "error":
+            self._report((*at, "code"), f"{silence.code!r} is an error, which can't be silenced", "mend what it tells of")
+        if not silence.reason.strip():
+            self._report((*at, "reason"), "an empty reason", "say why the warning is not to be told again")
+        return Silence(silence.code, silence.reason, silence.at)
+
+    # Single values
+
+    def _read(self, reader: Callable[[Any], T], value: Any, at: Where) -> T | None:
+        try:
+            return reader(value)
+        except ValueError as error:
+            self._report(at, str(error))
+            return None
+
+    def _topic(self, topic: str, at: Where, *, wildcards: bool = False, is_key: bool = False) -> None:
+        """A topic that is said, which can't be one of the band's own."""
+        fault = pattern_fault(topic, wildcards=wildcards)
+        if fault is None and topic.partition(".")[0].startswith("_band"):
+            fault = f"{topic!r} begins with _band, which only the band itself says", "choose another topic"
+        if fault is not None:
+            self._report(at, *fault, is_key=is_key)
+
+    def _name(self, name: str, at: Where, *, is_key: bool = False) -> None:
+        if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+            self._report(
+                at,
+                f"{name!r:.80} is not a name",
+                f"write letters, digits, '_', '-' and '.', beginning with a letter or digit, at most {LONGEST_NAME} characters",
+                is_key=is_key,
+            )
+
+    def _path(self, path: str | None, at: Where) -> None:
+        if path is not None and not PATH.fullmatch(path):
+            self._report(at, f"{path!r:.80} is not a path into data", "write names with dots between them, as in customer.id")
+
+    def _play(self, play: str | None, at: Where, what: str) -> None:
+        if play is None or _PLAY.fullmatch(play):
+            return
+        cure = f"write module:name of {what}"
+        if ":" not in play and _PLAY.fullmatch(":".join(play.rsplit(".", 1))):
+            cure = f"write a colon before the name: {':'.join(play.rsplit('.', 1))}"
+        elif ".py" in play or "/" in play:
+            cure = f"it is a module, not a file; {cure}"
+        self._report(at, f"{play!r:.80} is not module:name", cure)
+
+
+_SOURCE_FIELDS = {"data": ("every",), "key": ("every", "play"), "rate": ("file", "play"), "with": ("play",)}
+
+
+def duration_us(value: str | float) -> int:
+    """A duration as scores write it: text with units, or 0."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value != 0:
+        raise ValueError(f"{value} has no unit; write {value}ms, {value}s, {value}m or {value}h")
+    return units.duration_us(value)
+
+
+def _check_where(text: str, labels: Collection[str]) -> None:
+    from ensemble.score.condition import parse
+
+    parse(text, labels)
+
+
+def composite(motif: Motif) -> str:
+    """What makes a motif composite, as it is written: `{all:}`."""
+    if isinstance(motif, AnyOf):
+        return next(composite(part) for part in motif.parts if leaves(part) is None)
+    kind = {"AllOf": "all", "Seq": "seq", "Not": "not", "Count": "count", "Window": "every"}[type(motif).__name__]
+    assert kind in KINDS
+    return f"{{{kind}:}}"

@@ -1,0 +1,430 @@
+"""Players' code: finds it by name, and says how it wants to be called.
+
+Owns `find` and `shape`. Calls nothing of the user's but what importing a module runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+import sys
+import traceback
+import types
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ensemble.errors import PlayerError
+from ensemble.event import Emission, Event
+from ensemble.score.finding import nearest
+
+# Finding
+
+
+def find(play: str, folder: str = ".") -> Any:
+    """The callable that `module:attribute` names, imported from the score's folder, the one above it, or sys.path.
+
+    Errors: PlayerError if there is none, or importing it raises.
+    """
+    found = _named(play, folder, what="a function or class")
+    if not callable(found):
+        raise PlayerError(f"{play} is {_a_value(found)}, which can't be called; name a function or a class")
+    return found
+
+
+def find_type(name: str, folder: str = ".") -> Any:
+    """The type that `module:Name` names: a msgspec Struct, dataclass, TypedDict or pydantic model.
+
+    Errors: PlayerError.
+    """
+    found = _named(name, folder, what="a type")
+    if not is_data_type(found):
+        raise PlayerError(
+            f"{name} is {_a_value(found)}, which is no type of data; name a msgspec Struct, a dataclass, a TypedDict "
+            "or a pydantic model"
+        )
+    return found
+
+
+def is_data_type(value: Any) -> bool:
+    """Whether data can be of this type: msgspec Struct, dataclass, TypedDict, NamedTuple or pydantic model."""
+    return isinstance(value, type) and (
+        issubclass(value, msgspec.Struct)
+        or dataclasses.is_dataclass(value)
+        or typing.is_typeddict(value)
+        or hasattr(value, "model_validate")
+    )
+
+
+def _named(name: str, folder: str, *, what: str) -> Any:
+    module_name, colon, attribute = name.partition(":")
+    is_name = all(part.isidentifier() for part in (*module_name.split("."), *attribute.split(".")))
+    if not colon or not is_name:
+        cure = f"write {_with_colon(name)}" if not colon and "." in name else f"write module:name of {what}"
+        raise PlayerError(f"{name!r} is not module:name; {cure}")
+    module = _module(module_name, folder)
+    found = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = nearest(part, [each for each in dir(found) if not each.startswith("_")])
+            hint = f"did you mean {near}? " if near else ""
+            where = getattr(module, "__file__", None) or module_name
+            raise PlayerError(f"{module_name} has no {part!r}; {hint}it was read from {_short_path(where)}")
+        found = getattr(found, part)
+    return found
+
+
+def _with_colon(name: str) -> str:
+    return ":".join(name.rsplit(".", 1))
+
+
+def _module(name: str, folder: str) -> types.ModuleType:
+    here = [str(each) for each in _homes(folder)]
+    sys.path[:] = here + [each for each in sys.path if each not in here]
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise PlayerError(_not_found(name, error.name, here)) from None
+        raise PlayerError(_raised(name, error)) from error
+    except (Exception, SystemExit) as error:
+        raise PlayerError(_raised(name, error)) from error
+
+
+def _homes(folder: str) -> list[Path]:
+    """Where players are looked for first: the score's folder, the one above it, the working directory."""
+    home = Path(folder).resolve()
+    return list(dict.fromkeys([home, home.parent, Path.cwd()]))
+
+
+def _not_found(name: str, missing: str, here: Sequence[str]) -> str:
+    parent, _, last = missing.rpartition(".")
+    if parent:
+        places = list(getattr(sys.modules.get(parent), "__path__", []))
+        if not places:
+            return f"there is no module {missing}: {parent} is a module, not a package; name what is in it after a colon"
+    else:
+        places = list(here)
+    near = nearest(last, [module.name for module in pkgutil.iter_modules(places)])
+    hint = f"did you mean {parent + '.' if parent else ''}{near}? " if near else ""
+    looked = ", ".join(map(_short_path, places))
+    return f"there is no module {missing}{'' if missing == name else f' (for {name})'}; {hint}looked in {looked}"
+
+
+def _raised(name: str, error: BaseException) -> str:
+    what = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{name} can't be imported: {_short_path(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen importlib") and frame.filename != __file__
+        and "/importlib/" not in frame.filename
+    ]  # fmt: skip
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f"{_short_path(own[-1].filename)}:{own[-1].lineno}: " if own else ""
+    return f"{name} can't be imported: {place}{what}"
+
+
+def _short_path(path: str) -> str:
+    """A path relative to the working directory where it lies below it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _a_value(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} (a {type(value).__name__})"
+
+
+# Shapes
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How a player wants to be called, and what it says of itself."""
+
+    kind: Literal["function", "class"]
+    is_async: bool = False
+    batch: bool = False
+    """Whether it hears a list of events at a time."""
+    hears: Any = None
+    """The type to decode data into, of each event where it hears many; None: it gets the Event."""
+    says: tuple[Any, ...] = ()
+    """The types of data in its return annotation."""
+    ctx: bool = False
+    settings: tuple[str, ...] = ()
+    """The names of `with:` that it takes; of a class, its constructor does."""
+    required: tuple[str, ...] = ()
+    accepts_any: bool = False
+
+
+class SourceShape(msgspec.Struct, frozen=True):
+    """How a player that only speaks wants to be called."""
+
+    kind: Literal["function", "class"]
+    is_async: bool = False
+    ctx: bool = False
+    place: bool = False
+    settings: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    accepts_any: bool = False
+
+
+_EMPTY = inspect.Parameter.empty
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def shape(call: Any) -> Shape:
+    """How a callable wants to hear events.
+
+    Errors: PlayerError if it can't: no parameter for the event, or what it hears is no type that data can be decoded into.
+    """
+    if inspect.isclass(call):
+        hearing = call.__dict__.get("__call__") or getattr(call, "__call__", None)  # noqa: B004 - the class's own, not type's
+        if "__call__" not in {name for each in call.__mro__ for name in vars(each)}:
+            raise PlayerError(f"class {call.__qualname__} has no __call__, so it can't hear; add def __call__(self, event)")
+        settings = _settings(_parameters(call), skip=())
+        parameters = _parameters(hearing)
+        if not isinstance(hearing, staticmethod):
+            parameters = parameters[1:] if parameters and parameters[0].kind in _POSITIONAL else parameters
+        heard = _hearing(hearing, parameters, call.__qualname__)
+        extra = [name for name in _settings(parameters[1:], skip=("ctx",))["required"]]
+        if extra:
+            raise PlayerError(
+                f"class {call.__qualname__}: __call__ wants {', '.join(extra)}, but settings go to __init__; "
+                "give __call__ the event and, if it needs it, ctx"
+            )
+        return Shape(kind="class", **heard, **settings)
+    parameters = _parameters(call)
+    name = _name(call)
+    heard = _hearing(call, parameters, name)
+    return Shape(kind="function", **heard, **_settings(parameters[1:], skip=("ctx",)))
+
+
+def source_shape(call: Any) -> SourceShape:
+    """How a callable that gives events of its own accord wants to be called.
+
+    Errors: PlayerError if it can't be called with settings.
+    """
+    parameters = _parameters(call)
+    function = _function(call)
+    names = {parameter.name for parameter in parameters}
+    for parameter in parameters:
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is _EMPTY:
+            raise PlayerError(f"{_name(call)}: {parameter.name} can't be given by name; a source gets its settings by name")
+    if "event" in names and next(p for p in parameters if p.name == "event").default is _EMPTY:
+        raise PlayerError(f"{_name(call)} wants an event, but a source only speaks; write it under players:, or drop the parameter")
+    return SourceShape(
+        kind="class" if inspect.isclass(call) else "function",
+        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        ctx="ctx" in names,
+        place="place" in names,
+        **_settings(parameters, skip=("ctx", "place")),
+    )
+
+
+def _parameters(call: Any) -> list[inspect.Parameter]:
+    """The parameters of a callable; those of one that doesn't tell are (event)."""
+    try:
+        return list(inspect.signature(call).parameters.values())
+    except (ValueError, TypeError):
+        return [inspect.Parameter("event", inspect.Parameter.POSITIONAL_ONLY)]
+
+
+def _settings(parameters: Sequence[inspect.Parameter], skip: Collection[str]) -> dict[str, Any]:
+    named = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        and parameter.name not in skip
+    ]
+    return {
+        "settings": tuple(parameter.name for parameter in named),
+        "required": tuple(parameter.name for parameter in named if parameter.default is _EMPTY),
+        "accepts_any": any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters),
+    }
+
+
+def _hearing(call: Any, parameters: Sequence[inspect.Parameter], name: str) -> dict[str, Any]:
+    """What `shape` says of the function that hears."""
+    first = parameters[0] if parameters else None
+    if first is None or first.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+        raise PlayerError(f"{name} takes no event; its first parameter is the event that it hears, as in def {_plain(name)}(event)")
+    if first.name == "ctx":
+        raise PlayerError(f"{name} takes ctx first; its first parameter is the event, as in def {_plain(name)}(event, ctx)")
+    for parameter in parameters[1:]:
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is _EMPTY:
+            raise PlayerError(f"{name}: {parameter.name} can't be given by name; remove the / after it")
+    function = _function(call)
+    batch, hears = False, None
+    if first.kind is not inspect.Parameter.VAR_POSITIONAL:
+        batch, hears = _heard(_resolve(first.annotation, function), name, first.name)
+    annotation = _return_annotation(call)
+    return {
+        "is_async": inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        "batch": batch,
+        "hears": hears,
+        "says": tuple(dict.fromkeys(_said(_resolve(annotation, function)))),
+        "ctx": any(parameter.name == "ctx" for parameter in parameters),
+    }
+
+
+def _function(call: Any) -> Any:
+    """The function that runs when this is called: its annotations are read in its own module."""
+    while True:
+        if isinstance(call, functools.partial):
+            call = call.func
+        elif isinstance(call, (staticmethod, classmethod)) or inspect.ismethod(call):
+            call = call.__func__
+        elif inspect.isfunction(call):
+            inner = inspect.unwrap(call)
+            if inner is call:
+                return call
+            call = inner
+        elif inspect.isclass(call) or not hasattr(type(call), "__call__") or inspect.isbuiltin(call):  # noqa: B004
+            return call
+        else:
+            inner = type(call).__call__
+            if not inspect.isfunction(inner):
+                return call
+            call = inner
+
+
+def _return_annotation(call: Any) -> Any:
+    try:
+        return inspect.signature(call).return_annotation
+    except (ValueError, TypeError):
+        return _EMPTY
+
+
+class _Unresolved(msgspec.Struct, frozen=True):
+    text: str
+    why: str
+
+
+def _resolve(annotation: Any, function: Any) -> Any:
+    """An annotation as the type that it names; `_Unresolved` where its text can't be read in its module."""
+    if not isinstance(annotation, str):
+        return annotation
+    names = {**vars(typing), **getattr(function, "__globals__", {})}
+    closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+    try:
+        return eval(annotation, names, dict(closure))  # noqa: S307 - the user's own annotation, in the user's own module
+    except Exception as error:
+        return _Unresolved(annotation, str(error))
+
+
+def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
+    """Whether a parameter takes many events, and the type of each; None: it gets Events."""
+    if isinstance(annotation, _Unresolved):  # Event is often imported for the type checker only
+        text = annotation.text.replace(" ", "").replace('"', "").replace("'", "")
+        for many in ("list[", "List[", "Sequence[", "Iterable[", "Collection["):
+            if text.startswith(many) and text.endswith("]"):
+                inner = text[len(many) : -1]
+                if inner.rpartition(".")[2] == "Event":
+                    return True, None
+        if text.rpartition(".")[2] == "Event":
+            return False, None
+        raise PlayerError(
+            f"{name}: the type of {parameter}, {annotation.text}, can't be read ({annotation.why}); import it at run time, "
+            "outside of `if TYPE_CHECKING:`"
+        )
+    origin = typing.get_origin(annotation) or annotation
+    if origin in (list, Sequence, Iterable, Collection):
+        items = typing.get_args(annotation)
+        return True, _decodable(items[0] if items else None, name, parameter)
+    return False, _decodable(annotation, name, parameter)
+
+
+def _decodable(annotation: Any, name: str, parameter: str) -> Any:
+    """The type to decode into; None for Event and what says nothing."""
+    if annotation in (_EMPTY, Any, object, None, Event) or isinstance(annotation, typing.TypeVar):
+        return None
+    if isinstance(annotation, (str, typing.ForwardRef)):
+        text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
+        if text.rpartition(".")[2] == "Event":
+            return None
+        raise PlayerError(f"{name}: the type of {parameter}, {text!r}, can't be read; write it without quotes")
+    if _is_union(annotation) and Event in typing.get_args(annotation):
+        return None
+    if hasattr(annotation, "model_validate"):
+        return annotation
+    try:
+        msgspec.msgpack.Decoder(annotation)
+    except (TypeError, ValueError, NameError) as error:
+        reason = str(error).splitlines()[0]
+        raise PlayerError(
+            f"{name}: data can't be decoded into the type of {parameter}, {_type_name(annotation)}: {reason}; annotate it with "
+            "Event, a msgspec Struct, a dataclass or a TypedDict"
+        ) from error
+    return annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+_MANY = (
+    list, tuple, set, frozenset, Sequence, Iterable, Iterator, Collection, Generator, AsyncIterable, AsyncIterator,
+    AsyncGenerator, Awaitable, Coroutine,
+)  # fmt: skip
+
+
+def _said(annotation: Any) -> Iterator[Any]:
+    """The types of data in a return annotation."""
+    if _is_union(annotation):
+        for part in typing.get_args(annotation):
+            yield from _said(part)
+        return
+    origin = typing.get_origin(annotation)
+    if origin in _MANY:
+        parts = typing.get_args(annotation)
+        if origin in (Coroutine,):
+            parts = parts[2:]
+        elif origin in (Generator, AsyncGenerator):
+            parts = parts[:1]
+        for part in parts:
+            yield from _said(part)
+    elif origin is typing.Annotated:
+        yield from _said(typing.get_args(annotation)[0])
+    elif annotation not in (Event, Emission) and is_data_type(annotation):
+        yield annotation
+
+
+def _name(call: Any) -> str:
+    if isinstance(call, functools.partial):
+        return _name(call.func)
+    return getattr(call, "__qualname__", None) or type(call).__qualname__
+
+
+def _plain(name: str) -> str:
+    last = name.rpartition(".")[2]
+    return last if last.isidentifier() else "player"
+
+
+def _type_name(annotation: Any) -> str:
+    return getattr(annotation, "__qualname__", None) or str(annotation)
+
+
