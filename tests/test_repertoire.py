@@ -118,6 +118,7 @@ def test_the_visitors_meet_their_fates(monkeypatch: pytest.MonkeyPatch) -> None:
         }
         assert carts["walter"]["items"] == []
         assert [item["item_id"] for item in carts["han"]["items"]] == ["running-shoes"]
+        assert carts["dan"]["items"] == []
         assert users["walter"]["last_name"] == "White"
         [refused] = band.events("user.refused")
         assert refused.data["reason"] == "the name walter is taken"

@@ -97,6 +97,9 @@ class Shop:
                 line[1] = int(said["quantity"])
         cart[:] = [line for line in cart if line[1] > 0]
 
+    def cart_cleared(self, said: Mapping[str, Any]) -> None:
+        self.carts[said["user_id"]] = []
+
     def cart_checked_out(self, said: Mapping[str, Any]) -> None:
         user, number = said["user_id"], said["order_id"]
         if number in self.orders:
