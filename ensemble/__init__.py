@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.band import Band, Chain, DeadLetter, Reader, Status, connect, open, read
+    from ensemble.band import Band
     from ensemble.errors import (
         EnsembleError,
         InvalidEvent,
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from ensemble.event import Emission, Event, Receipt, emit
+    from ensemble.opening import connect, open, read
     from ensemble.player import Context
+    from ensemble.reader import Reader
     from ensemble.score import Score, load
+    from ensemble.status import Chain, DeadLetter, Status
 
 _HOMES = {
-    "ensemble.band": ("Band", "Chain", "DeadLetter", "Reader", "Status", "connect", "open", "read"),
+    "ensemble.band": ("Band",),
     "ensemble.errors": (
         "EnsembleError",
         "InvalidEvent",
@@ -47,8 +50,11 @@ _HOMES = {
         "Unavailable",
     ),
     "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
+    "ensemble.opening": ("connect", "open", "read"),
     "ensemble.player": ("Context",),
+    "ensemble.reader": ("Reader",),
     "ensemble.score": ("Score", "load"),
+    "ensemble.status": ("Chain", "DeadLetter", "Status"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

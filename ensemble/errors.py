@@ -51,11 +51,11 @@ class LogCorrupt(EnsembleError):
     """The middle of a log is damaged: stop. Nothing is ever skipped in silence."""
 
 
-class Reject(Exception):  # noqa: N818 - a player says it as a verb: raise Reject("why")
+class Reject(Exception):
     """Raised by a player: this event can never be heard; it goes to the dead letters at once."""
 
 
-class Retry(Exception):  # noqa: N818 - a player says it as a verb: raise Retry(after="5s")
+class Retry(Exception):
     """Raised by a player: try this event again, after `after` ("5s", seconds, or None for the policy's backoff).
 
     It counts as an attempt; the last attempt's Retry makes a dead letter.

@@ -1,7 +1,7 @@
 """Events: immutable facts, as views over the columns in which the log keeps them.
 
-Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame in which they are appended. Must not know brokers,
-logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
+Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame in which events are appended.
+Must not know brokers, logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
 
 Invariants, for row i of `rows`:
     offset(i)        = rows.first + i
@@ -239,7 +239,9 @@ class Emission(msgspec.Struct, gc=False, frozen=True):
     after: str | float | None = None
 
 
-def emit(topic: str, data: Any = None, /, *, key: str | None = None, after: str | float | None = None, **fields: Any) -> Emission:
+def emit(
+    topic: str, data: Any = None, /, *, key: str | None = None, after: str | float | None = None, **fields: Any
+) -> Emission:
     """An event to say, returned or yielded by a player.
 
     Shapes: its data is `data`, or the keyword `fields` as a mapping; both together are a TypeError, unless data is

@@ -129,9 +129,7 @@ class Player:
         if word is None:
             if not any(matches(pattern, topic) for pattern in self.spec.emits):
                 declared = ", ".join(self.spec.emits) or "nothing"
-                raise PlayerError(
-                    f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:"
-                )
+                raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
             known = self._vocabulary.word(topic)
             word = self._words[topic] = Word(len(self.topics), known.check, known.key)
             self.topics.append(topic)
@@ -144,8 +142,7 @@ class Player:
         topic = self._by_type.get(type(answer))
         if topic is None and isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
             return Emission(answer[0], answer[1])
-        is_data = isinstance(answer, (Mapping, msgspec.Struct)) or dataclasses.is_dataclass(answer) or hasattr(answer, "model_dump")
-        if topic is None and is_data and len(self.spec.emits) == 1:
+        if topic is None and _is_data(answer) and len(self.spec.emits) == 1:
             topic = self.spec.emits[0]
         if topic is None:
             raise PlayerError(
@@ -402,9 +399,13 @@ class Hearing:
         else:
             self._later.append(
                 Later(
-                    duration_us(emission.after), emission.topic, key, payload,
-                    self.work.batch.offsets[ix], self.work.roots[ix],
-                )  # fmt: skip
+                    duration_us(emission.after),
+                    emission.topic,
+                    key,
+                    payload,
+                    self.work.batch.offsets[ix],
+                    self.work.roots[ix],
+                )
             )
 
     def _keep(self, context: Context, ix: int) -> None:
@@ -503,6 +504,11 @@ def _traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
     return "".join(tracebacks.format_exception(type(error), error, trace))
+
+
+def _is_data(answer: Any) -> bool:
+    """Whether this can be an event's data, without a topic."""
+    return isinstance(answer, (Mapping, msgspec.Struct)) or dataclasses.is_dataclass(answer) or hasattr(answer, "model_dump")
 
 
 def _shown(answer: Any) -> str:

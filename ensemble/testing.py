@@ -35,7 +35,8 @@ class ManualClock:
         """Let this much time pass, playing on the way what falls due, each at its own moment."""
         target = self._now_us + round((seconds + 60 * minutes + 3600 * hours + 86400 * days) * 1_000_000)
         while True:
-            moments = [due for due, _ in self._listeners for due in [due()] if due is not None and due <= target]
+            due = [moment() for moment, _ in self._listeners]
+            moments = [moment for moment in due if moment is not None and moment <= target]
             if not moments:
                 break
             self._now_us = max(self._now_us, min(moments))
@@ -207,7 +208,7 @@ class TestContext:
     attempt: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: bool = True
-    log: logging.Logger = logging.getLogger("ensemble.player.test")
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("ensemble.player.test"))
 
 
 def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:

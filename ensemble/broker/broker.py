@@ -153,9 +153,7 @@ class Broker:
             marks["score"] = score
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
-            self.sections[name] = Section(
-                name, self.state.section(name), listener, overlapping=name in self._overlapping
-            )
+            self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
         return frame
 
     # From outside
@@ -168,15 +166,13 @@ class Broker:
         fresh: dict[str, int] = {}
         for publication in publications:
             said = publication.said
+            where: Sequence[int] = range(end, end + len(said))
             if said.extras and any("id" in extra for extra in said.extras.values()):
                 said, where = self._without_seen(said, end, fresh, now_us)
-                publication = Publication(said, publication.source, publication.place)
-            else:
-                where = range(end, end + len(said))
             offsets.append(where)
             end += len(said)
             if len(said) or publication.place:
-                kept.append(publication)
+                kept.append(Publication(said, publication.source, publication.place))
         if not kept:
             return None, offsets
         marks: dict[str, Any] = {}
@@ -185,9 +181,7 @@ class Broker:
             marks["place"] = places
         return self._frame(self._merge([(p.said, p.source) for p in kept if len(p.said)]), marks, now_us), offsets
 
-    def _without_seen(
-        self, said: Said, end: int, fresh: dict[str, int], now_us: int
-    ) -> tuple[Said, Sequence[int]]:
+    def _without_seen(self, said: Said, end: int, fresh: dict[str, int], now_us: int) -> tuple[Said, Sequence[int]]:
         """The events whose ids are new, and the offsets of all, old and new."""
         extras = said.extras or {}
         seen, dedupe_us = self.state.seen, self.state.dedupe_us

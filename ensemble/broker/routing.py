@@ -86,9 +86,7 @@ class Listener:
             self._judges[topic] = judge
         return judge
 
-    def _ask(
-        self, rows: Rows, asked: Sequence[tuple[int, Sequence[Predicate] | bool]]
-    ) -> tuple[list[int], list[int]]:
+    def _ask(self, rows: Rows, asked: Sequence[tuple[int, Sequence[Predicate] | bool]]) -> tuple[list[int], list[int]]:
         chosen, skipped = [], []
         for row, judge in asked:
             if judge is True:

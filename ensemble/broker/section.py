@@ -185,9 +185,7 @@ class Section:
         tried = {o: attempts[o][0] + 1 for o in offsets_out if o in attempts} if attempts else {}
         return Batch(self.name, offsets_out, keys_out, tried, now_us)
 
-    def _free(
-        self, offsets: list[int], keys: list[str], limit: int
-    ) -> tuple[Sequence[int], Sequence[str]] | None:
+    def _free(self, offsets: list[int], keys: list[str], limit: int) -> tuple[Sequence[int], Sequence[str]] | None:
         ready, lanes = self._ready, self._lanes
         if not offsets and ready and (not lanes or not self.keyed) and len(ready[0].offsets) - ready[0].at >= limit:
             run = ready[0]  # the fast path: one run is enough, and no key is taken

@@ -37,9 +37,7 @@ class Group(msgspec.Struct):
 class Commit:
     """The way from sealed to durable. `post` brings a written group, or what went wrong, back to the stage's thread."""
 
-    def __init__(
-        self, log: EventLog, end: int, post: Callable[[Group | BaseException], None], *, is_inline: bool
-    ) -> None:
+    def __init__(self, log: EventLog, end: int, post: Callable[[Group | BaseException], None], *, is_inline: bool) -> None:
         self._log = log
         self._post = post
         self._open = Group()

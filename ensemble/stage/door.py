@@ -140,10 +140,16 @@ class Guest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def store_folder(url: str) -> Path | None:
+    """The folder of a directory store; None for the other kinds."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or len(scheme) < 2:
+        return Path(url)
+    return Path(rest.removeprefix("//")) if scheme == "file" else None
 
 
 def knock(folder: Path, url: str) -> Guest | None:

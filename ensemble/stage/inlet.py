@@ -95,7 +95,7 @@ class InletBatch:
                 name = min(map(str, unknown))
                 raise InvalidEvent(f"unknown field {name!r}; {_near(name)}an event has topic, data, key, id and time")
             if "topic" not in item:
-                raise InvalidEvent("topic is missing; write it as {\"topic\": \"order.placed\", \"data\": ...}")
+                raise InvalidEvent('topic is missing; write it as {"topic": "order.placed", "data": ...}')
             self.add(item["topic"], item.get("data"), key=item.get("key"), id=item.get("id"), time=item.get("time"))
 
     def add_line(self, line: bytes) -> None:
@@ -202,7 +202,9 @@ def payload_of(topic: str, data: Any) -> bytes:
     try:
         return encode(data) if type(data) is dict or not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
-        raise InvalidEvent(f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names") from error
+        raise InvalidEvent(
+            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+        ) from error
 
 
 def _near(name: str) -> str:

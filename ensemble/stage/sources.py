@@ -94,13 +94,13 @@ class FileSource:
         if file == "-":
             return sys.stdin.buffer, sys.stdin.buffer
         try:
-            raw: IO[bytes] = Path(file).open("rb")
+            raw: IO[bytes] = Path(file).open("rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise ScoreError(
                 f"sources.{self.name}.file: {file} can't be read: {error.strerror}; "
                 "a path is relative to the score's own folder"
             ) from error
-        return raw, io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.endswith(".gz") else raw  # type: ignore[arg-type]
+        return raw, io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.endswith(".gz") else raw
 
     def _go_on(self, file: str) -> None:
         """Skip what was read before, and see that it is still the same."""
@@ -192,11 +192,11 @@ class FileSource:
 class TickSource:
     """One event every so often, at whole multiples of the period since 1970. Ticks that were slept through are one."""
 
-    total = None
+    total: int | None = None
     is_endless = True
 
     def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, now_us: int) -> None:
-        assert spec.every_us is not None and spec.topic is not None
+        assert spec.every_us is not None
         self.name = spec.name
         self.place = place
         self._every_us, self._spec, self._inlet = spec.every_us, spec, inlet
@@ -229,7 +229,7 @@ class SpeakingSource:
     that it has said so far: then it is to go on from there itself.
     """
 
-    total = None
+    total: int | None = None
     is_endless = False
 
     def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, folder: str, call: Any = None) -> None:
@@ -253,7 +253,7 @@ class SpeakingSource:
             made = ()
         if isinstance(made, (Emission, Mapping)):
             made = (made,)
-        items = iter(made)
+        items: Iterator[Any] = iter(made)
         if not takes_place:
             for _ in range(self.place.count):
                 next(items, None)

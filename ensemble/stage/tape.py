@@ -71,12 +71,13 @@ class Tape:
                     return events, offsets
                 return events, [rows.root(ix) for ix in range(first, last + 1)]
         events, roots = [], []
+        rows = None
         lo = hi = 0
         for offset in offsets:
             if not lo <= offset < hi:
                 frame = self.at(offset)
                 rows, lo, hi = frame.rows, frame.first, frame.end
-                assert rows is not None
+            assert rows is not None
             events.append(Event(rows, offset - lo))
             roots.append(rows.root(offset - lo))
         return events, roots

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-import msgspec
-
 from ensemble.broker.broker import Outcome
 from ensemble.errors import EnsembleError
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
@@ -216,7 +214,8 @@ class Threads:
         """Let the call that takes too long fail. Its thread can't be ended; it is left alone and ends when it comes back."""
         with self._lock:
             self._busy.discard(worker)
-        assert worker.hearing is not None and worker.work is not None
+        assert worker.hearing is not None
+        assert worker.work is not None
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
         worker.hearing.give_up(error)
@@ -309,16 +308,23 @@ class InlineTasks(Tasks):
             self._post(outcome)
 
 
-class Pace(msgspec.Struct):
-    """How many events a batch should have: as many as can be heard in a moment, so that nobody waits long.
+class AsyncThread:
+    """An event loop on a thread of its own, started when the first asynchronous player needs it."""
 
-    It starts small, since nobody knows yet how long an event takes, and grows by measured service time.
-    """
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
-    most: int
-    limit: float = 8
-    moment_s: float = 0.02
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="ensemble-async", daemon=True)
+            self._thread.start()
+        return self._loop
 
-    def learn(self, count: int, took_s: float) -> None:
-        fits = self.moment_s * count / took_s if took_s > 0 else self.most
-        self.limit = max(1.0, min(self.most, fits, max(8, 4 * self.limit)))
+    def close(self) -> None:
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=5)
+            self._loop.close()
+            self._loop = None

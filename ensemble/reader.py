@@ -1,0 +1,293 @@
+"""The reading half of a band, for a store that anybody plays, or nobody.
+
+Owns what can be seen of a log: events, chains, tables, dead letters, how the band stands. It takes no lock and writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from ensemble.broker.state import State
+from ensemble.errors import OffsetError, ScoreError
+from ensemble.event import Event, Frame, decode, microseconds
+from ensemble.listening import listener
+from ensemble.log.base import LogReader
+from ensemble.motif import matches
+from ensemble.score import load
+from ensemble.stage.sources import Place
+from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, SourceStatus, Status
+
+FOLLOW_S = 0.02
+"""How often a reader looks for what is new."""
+
+
+class Reader:
+    """The reading half of a band: any process may hold one, and disturbs nobody."""
+
+    def __init__(self, log: LogReader, url: str) -> None:
+        self._reader = log
+        self.url = url
+        self._folded = State()
+        self._folded_to = 0
+        self._has_snapshot = False
+
+    @property
+    def name(self) -> str:
+        return self._reader.name
+
+    @property
+    def id(self) -> str:
+        """The log's id, with which the ids of its events begin."""
+        return self._reader.id
+
+    # Events
+
+    def events(
+        self,
+        pattern: str = ">",
+        *,
+        key: str | None = None,
+        since: int | datetime | str | None = None,
+        until: int | datetime | str | None = None,
+    ) -> Iterator[Event]:
+        """The events of the log as of now, in order.
+
+        Units: `since` is an offset or a time (aware datetime or RFC 3339 text), and so is `until`, which is not included.
+               Times are those of the broker.
+        """
+        stop = self._stop(until)
+        for frame in self._frames(since):
+            if stop is not None and (frame.first >= stop if isinstance(stop, int) else frame.time_us >= stop[0]):
+                return
+            yield from _fitting(frame, pattern, key, self._start(since), stop)
+
+    def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
+        """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
+        start = self._end() if since is None else self._start(since)
+        offset = start if isinstance(start, int) else 0
+        while True:
+            for frame in self._reader.rows(offset):
+                offset = frame.end
+                yield from _fitting(frame, pattern, key, start, None)
+            if not self._follow(offset):
+                return
+
+    def event(self, id: str) -> Event:
+        """The event with this id.
+
+        Errors: OffsetError if there is none.
+        """
+        prefix, _, offset = id.rpartition("-")
+        if prefix == self.id and offset.isdecimal():
+            return self._at(int(offset))
+        known = self._state().seen.get(id)
+        if known is not None:
+            return self._at(known[0])
+        for event in self.events():
+            if event.id == id:
+                return event
+        raise OffsetError(f"there is no event {id!r} in {self.url}; list them with band.events() or `ensemble events`")
+
+    def why(self, id: str) -> Chain:
+        """What led to an event, and all that it led to.
+
+        Errors: OffsetError if there is no such event.
+        """
+        event = self.event(id)
+        causes: list[Event] = []
+        cause = event
+        while cause.causationid is not None:
+            try:
+                cause = self.event(cause.causationid)
+            except OffsetError:  # it lies in somebody else's log
+                break
+            causes.append(cause)
+        answers: dict[str, list[Event]] = {}
+        if event.offset + 1 < self._end():
+            for later in self.events(since=event.offset + 1):
+                if later.causationid is not None:
+                    answers.setdefault(later.causationid, []).append(later)
+        return Chain(event, tuple(reversed(causes)), _reaction(event, answers))
+
+    # State
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """A player's state by key, as a mapping.
+
+        Errors: KeyError if no player of that name has played here.
+        """
+        sections = self._state().sections
+        if name not in sections:
+            raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(sections) or 'none'}")
+        return {key: decode(value) for key, value in sections[name].table.items()}
+
+    def dead(self, player: str | None = None) -> list[DeadLetter]:
+        """The dead letters, in the order in which they died."""
+        sections = self._state().sections
+        if player is not None and player not in sections:
+            raise KeyError(f"no player {player!r} has played in {self.url}; there are {', '.join(sections) or 'none'}")
+        told = [
+            (letter, offset, name)
+            for name, section in sections.items()
+            if player in (None, name)
+            for offset, letter in section.dead.items()
+        ]
+        return [self._dead_letter(*each) for each in sorted(told)]
+
+    def _dead_letter(self, letter: int, offset: int, name: str) -> DeadLetter:
+        told = self._at(letter)
+        data = told.data
+        return DeadLetter(
+            self._at(offset), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
+        )
+
+    def status(self) -> Status:
+        """How the band stands, by its log."""
+        state = self._state()
+        listeners = _listeners_of(state)
+        sections = {}
+        for name, section in state.sections.items():
+            fits = listeners.get(name)
+            said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
+            lag = max(0, said - section.passed) + len(section.open)
+            sections[name] = SectionStatus(
+                lag,
+                section.heard,
+                section.emitted,
+                section.failed,
+                len(section.dead),
+                0,
+                len(section.attempts),
+                len(section.held),
+            )
+        return self._status(state, sections, dict.fromkeys(state.places))
+
+    def _status(self, state: State, sections: Mapping[str, SectionStatus], totals: Mapping[str, int | None]) -> Status:
+        sources = {}
+        for name, total in totals.items():
+            recorded = state.places.get(name)
+            place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
+            sources[name] = SourceStatus(place.read, total, place.said, place.refused, place.is_done)
+        return Status(
+            self.name,
+            self.id,
+            self.url,
+            state.end,
+            state.frames,
+            self._reader.size_bytes(),
+            dict(state.topics),
+            sections,
+            sources,
+            len(state.timers),
+            self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        return ()
+
+    # What a band does in another way
+
+    def _state(self) -> State:
+        """The state as of now."""
+        if not self._has_snapshot:
+            self._has_snapshot = True
+            snapshot = self._reader.snapshot()
+            if snapshot is not None:
+                self._folded, self._folded_to = State.load(snapshot.state), snapshot.at.seq
+        for frame in self._reader.frames(self._folded_to):
+            self._folded.apply(frame)
+            self._folded_to = frame.seq + 1
+        return self._folded
+
+    def _end(self) -> int:
+        return self._reader.end().offset
+
+    def _follow(self, offset: int) -> bool:
+        """Wait until there is something from this offset on; False: there never will be."""
+        while self._end() <= offset:
+            time.sleep(FOLLOW_S)
+        return True
+
+    def _at(self, offset: int) -> Event:
+        frame = self._reader.frame_at(offset)
+        assert frame.rows is not None
+        return frame.rows.event(offset - frame.first)
+
+    # Places
+
+    def _frames(self, since: int | datetime | str | None) -> Iterator[Frame]:
+        start = self._start(since)
+        return self._reader.rows(start if isinstance(start, int) else 0)
+
+    @staticmethod
+    def _start(since: int | datetime | str | None) -> int | tuple[int]:
+        """An offset; or a time in microseconds, in a tuple."""
+        if since is None:
+            return 0
+        if isinstance(since, int):
+            if since < 0:
+                raise OffsetError(f"since={since}: an offset is not negative; the first is 0")
+            return since
+        if isinstance(since, str) and since.isdecimal():
+            return int(since)
+        return (microseconds(since),)
+
+    def _stop(self, until: int | datetime | str | None) -> int | tuple[int] | None:
+        return None if until is None else self._start(until)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:
+    """Which topics concern each section, by the score that was recorded last."""
+    if not state.score:
+        return {}
+    try:
+        score = load(state.score)
+    except ScoreError:
+        return {}
+    return {name: listener(spec).fits for name, spec in score.players.items()}
+
+
+def _fitting(
+    frame: Frame, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
+) -> Iterator[Event]:
+    rows = frame.rows
+    assert rows is not None
+    if not isinstance(start, int) and frame.time_us < start[0]:
+        return
+    fits = [pattern == ">>" or matches(pattern, topic) for topic in rows.topics]
+    if not any(fits):
+        return
+    ix = rows.topic_ix
+    first = max(0, start - frame.first) if isinstance(start, int) else 0
+    last = min(len(rows), stop - frame.first) if isinstance(stop, int) else len(rows)
+    for row in range(first, last):
+        if fits[ix if isinstance(ix, int) else ix[row]] and (key is None or rows.keys[row] == key):
+            yield rows.event(row)
+
+
+def _reaction(event: Event, answers: Mapping[str, list[Event]]) -> Reaction:
+    """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
+    order = [event]
+    for each in order:
+        order.extend(answers.get(each.id, ()))
+    made: dict[str, Reaction] = {}
+    for each in reversed(order):
+        said = tuple(made[answer.id] for answer in answers.get(each.id, ()))
+        made[each.id] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    return made[event.id]

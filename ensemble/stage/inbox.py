@@ -1,0 +1,115 @@
+"""The way to the loop and back: what is asked of it, and what it answers.
+
+Owns the queue between all other threads and the loop, and how much may wait in it. A publisher that is too fast waits, or is
+told so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.broker import Outcome, Publication
+from ensemble.errors import Overloaded
+from ensemble.stage.commit import Group
+
+EVENTS_MOST = 20_000
+"""Events that may wait to be published; of one publication there may be more."""
+
+
+class Reply:
+    """What somebody outside the loop waits for. Given once, by the loop."""
+
+    __slots__ = ("_error", "_lock", "_value")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def give(self, value: Any, error: BaseException | None = None) -> None:
+        self._value, self._error = value, error
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The answer. TimeoutError if it does not come in time; or what went wrong."""
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError
+        self._lock.release()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Publish(msgspec.Struct):
+    """Have these events said; the reply brings their offsets."""
+
+    publication: Publication
+    reply: Reply | None
+
+
+class Ask(msgspec.Struct):
+    """Have a question answered in the loop."""
+
+    question: Callable[[], Any]
+    reply: Reply
+
+
+class Settle(msgspec.Struct):
+    """Tell when nothing is left to react to."""
+
+    reply: Reply
+
+
+class Wake(msgspec.Struct):
+    """Something changed that the loop has to look at."""
+
+
+Request = Publish | Ask | Settle | Wake
+Item = Request | Outcome | Group | BaseException
+
+
+class Inbox:
+    """A queue whose publications are counted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: SimpleQueue[Item] = SimpleQueue()
+        self._load = 0
+        self._changed = threading.Condition()
+        self.put = self._queue.put
+        self.empty = self._queue.empty
+
+    def get(self, timeout_s: float) -> Item | None:
+        """The next item, waited for at the most so long; None if there is none."""
+        try:
+            return self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except Empty:
+            return None
+
+    def admit(self, count: int, *, wait: bool, check: Callable[[], None]) -> None:
+        """Wait until there is room for so many events. `check` raises where there never will be.
+
+        Errors: Overloaded if there is none and `wait` is False.
+        """
+        with self._changed:
+            while self._load and self._load + count > EVENTS_MOST:
+                if not wait:
+                    raise Overloaded(
+                        f"{self._load} events wait to be published in band {self._name}, which lets {EVENTS_MOST} wait; "
+                        "publish slower, or with wait=True"
+                    )
+                self._changed.wait(1)
+                check()
+            self._load += count
+
+    def leave(self, count: int) -> None:
+        """So many events wait no longer."""
+        with self._changed:
+            self._load = max(0, self._load - count)
+            self._changed.notify_all()

@@ -1,0 +1,112 @@
+"""A section on the stage: what the broker knows of it, its instances, and the pace at which they hear.
+
+Owns when a section looks at the log, and how large its batches are. All of it runs in the loop.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from ensemble.broker.broker import Outcome
+from ensemble.broker.section import Section
+from ensemble.player import Player, Work
+from ensemble.stage.tape import Tape
+from ensemble.stage.workers import Inline, Threads, Workers
+
+WINDOW = 4096
+"""How many events are taken off the log ahead of being heard, at the least."""
+LOOKS_MOST = 256
+"""Frames that are looked through in one turn."""
+
+
+class Pace(msgspec.Struct):
+    """How many events a batch should have: as many as are heard in a moment, so that nobody waits long.
+
+    It starts small, since nobody knows yet how long an event takes, and follows the measured service time.
+    """
+
+    most: int
+    limit: float = 8
+    moment_s: float = 0.02
+
+    def learn(self, count: int, took_s: float) -> None:
+        fits = self.moment_s * count / took_s if took_s > 0 else self.most
+        self.limit = max(1.0, min(self.most, fits, max(8, 4 * self.limit)))
+
+
+class Seat:
+    """One section's place. `is_paced` is False under a manual clock: batches must not follow the machine's speed."""
+
+    def __init__(self, section: Section, player: Player, workers: Workers, tape: Tape, *, is_paced: bool) -> None:
+        self.section = section
+        self.workers = workers
+        self._tape = tape
+        self._batch = max(1, player.spec.section.batch)
+        self._spread = max(1, player.spec.section.max) if isinstance(workers, Threads) else 1
+        self._linger_s = player.spec.section.linger_us / 1e6 if is_paced else 0.0
+        self._lingers_until: float | None = None
+        is_measured = is_paced and isinstance(workers, (Inline, Threads))
+        self._pace = Pace(self._batch) if is_measured else Pace(self._batch, limit=self._batch, moment_s=float("inf"))
+
+    def can_look(self, durable_end: int) -> bool:
+        """Whether there is something to look at, and room for it."""
+        section = self.section
+        return section.ready_count < WINDOW and (bool(section.reopened) or section.next < durable_end)
+
+    def look(self, durable_end: int) -> None:
+        """Look at what is durable, a window of it."""
+        section = self.section
+        for _ in range(LOOKS_MOST):
+            if not self.can_look(durable_end):
+                return
+            if section.reopened:
+                frame = self._tape.at(section.reopened[0])
+                offsets = []
+                while section.reopened and section.reopened[0] < frame.end:
+                    offsets.append(section.reopened.popleft())
+                assert frame.rows is not None
+                section.look_again(frame.rows, offsets)
+            else:
+                frame = self._tape.at(section.next)
+                section.look(frame.rows, frame.end)
+
+    def can_play(self) -> bool:
+        """Whether a batch could be handed out now."""
+        return self.section.has_work and self.workers.room() > 0 and not self._lingers()
+
+    def _lingers(self) -> bool:
+        """Whether it waits a little for more events to hear together."""
+        if not self._linger_s or self.section.ready_count >= self._batch:
+            return False
+        now_s = time.monotonic()
+        if self._lingers_until is None:
+            self._lingers_until = now_s + self._linger_s
+        return now_s < self._lingers_until
+
+    @property
+    def wake_s(self) -> float | None:
+        """When it stops to linger, by the monotonic clock."""
+        return self._lingers_until
+
+    def play(self, now_us: int) -> bool:
+        """Hand out one batch; False if there is none."""
+        limit = min(int(self._pace.limit), self.workers.room())
+        if self._spread > 1:  # leave some for the other instances
+            limit = min(limit, max(1, self.section.ready_count // self._spread))
+        batch = self.section.take(limit, now_us)
+        if batch is None:
+            return False
+        self._lingers_until = None
+        events, roots = self._tape.events(batch.offsets)
+        began_s = time.monotonic()
+        self.workers.start(Work(batch, events, roots, self.section.state.table))
+        if isinstance(self.workers, Inline):
+            self._pace.learn(len(batch), time.monotonic() - began_s)
+        return True
+
+    def came_back(self, outcome: Outcome, now_us: int) -> None:
+        """Learn from a batch that was heard elsewhere."""
+        if isinstance(self.workers, Threads):
+            self._pace.learn(outcome.count, (now_us - outcome.began_us) / 1e6)

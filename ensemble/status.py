@@ -1,0 +1,89 @@
+"""How a band stands, and what became of an event: the answers that a band and a reader give.
+
+Owns shapes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from ensemble.event import Event
+
+
+class SectionStatus(msgspec.Struct, frozen=True):
+    """One player's section. All are events, but `instances`."""
+
+    lag: int
+    """Not yet dealt with, those in flight, waiting and held among them."""
+    heard: int
+    emitted: int
+    failed: int
+    """Attempts that failed."""
+    dead: int
+    instances: int
+    waiting: int
+    """Between two attempts."""
+    held: int
+
+
+class SourceStatus(msgspec.Struct, frozen=True):
+    place: int
+    """Bytes read of its file."""
+    total: int | None
+    """Bytes of its file; None where that is unknown."""
+    said: int
+    refused: int
+    """Lines that could not be read, or break their schema."""
+    done: bool
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How a band stands."""
+
+    name: str
+    id: str
+    url: str
+    events: int
+    frames: int
+    bytes: int | None
+    topics: Mapping[str, int]
+    sections: Mapping[str, SectionStatus]
+    sources: Mapping[str, SourceStatus]
+    timers: int
+    notes: tuple[str, ...] = ()
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An event that a player could not hear, and why."""
+
+    event: Event
+    player: str
+    attempts: int
+    error: str
+    traceback: str
+    at: datetime
+    held: bool
+
+    @property
+    def id(self) -> str:
+        """The id of the event that failed."""
+        return self.event.id
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """An event, who said it, and what was said in answer to it."""
+
+    event: Event
+    player: str | None
+    said: tuple[Reaction, ...] = ()
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """Where an event comes from and what it led to."""
+
+    event: Event
+    causes: tuple[Event, ...]
+    tree: Reaction
