@@ -16,8 +16,8 @@ class Card(Struct, frozen=True):
     """What the customer typed in. Text, so that what is missing or mistyped can be told apart."""
 
     number: str = ""
-    expMonth: str = ""
-    expYear: str = ""
+    exp_month: str = ""
+    exp_year: str = ""
     ccv: str = ""
     type: str = ""
 
@@ -38,7 +38,7 @@ def rules_a(card: Card | None, total: int | None, now: datetime) -> Verdict:
     """The first rule that fails decides. A card that expires this month is expired from its second day on."""
     if card is None:
         return refuse_a("missing card info", "-1")
-    month, year = whole(card.expMonth), whole(card.expYear)
+    month, year = whole(card.exp_month), whole(card.exp_year)
     if total is None or not card.number.strip() or not card.ccv.strip() or not is_month(month) or year is None:
         return refuse_a("payment data is incomplete", "-1")
     if len(card.number) % 4:
@@ -64,7 +64,7 @@ RULES: dict[str, Rules] = {"A": rules_a, "B": rules_b}
 
 
 def in_date(card: Card, now: datetime) -> bool:
-    month, year = whole(card.expMonth), whole(card.expYear)
+    month, year = whole(card.exp_month), whole(card.exp_year)
     if month is None or year is None or not is_month(month) or not 1900 <= year <= 2200:
         return False
     return (year, month) > day(now)[:2]

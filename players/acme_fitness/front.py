@@ -1,7 +1,7 @@
 """The front door: turns the invoices of a real shop into what customers and the warehouse do.
 
 An invoice of the data set is one of three things.
-- A sale: the customer fills a cart and checks out. Lines that are no goods (postage, bank charges) are paid, not shipped.
+- A sale: the customer fills a cart and checks out. Lines that are no goods (postage, bank charges) are only paid.
 - A credit note (its number begins with C): goods come back, and money goes back.
 - A stock correction (no customer, every price 0: "damaged", "found"): the warehouse writes off or adds.
 """

@@ -25,9 +25,7 @@ class Payment:
         transaction_id = verdict.transaction_id
         if verdict.success:
             transaction_id = self._bank.charge(verdict.amount, idempotency_key=ctx.token, attempt=ctx.attempt)
-        return CardValidated(
-            asked.order_id, verdict.success, verdict.status, verdict.message, verdict.amount, transaction_id
-        )
+        return CardValidated(asked.order_id, verdict.success, verdict.status, verdict.message, verdict.amount, transaction_id)
 
     def close(self) -> None:
         self._bank.close()

@@ -1,7 +1,7 @@
 """The picking list: waits until the stock of every product of an order has answered, then says how it stands.
 
-It keeps two small values an order, where the order itself may have hundreds of lines: state is read and written for each
-event, so a player that hears many events does well to keep little.
+It keeps two small values an order, where the order itself may have hundreds of lines: state is read and written for
+each event, so a player that hears many events does well to keep little.
 """
 
 from __future__ import annotations

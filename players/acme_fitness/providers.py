@@ -1,8 +1,8 @@
 """The outside world, pretended: a card vault with a bank, and a carrier. Written as the clients of real ones are.
 
-What matters is the idempotency key. A player may run twice for one event (it was killed before its answer was durable), so
-the provider is given `ctx.token`, which is the same each time, and does its work once. A real provider remembers the keys;
-these compute their answer from the key, which comes to the same and needs no memory.
+What matters is the idempotency key. A player may run twice for one event (it was killed before its answer was durable),
+so the provider is given `ctx.token`, which is the same each time, and does its work once. A real provider remembers the
+keys; these compute their answer from the key, which comes to the same and needs no memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VAULT = {
 """Cards by token: numbers that card schemes publish for tests, and some that are wrong on purpose. No one's."""
 
 
-class ProviderDown(ConnectionError):
+class ProviderError(ConnectionError):
     """The provider did not answer; the same request may go through later."""
 
 
@@ -46,7 +46,7 @@ class Bank:
     def charge(self, amount: int, *, idempotency_key: str, attempt: int) -> str:
         """Take the money. The transaction's id; the same key gives the same transaction."""
         if not self._is_open:
-            raise ProviderDown("the connection to the bank is closed")
+            raise ProviderError("the connection to the bank is closed")
         fail_sometimes(self._flaky, idempotency_key, attempt)
         return str(uuid5(NAMESPACE, f"charge {idempotency_key}"))
 
@@ -75,4 +75,4 @@ def fail_sometimes(share: float, key: str, attempt: int) -> None:
     A share below 1 is a bad day: the fourth attempt always goes through. 1 is down for good.
     """
     if share >= 1 or (attempt < 4 and crc32(f"{key}/{attempt}".encode()) < share * 2**32):
-        raise ProviderDown(f"no answer at attempt {attempt}")
+        raise ProviderError(f"no answer at attempt {attempt}")

@@ -1,8 +1,8 @@
 """Stock by product: pieces are available, then reserved for an order, then taken with its parcel or released.
 
 After each event: available >= 0, reserved >= 0, and available + reserved + taken = came_in.
-`came_in` is what was listed, returned and found, less what was written off. `missing` is what a stock-taking should have
-written off but could not, since it had been promised to customers before.
+`came_in` is what was listed, returned and found, less what was written off. `missing` is what a stock-taking should
+have written off but could not, since it had been promised to customers before.
 """
 
 from __future__ import annotations

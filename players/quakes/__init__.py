@@ -1,1 +1,1 @@
-"""A week of the world's earthquakes: measured alike, sorted into main shocks and aftershocks, warned of where they are strong."""
+"""A week of the world's earthquakes: measured alike, sorted into main shocks and aftershocks, warned of if strong."""

@@ -1,7 +1,7 @@
 """Main shock or aftershock: the sequences of strong quakes, cell by cell.
 
-A quake is an aftershock if it lies within the distance and the time that a stronger one before it commands. Events of a cell
-are heard one at a time and in order, so a quake always meets the ones before it; cells are heard side by side.
+A quake is an aftershock if it lies within the distance and the time that a stronger one before it commands. Events of
+a cell are heard one at a time and in order, so a quake always meets the ones before it; cells are heard side by side.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def begin(quake: Quake, *, foreshocks: int) -> dict[str, Any]:
 def reach_km(mw: float) -> float:
     """How far from a main shock its aftershocks lie at the most.
 
-    Source: J. K. Gardner, L. Knopoff, Bulletin of the Seismological Society of America 64 (1974), 1363-1367, table 1, as
-            the line that is usually drawn through it.
+    Source: J. K. Gardner, L. Knopoff, Bulletin of the Seismological Society of America 64 (1974), 1363-1367, table 1,
+            as the line that is usually drawn through it.
     """
     return float(10 ** (0.1238 * mw + 0.983))
 

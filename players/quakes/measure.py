@@ -1,8 +1,8 @@
 """Measures all quakes on one scale, the moment magnitude, and finds the cell of each.
 
 It hears whole batches, as a player does whose work is cheap for many at once: a model on a GPU, a service that takes a
-hundred questions in one request. One answer an event, in the same order; where one can't be answered, the engine finds out
-which by halving the batch, and the others are answered.
+hundred questions in one request. One answer an event, in the same order; where one can't be answered, the engine finds
+out which by halving the batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Warnings of strong quakes. Asynchronous: many warnings are on their way at once, and one that is slow holds up no other."""
+"""Warnings of strong quakes. Asynchronous: many are on their way at once, and one that is slow holds up no other."""
 
 from __future__ import annotations
 

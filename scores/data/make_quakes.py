@@ -1,7 +1,7 @@
 """Makes the input of the quakes score: `python scores/data/make_quakes.py earthquakes.json`.
 
-`earthquakes.json` is the file of that name in the npm package vega-datasets. What is made is one CloudEvent a line, in the order
-of time, with the fields that the score needs. The same input gives the same bytes.
+`earthquakes.json` is the file of that name in the npm package vega-datasets. What is made is one CloudEvent a line, in
+the order of time, with the fields that the score needs. The same input gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A second, slow, obvious ACME shop: one loop, one order after the other, no events, Decimal pounds instead of cents.
 
-It shares no code with the players. `Shop().run(lines)` reads the input of `scores/acme_fitness.yaml` and says what comes of each
-order. A band hears different keys in no fixed order, so which of two customers gets the last piece is not fixed either:
-`faults(reader, shop)` holds a band's log and tables only to what is true in every order, and to the shop's own outcome wherever
-nothing scarce is involved.
+It shares no code with the players. `Shop().run(lines)` reads the input of `scores/acme_fitness.yaml` and says what comes
+of each order. A band hears different keys in no fixed order, so which of two customers gets the last piece is not fixed
+either: `faults(reader, shop)` holds a band's log and tables only to what is true in every order, and to the shop's own
+outcome wherever nothing scarce is involved.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ GOOD_CARDS = {
     "A": {"tok_visa", "tok_mastercard", "tok_mistyped"},
     "B": {"tok_visa", "tok_mastercard", "tok_amex", "tok_visa_13"},
 }
-SECRETS = re.compile(
-    r"4111111111111111|5555555555554444|378282246310005|4222222222222|34983479798|411111111111111|cvv|ccv"
-)
+SECRETS = re.compile(r"4111111111111111|5555555555554444|378282246310005|4222222222222|34983479798|411111111111111|cvv|ccv")
 
 
 @dataclass
@@ -123,9 +121,7 @@ class Shop:
         number, customer, items = invoice["invoice"], invoice["customer"], invoice["items"]
         user = customer or "guest-" + number
         if number[0] == "C":
-            self.refunds[number] = sum(
-                (-item["quantity"] * Decimal(str(item["unit_price"])) for item in items), Decimal(0)
-            )
+            self.refunds[number] = sum((-item["quantity"] * Decimal(str(item["unit_price"])) for item in items), Decimal(0))
             for item in items:
                 if not item["sku"][0].isupper():
                     self.products[item["sku"]].came_in -= item["quantity"]
@@ -168,9 +164,7 @@ class Shop:
 
     def is_certain(self, order: Order) -> bool:
         """Whether its outcome is the same in whatever order different keys are heard."""
-        return order.reason == "total" or all(
-            self.products[item].demand <= self.products[item].supply for item in order.goods
-        )
+        return order.reason == "total" or all(self.products[item].demand <= self.products[item].supply for item in order.goods)
 
 
 def read_input(path: Path) -> list[dict[str, Any]]:
@@ -245,7 +239,7 @@ def stock_faults(reader: Any, shop: Shop) -> Iterable[str]:
             yield f"product {name} has no stock row"
             continue
         if row["available"] < 0 or row["reserved"] != 0:
-            yield f"product {name}: {row['available']} available, {row['reserved']} reserved; at rest nothing is reserved"
+            yield f"product {name}: {row['available']} available, {row['reserved']} reserved; at rest there is none"
         if row["available"] + row["reserved"] + row["taken"] != row["came_in"]:
             yield f"product {name} does not add up: {row}"
         if row["came_in"] - row["missing"] != product.came_in:

@@ -7,11 +7,8 @@ It keeps the engine's promise, a lane's events one at a time and in order, and n
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -20,29 +17,14 @@ from typing import Any, get_type_hints
 import msgspec
 import yaml
 
-from ensemble import Event
+from ensemble import Event, testing
 from ensemble.event import Emission
 from ensemble.motif import matches
-from ensemble.testing import event
-
-LOG = logging.getLogger("tabletop")
 
 
-@dataclass
-class Ctx:
-    """What a player may know, as plain values."""
-
-    state: dict[str, Any] = field(default_factory=dict)
-    token: str = "token"
-    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    attempt: int = 1
-    live: bool = True
-    log: logging.Logger = LOG
-
-
-def context(state: dict[str, Any] | None = None, **known: Any) -> Any:
-    """A `ctx` to call a player with; what the player made of the state is in `.state`."""
-    return Ctx(dict(state or {}), **known)
+def context(state: dict[str, Any] | None = None, **given: Any) -> Any:
+    """`ensemble.testing.context`, of a type that fits where a player's annotation wants the engine's own."""
+    return testing.context(dict(state or {}), **given)
 
 
 class Seat:
@@ -63,7 +45,7 @@ class Seat:
     def lane(self, heard: Event) -> str:
         return str(heard.data[self.by]) if self.by else heard.key
 
-    def answers(self, heard: Event, ctx: Ctx) -> Iterable[Any]:
+    def answers(self, heard: Event, ctx: Any) -> Iterable[Any]:
         argument = heard if self.hears is None else msgspec.convert(heard.data, self.hears)
         answer = self.call(argument, ctx, **self.settings)
         if inspect.iscoroutine(answer):
@@ -89,7 +71,7 @@ class TableTop:
         path = self._keys.get(topic)
         data = msgspec.to_builtins(data)
         key = data[path] if path else (key or "")
-        said = event(topic, data, key=key, offset=len(self.log))
+        said = testing.event(topic, data, key=key, offset=len(self.log))
         self.log.append(said)
         for name, seat in self._seats.items():
             if any(matches(pattern, topic) for pattern in seat.on):
@@ -105,7 +87,7 @@ class TableTop:
 
     def _hear(self, name: str, lane: str, heard: Event) -> None:
         seat = self._seats[name]
-        ctx = Ctx(dict(self._tables[name].get(lane, {})), token=f"{heard.id}/{name}")
+        ctx = context(self._tables[name].get(lane), token=f"{heard.id}/{name}")
         for answer in list(seat.answers(heard, ctx)):
             if isinstance(answer, Emission):
                 topic, data, key = answer.topic, answer.data, answer.key

@@ -31,15 +31,15 @@ REFUSED_B = Verdict(False, 400, "error", 1999, "-1")
         (VISA, None, refused_a("payment data is incomplete", "-1")),
         (replace(VISA, number=""), 1999, refused_a("payment data is incomplete", "-1")),
         (replace(VISA, number="  "), 1999, refused_a("payment data is incomplete", "-1")),
-        (replace(VISA, expMonth=""), 1999, refused_a("payment data is incomplete", "-1")),
-        (replace(VISA, expMonth="13"), 1999, refused_a("payment data is incomplete", "-1")),
-        (replace(VISA, expYear=""), 1999, refused_a("payment data is incomplete", "-1")),
+        (replace(VISA, exp_month=""), 1999, refused_a("payment data is incomplete", "-1")),
+        (replace(VISA, exp_month="13"), 1999, refused_a("payment data is incomplete", "-1")),
+        (replace(VISA, exp_year=""), 1999, refused_a("payment data is incomplete", "-1")),
         (replace(VISA, ccv=""), 1999, refused_a("payment data is incomplete", "-1")),
         (replace(VISA, number="34983479798"), 1999, refused_a("not a valid card number", "-2")),
         (replace(VISA, number="4222222222222"), 1999, refused_a("not a valid card number", "-2")),
-        (replace(VISA, number="34983479798", expYear="2020"), 1999, refused_a("not a valid card number", "-2")),
-        (replace(VISA, expYear="2020"), 1999, refused_a("card is expired", "-3")),
-        (replace(VISA, expYear="21"), 1999, refused_a("card is expired", "-3")),
+        (replace(VISA, number="34983479798", exp_year="2020"), 1999, refused_a("not a valid card number", "-2")),
+        (replace(VISA, exp_year="2020"), 1999, refused_a("card is expired", "-3")),
+        (replace(VISA, exp_year="21"), 1999, refused_a("card is expired", "-3")),
         (replace(VISA, number="4111111111111112"), 1999, Verdict(True, 200, "transaction successful", 1999, "")),
         (replace(VISA, number="abcd", ccv="x"), 1999, Verdict(True, 200, "transaction successful", 1999, "")),
         (VISA, 0, Verdict(True, 200, "transaction successful", 0, "")),
@@ -60,11 +60,11 @@ def test_rules_a_say_what_the_first_shop_says(card: Card | None, total: int | No
         (replace(VISA, number="4111 1111 1111 1111"), False),
         (replace(VISA, type="visa"), False),
         (replace(VISA, type="Mastercard"), False),
-        (replace(VISA, expYear="2025"), False),
-        (replace(VISA, expYear="2201"), False),
-        (replace(VISA, expYear="1899"), False),
-        (replace(VISA, expMonth="0"), False),
-        (replace(VISA, expMonth="13"), False),
+        (replace(VISA, exp_year="2025"), False),
+        (replace(VISA, exp_year="2201"), False),
+        (replace(VISA, exp_year="1899"), False),
+        (replace(VISA, exp_month="0"), False),
+        (replace(VISA, exp_month="13"), False),
         (replace(VISA, ccv="1234"), False),
         (replace(VISA, ccv="12a"), False),
         (Card("378282246310005", "12", "2030", "1234", "American Express"), True),
@@ -93,7 +93,7 @@ def test_rules_b_say_no_more_than_success_or_error(card: Card | None, is_good: b
 def test_a_card_that_expires_this_month_ends_on_its_second_day_by_a_and_at_its_first_moment_by_b(
     now: str, a: bool, b: bool
 ) -> None:
-    card = replace(VISA, expMonth="6", expYear="2026")
+    card = replace(VISA, exp_month="6", exp_year="2026")
 
     moment = datetime.fromisoformat(now)
 

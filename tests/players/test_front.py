@@ -87,9 +87,7 @@ def test_no_piece_and_no_penny_of_the_whole_month_is_lost() -> None:
     items = [(each["invoice"], item) for each in invoices for item in each["items"]]
     services_back = sum(-item["quantity"] for number, item in items if number[0] == "C" and item["sku"][0].isalpha())
     assert len(items) == 84_711
-    assert pieces["out"] - pieces["back"] - services_back + pieces["corrected"] == sum(
-        item["quantity"] for _, item in items
-    )
+    assert pieces["out"] - pieces["back"] - services_back + pieces["corrected"] == sum(item["quantity"] for _, item in items)
     assert money == sum(item["quantity"] * cents(item["unit_price"]) for _, item in items)
 
 

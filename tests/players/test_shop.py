@@ -17,12 +17,8 @@ SCORES = Path(__file__).parents[2] / "scores"
 CARDS = ["tok_visa", "tok_expired", "tok_mistyped", "tok_amex", "tok_unknown", None]
 
 
-def played(
-    lines: list[dict[str, Any]], *, seed: int, rules: str = "A", spare: int = 0, at_once: bool = True
-) -> TableTop:
-    band = TableTop(
-        SCORES / "acme_fitness.yaml", {"payment": {"rules": rules}, "stock": {"spare": spare}}, Random(seed)
-    )
+def played(lines: list[dict[str, Any]], *, seed: int, rules: str = "A", spare: int = 0, at_once: bool = True) -> TableTop:
+    band = TableTop(SCORES / "acme_fitness.yaml", {"payment": {"rules": rules}, "stock": {"spare": spare}}, Random(seed))
     for line in lines:
         band.say(line["topic"], line["data"], line.get("key"))
         if not at_once:
@@ -85,18 +81,14 @@ VISITS = st.lists(
 )
 
 
-@given(
-    visits=VISITS, stocks=st.tuples(*[st.integers(0, 12)] * 3), seed=st.integers(0, 2**32), rules=st.sampled_from("AB")
-)
+@given(visits=VISITS, stocks=st.tuples(*[st.integers(0, 12)] * 3), seed=st.integers(0, 2**32), rules=st.sampled_from("AB"))
 @settings(max_examples=150, deadline=None)
 def test_any_visits_of_any_customers_keep_every_promise_of_the_shop(
     visits: list[tuple[str, dict[str, int], str | None]], stocks: tuple[int, ...], seed: int, rules: str
 ) -> None:
     lines = [listed(f"p{number}", stock) for number, stock in enumerate(stocks, 1)]
     for number, (user, items, card) in enumerate(visits):
-        lines.append(
-            {"topic": "cart.replaced", "data": {"user_id": user, "items": [item(*pair) for pair in items.items()]}}
-        )
+        lines.append({"topic": "cart.replaced", "data": {"user_id": user, "items": [item(*pair) for pair in items.items()]}})
         lines.append(checked_out(user, f"o-{number}", card))
 
     shop = Slow(rules=rules).run(lines)

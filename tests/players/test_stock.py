@@ -122,7 +122,8 @@ def test_picking_answers_once_all_products_have_answered_and_then_forgets() -> N
     answers = [collect(event(topic, {"order_id": "o-1", **data}), ctx) for topic, data in heard]
 
     assert answers[:3] == [None, None, None]
-    assert answers[3] is not None and answers[3].topic == "order.short"
+    assert answers[3] is not None
+    assert answers[3].topic == "order.short"
     assert answers[3].data == {"order_id": "o-1", "short": ["ball", "mat"]}
     assert ctx.state == {}
 
@@ -130,4 +131,5 @@ def test_picking_answers_once_all_products_have_answered_and_then_forgets() -> N
 def test_an_order_of_services_alone_waits_for_no_stock() -> None:
     answer = collect(event("order.placed", {"order_id": "o-1", "products": 0}), context())
 
-    assert answer is not None and answer.topic == "order.reserved"
+    assert answer is not None
+    assert answer.topic == "order.reserved"
