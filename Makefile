@@ -1,0 +1,56 @@
+# `make play` and `make test` do all the set-up they need; everything is installed into .venv, in the versions of constraints.txt.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TESTS  ?=
+
+.PHONY: help setup play test coverage lint types docs bench clean
+
+help:
+	@echo "make play       play the ACME shop's real orders"
+	@echo "make test       run all tests (TESTS='tests/cli -k run' runs some)"
+	@echo "make lint       check style; make types: check types; make docs: run the code in the docs"
+	@echo "make coverage   the tests of the broker and the log, with the share of lines and branches that they reach"
+	@echo "make bench      measure speed; make setup: only make .venv; make clean: remove .venv and what tools left behind"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Ensemble needs Python 3.11 or newer, and found none (python3 is" \
+		"$$(python3 --version 2>&1)). Install one, or say which: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version); about a minute, once ..." >&2
+	@$(PYTHON) -m venv $(VENV) >$(VENV).log 2>&1 || { cat $(VENV).log >&2; rm -rf $(VENV).log; echo \
+		"make: $(PYTHON) can't make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@rm -f $(VENV).log
+	@$(PIP) install -c constraints.txt hatchling editables
+	@$(PIP) install --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+play: setup
+	@$(BIN)/ensemble run scores/acme_fitness.yaml
+
+test: setup
+	@$(BIN)/pytest $(TESTS)
+
+coverage: setup
+	@$(BIN)/pytest tests/broker tests/log tests/properties tests/conformance --cov=ensemble.broker --cov=ensemble.log \
+		--cov-branch --cov-report=term --cov-fail-under=95
+
+lint: setup
+	@$(BIN)/ruff check .
+
+types: setup
+	@$(BIN)/mypy
+
+docs: setup
+	@$(BIN)/pytest tests/test_docs.py
+
+bench: setup
+	@$(BIN)/python benchmarks/chain.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
