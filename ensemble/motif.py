@@ -269,7 +269,10 @@ def _token_fault(text: str, token: str) -> tuple[str, str]:
         meant = "'*' for exactly one token" if token == "+" else "'>' for all the rest"
         return f"{text!r} has {token!r}, which is no wildcard here", f"write {meant}"
     if "*" in token or ">" in token:
-        return f"{text!r} has a wildcard inside the token {token!r}", "'*' stands for a whole token: order.*, not order.pl*"
+        return (
+            f"{text!r} has a wildcard inside the token {token!r}",
+            "'*' stands for a whole token: order.*, not order.pl*",
+        )
     odd = next(each for each in token if not _TOKEN.fullmatch(each))
     shown = "a space" if odd == " " else repr(odd)
     return (
@@ -305,7 +308,9 @@ class Grammar:
         """The motif that the document calls by this name."""
         if name in self._open:
             chain = " -> ".join([*self._open[self._open.index(name) :], name])
-            self._report(("motifs", self._open[-1]), f"motifs that name each other in a circle: {chain}", "write one of them out")
+            self._report(
+                ("motifs", self._open[-1]), f"motifs that name each other in a circle: {chain}", "write one of them out"
+            )
             return None
         if name not in self._known:
             self._open.append(name)
@@ -361,9 +366,7 @@ class Grammar:
             parts.append(part)
         return None if None in parts else tuple(part for part in parts if part is not None)
 
-    def _form(
-        self, form: Mapping[Any, Any], at: At, labels: Collection[str], *, is_in_seq: bool, depth: int
-    ) -> Motif | None:
+    def _form(self, form: Mapping[Any, Any], at: At, labels: Collection[str], *, is_in_seq: bool, depth: int) -> Motif | None:
         form = {key: value for key, value in form.items() if not str(key).startswith("x-")}
         kinds = [kind for kind in KINDS if kind in form]
         if len(kinds) != 1:
@@ -399,10 +402,16 @@ class Grammar:
     def _event(self, form: Mapping[str, Any], at: At, labels: Collection[str], is_in_seq: bool, depth: int) -> Motif | None:
         pattern = form["event"]
         if not isinstance(pattern, str):
-            self._report((*at, "event"), f"{pattern!r:.80} is not a topic", "event: takes one topic or pattern, as in order.placed")
+            self._report(
+                (*at, "event"),
+                f"{pattern!r:.80} is not a topic",
+                "event: takes one topic or pattern, as in order.placed",
+            )
             topic = None
         elif pattern in self._motifs:
-            self._report((*at, "event"), f"{pattern!r} is a motif", "event: takes a topic; name the motif alone, without event:")
+            self._report(
+                (*at, "event"), f"{pattern!r} is a motif", "event: takes a topic; name the motif alone, without event:"
+            )
             topic = None
         else:
             topic = self._topic(pattern, (*at, "event"))
@@ -423,13 +432,21 @@ class Grammar:
         within, by, where, are_right = self._frame(form, at, labels)
         if parts:
             if isinstance(parts[0], Not):
-                self._report((*at, "seq", 0), "a sequence that begins with not:", "begin with an event, and say after it what must not come")
+                self._report(
+                    (*at, "seq", 0),
+                    "a sequence that begins with not:",
+                    "begin with an event, and say after it what must not come",
+                )
                 is_right = False
             if any(isinstance(a, Not) and isinstance(b, Not) for a, b in zip(parts, parts[1:], strict=False)):
                 self._report((*at, "seq"), "two not: one after the other", "write one with a list: {not: [A, B]}")
                 is_right = False
             if isinstance(parts[-1], Not) and "within" not in form:
-                self._report(at, "a sequence that ends with not: and has no within:", "say for how long it must not come, as in within: 15m")
+                self._report(
+                    at,
+                    "a sequence that ends with not: and has no within:",
+                    "say for how long it must not come, as in within: 15m",
+                )
                 is_right = False
         return Seq(parts, within, by, where) if is_right and are_right else None
 
@@ -494,7 +511,11 @@ class Grammar:
     def _path(self, form: Mapping[str, Any], at: At) -> tuple[str | None, bool]:
         by = form.get("by")
         if by is not None and (not isinstance(by, str) or not PATH.fullmatch(by)):
-            self._report((*at, "by"), f"{by!r:.80} is not a path into data", "write names with dots between them, as in customer.id")
+            self._report(
+                (*at, "by"),
+                f"{by!r:.80} is not a path into data",
+                "write names with dots between them, as in customer.id",
+            )
             return None, False
         return by, True
 

@@ -37,9 +37,7 @@ LONGEST_NAME = 100
 SCHEMES = ("memory", "file", "s3", "gs", "az")
 
 
-def build(
-    document: doc.Document, report: Report, *, folder: str, plain: Mapping[str, Any], places: Places
-) -> Score:
+def build(document: doc.Document, report: Report, *, folder: str, plain: Mapping[str, Any], places: Places) -> Score:
     """The score of a document. What is wrong is reported, and stands in the score as if it had been left out."""
     return _Builder(document, report).score(folder, plain, places)
 
@@ -48,7 +46,9 @@ class _Builder:
     def __init__(self, document: doc.Document, report: Report) -> None:
         self._document = document
         self._report = report
-        self._grammar = Grammar(partial(report, code="motif"), duration_us=duration_us, check_where=_check_where, motifs=document.motifs)
+        self._grammar = Grammar(
+            partial(report, code="motif"), duration_us=duration_us, check_where=_check_where, motifs=document.motifs
+        )
 
     def score(self, folder: str, plain: Mapping[str, Any], places: Places) -> Score:
         document = self._document
@@ -59,7 +59,9 @@ class _Builder:
         sources = {name: self._source(name, each) for name, each in document.sources.items()}
         for name in document.sources:
             if name in document.players:
-                self._report(("sources", name), f"a player is called {name!r} too", "give one of them another name", is_key=True)
+                self._report(
+                    ("sources", name), f"a player is called {name!r} too", "give one of them another name", is_key=True
+                )
         return Score(
             name=document.name,
             about=document.about,
@@ -110,7 +112,12 @@ class _Builder:
             self._report((*at, "by"), f"by: has no meaning with order: {player.order}", "remove one of them")
         self._path(player.by, (*at, "by"))
         if "ctx" in player.with_:
-            self._report((*at, "with", "ctx"), "'ctx' is what a player gets from the band", "give the setting another name", is_key=True)
+            self._report(
+                (*at, "with", "ctx"),
+                "'ctx' is what a player gets from the band",
+                "give the setting another name",
+                is_key=True,
+            )
         on_failure: Any = player.on_failure
         if isinstance(on_failure, doc.FailureDoc):
             self._topic(on_failure.emit, (*at, "on_failure", "emit"))
@@ -119,7 +126,9 @@ class _Builder:
         if player.timeout is not None:
             timeout_us = self._read(duration_us, player.timeout, (*at, "timeout"))
             if timeout_us == 0:
-                self._report((*at, "timeout"), "0 leaves no time at all", "write a duration, or leave timeout: out for no limit")
+                self._report(
+                    (*at, "timeout"), "0 leaves no time at all", "write a duration, or leave timeout: out for no limit"
+                )
         spec = PlayerSpec(
             name=name,
             on=on or Topic(">"),
@@ -199,7 +208,9 @@ class _Builder:
         self._name(name, at, is_key=True)
         kinds = [kind for kind in ("file", "every", "play") if getattr(source, kind) is not None]
         if len(kinds) != 1:
-            found = f"it has {' and '.join(f'{kind}:' for kind in kinds)}" if kinds else "it has none of file:, every: and play:"
+            found = (
+                f"it has {' and '.join(f'{kind}:' for kind in kinds)}" if kinds else "it has none of file:, every: and play:"
+            )
             self._report(at, found, "a source has exactly one of them", is_key=True)
         self._check_source(source, kinds[0] if len(kinds) == 1 else "", at)
         every_us = None
@@ -229,11 +240,21 @@ class _Builder:
             self._report((*at, "file"), "an empty file name", "name a file of JSON lines, or - for standard input")
         if kind == "every" and source.topic is None:
             self._report(at, "every: has no topic:", "name the topic of what it says, as in topic: books.close", is_key=True)
-        given = {"data": source.data is not None, "key": source.key is not None, "rate": source.rate is not None, "with": bool(source.with_)}
+        given = {
+            "data": source.data is not None,
+            "key": source.key is not None,
+            "rate": source.rate is not None,
+            "with": bool(source.with_),
+        }
         for field, kinds in _SOURCE_FIELDS.items():
             if given[field] and kind and kind not in kinds:
                 belongs = " and ".join(f"{each}:" for each in kinds)
-                self._report((*at, field), f"{field}: has no meaning with {kind}:", f"it belongs to {belongs}; remove it", is_key=True)
+                self._report(
+                    (*at, field),
+                    f"{field}: has no meaning with {kind}:",
+                    f"it belongs to {belongs}; remove it",
+                    is_key=True,
+                )
 
     def _store(self, store: doc.StoreDoc) -> StoreSpec:
         url = store.url

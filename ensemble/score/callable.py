@@ -19,13 +19,11 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Awaitable,
-    Callable,
     Collection,
     Coroutine,
     Generator,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
 from pathlib import Path
@@ -229,13 +227,15 @@ def source_shape(call: Any) -> SourceShape:
     Errors: PlayerError if it can't be called with settings.
     """
     parameters = _parameters(call)
-    function = _function(call)
+    function = function_of(call)
     names = {parameter.name for parameter in parameters}
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is _EMPTY:
             raise PlayerError(f"{_name(call)}: {parameter.name} can't be given by name; a source gets its settings by name")
     if "event" in names and next(p for p in parameters if p.name == "event").default is _EMPTY:
-        raise PlayerError(f"{_name(call)} wants an event, but a source only speaks; write it under players:, or drop the parameter")
+        raise PlayerError(
+            f"{_name(call)} wants an event, but a source only speaks; write it under players:, or drop the parameter"
+        )
     return SourceShape(
         kind="class" if inspect.isclass(call) else "function",
         is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
@@ -271,13 +271,15 @@ def _hearing(call: Any, parameters: Sequence[inspect.Parameter], name: str) -> d
     """What `shape` says of the function that hears."""
     first = parameters[0] if parameters else None
     if first is None or first.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-        raise PlayerError(f"{name} takes no event; its first parameter is the event that it hears, as in def {_plain(name)}(event)")
+        raise PlayerError(
+            f"{name} takes no event; its first parameter is the event that it hears, as in def {_plain(name)}(event)"
+        )
     if first.name == "ctx":
         raise PlayerError(f"{name} takes ctx first; its first parameter is the event, as in def {_plain(name)}(event, ctx)")
     for parameter in parameters[1:]:
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is _EMPTY:
             raise PlayerError(f"{name}: {parameter.name} can't be given by name; remove the / after it")
-    function = _function(call)
+    function = function_of(call)
     batch, hears = False, None
     if first.kind is not inspect.Parameter.VAR_POSITIONAL:
         batch, hears = _heard(_resolve(first.annotation, function), name, first.name)
@@ -291,7 +293,7 @@ def _hearing(call: Any, parameters: Sequence[inspect.Parameter], name: str) -> d
     }
 
 
-def _function(call: Any) -> Any:
+def function_of(call: Any) -> Any:
     """The function that runs when this is called: its annotations are read in its own module."""
     while True:
         if isinstance(call, functools.partial):
@@ -426,5 +428,3 @@ def _plain(name: str) -> str:
 
 def _type_name(annotation: Any) -> str:
     return getattr(annotation, "__qualname__", None) or str(annotation)
-
-

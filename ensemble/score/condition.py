@@ -87,10 +87,16 @@ def parse(text: str, labels: Collection[str] = ()) -> Program:
         raise ConditionError("not a condition in CEL; write one such as data.total > 100 && key != ''") from None
     known = {*NAMES, *labels}
     for name in sorted(set(program.variables()) - known - set(_BINDS.findall(text)) - set(TYPES)):
-        raise ConditionError(f"unknown name {name!r}; {_nearest(name, known)}a condition knows {', '.join(sorted(known))}", _find(text, name))
+        raise ConditionError(
+            f"unknown name {name!r}; {_nearest(name, known)}a condition knows {', '.join(sorted(known))}",
+            _find(text, name),
+        )
     for name in sorted(program.functions()):
         if re.fullmatch(r"[A-Za-z]\w*", name) and name not in FUNCTIONS:
-            raise ConditionError(f"unknown function {name!r}; {_nearest(name, FUNCTIONS)}CEL here has {', '.join(FUNCTIONS)}", _find(text, name))
+            raise ConditionError(
+                f"unknown function {name!r}; {_nearest(name, FUNCTIONS)}CEL here has {', '.join(FUNCTIONS)}",
+                _find(text, name),
+            )
     return program
 
 

@@ -32,13 +32,19 @@ def _about(text: str) -> Meta:
     return Meta(description=text)
 
 
-Duration = Annotated[str, _like(f"^{DURATION}$", "100ms", "5s", "30m", "24h")] | Annotated[int, Meta(extra_json_schema={"const": 0})] | Annotated[float, Meta(extra_json_schema={"const": 0})]
+Duration = (
+    Annotated[str, _like(f"^{DURATION}$", "100ms", "5s", "30m", "24h")]
+    | Annotated[int, Meta(extra_json_schema={"const": 0})]
+    | Annotated[float, Meta(extra_json_schema={"const": 0})]
+)
 Topic = Annotated[str, _like(TOPIC, "order.placed")]
 Pattern = Annotated[str, _like(PATTERN, "order.placed", "order.*", "order.>")]
 Path = Annotated[str, _like(r"^[^.\s\[\]]+(\.[^.\s\[\]]+)*$", "order_id", "customer.id")]
 Play = Annotated[str, _like(PLAY, "players.shop:charge")]
 Listened = Annotated[Any, Meta(extra_json_schema={"$ref": "#/$defs/Motif"})]
-Settings = Annotated[dict[str, Any], _about("Settings, given as keyword arguments: to the function, or to the class when it is made.")]
+Settings = Annotated[
+    dict[str, Any], _about("Settings, given as keyword arguments: to the function, or to the class when it is made.")
+]
 
 
 class _Doc(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -52,10 +58,14 @@ class EventDoc(_Doc):
     key: Annotated[Path | None, _about("Path into data of the event's key: events of one key are heard in order.")] = None
     schema: Annotated[
         dict[str, Any] | None,
-        Meta(description="JSON Schema 2020-12 of data.", extra_json_schema={"$ref": "https://json-schema.org/draft/2020-12/schema"}),
+        Meta(
+            description="JSON Schema 2020-12 of data.",
+            extra_json_schema={"$ref": "https://json-schema.org/draft/2020-12/schema"},
+        ),
     ] = None
     type: Annotated[
-        Play | None, _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model.")
+        Play | None,
+        _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model."),
     ] = None
 
 
@@ -70,7 +80,8 @@ class SectionDoc(_Doc):
     cpus: Annotated[float, Meta(ge=0, description="CPUs that an instance needs (stage ray).")] = 1.0
     gpus: Annotated[float, Meta(ge=0, description="GPUs that an instance needs (stage ray).")] = 0.0
     memory: Annotated[
-        Annotated[str, _like(f"^{SIZE}$", "512MiB", "1GiB")] | Annotated[int, Meta(ge=0)], _about("Memory that an instance needs (stage ray).")
+        Annotated[str, _like(f"^{SIZE}$", "512MiB", "1GiB")] | Annotated[int, Meta(ge=0)],
+        _about("Memory that an instance needs (stage ray)."),
     ] = 0
 
 
@@ -94,7 +105,9 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
     """A stateless function or class that listens to a motif and may answer with events."""
 
     on: Annotated[Listened, _about("The motif that it listens for.")]
-    play: Annotated[Play | None, _about("Its code, module:function or module:Class; may be given to ensemble.open instead.")] = None
+    play: Annotated[
+        Play | None, _about("Its code, module:function or module:Class; may be given to ensemble.open instead.")
+    ] = None
     about: str = ""
     group: Annotated[str, _about("The name of a group of players, for drawing.")] = ""
     emits: Annotated[list[Pattern] | Pattern, _about("Topics that it may say; saying anything else is an error.")] = []
@@ -104,13 +117,17 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
     timeout: Annotated[Duration | None, _about("How long it may take for one event; then that attempt has failed.")] = None
     on_failure: Annotated[
         Literal["dead-letter", "hold"] | FailureDoc,
-        _about("What becomes of an event when its attempts are used up: a dead letter, hold (its key waits), or an event is said."),
+        _about(
+            "What becomes of an event when its attempts are used up: a dead letter, hold (its key waits), or an event is said."
+        ),
     ] = "dead-letter"
     order: Annotated[
         Literal["key", "none", "all"], _about("Which events are heard one at a time: those of one key, none, or all.")
     ] = "key"
     by: Annotated[Path | None, _about("Path into data to order and keep state by, instead of the event's key.")] = None
-    from_: Annotated[Literal["start", "now"], _about("Where a new player begins to hear: the start of the log, or now.")] = "start"
+    from_: Annotated[Literal["start", "now"], _about("Where a new player begins to hear: the start of the log, or now.")] = (
+        "start"
+    )
 
 
 class SourceDoc(_Doc, rename={"with_": "with"}):
@@ -167,21 +184,34 @@ class SilenceDoc(_Doc):
 class Document(_Doc):
     """A score of Ensemble: which player listens to what, and what it may answer."""
 
-    name: Annotated[str, Meta(description="The name of the band.", extra_json_schema={"pattern": NAME, "examples": ["acme-fitness"]})]
+    name: Annotated[
+        str,
+        Meta(description="The name of the band.", extra_json_schema={"pattern": NAME, "examples": ["acme-fitness"]}),
+    ]
     ensemble: Annotated[Literal[1], _about("The version of this format.")] = 1
     about: Annotated[str, _about("What happens in this score.")] = ""
     include: Annotated[list[str] | str, _about("Other scores, beside this one, to merge into it.")] = []
     events: Annotated[
-        dict[str, EventDoc], Meta(description="What may be said, by topic or pattern.", extra_json_schema={"propertyNames": {"pattern": PATTERN}})
+        dict[str, EventDoc],
+        Meta(
+            description="What may be said, by topic or pattern.",
+            extra_json_schema={"propertyNames": {"pattern": PATTERN}},
+        ),
     ] = {}
     motifs: Annotated[
-        dict[str, Listened], Meta(description="Named motifs, for any player to listen to.", extra_json_schema={"propertyNames": {"pattern": TOPIC}})
+        dict[str, Listened],
+        Meta(
+            description="Named motifs, for any player to listen to.",
+            extra_json_schema={"propertyNames": {"pattern": TOPIC}},
+        ),
     ] = {}
     players: Annotated[
-        dict[str, PlayerDoc], Meta(description="The players, by name.", extra_json_schema={"propertyNames": {"pattern": NAME}})
+        dict[str, PlayerDoc],
+        Meta(description="The players, by name.", extra_json_schema={"propertyNames": {"pattern": NAME}}),
     ] = {}
     sources: Annotated[
-        dict[str, SourceDoc], Meta(description="What starts the music, by name.", extra_json_schema={"propertyNames": {"pattern": NAME}})
+        dict[str, SourceDoc],
+        Meta(description="What starts the music, by name.", extra_json_schema={"propertyNames": {"pattern": NAME}}),
     ] = {}
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
@@ -262,8 +292,16 @@ def _motif_schema() -> dict[str, Any]:
     duration = {"type": "string", "pattern": f"^{DURATION}$", "examples": ["30m"]}
     fields: dict[str, Any] = {
         "event": {"type": "string", "pattern": PATTERN, "description": "One event of this topic or pattern."},
-        "where": {"type": "string", "description": "A condition in CEL over data, key, topic and time.", "examples": ["data.total > 100"]},
-        "as": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "description": "A label, for conditions to speak of it."},
+        "where": {
+            "type": "string",
+            "description": "A condition in CEL over data, key, topic and time.",
+            "examples": ["data.total > 100"],
+        },
+        "as": {
+            "type": "string",
+            "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+            "description": "A label, for conditions to speak of it.",
+        },
         "all": {**parts, "items": motif, "description": "Each once, in any order, of one key."},
         "seq": {**parts, "items": {"$ref": "#/$defs/Part"}, "description": "In this order; others may lie between."},
         "count": {**motif, "description": "The times-th of these."},
@@ -287,7 +325,11 @@ def _motif_schema() -> dict[str, Any]:
     ]
     topic = {"type": "string", "pattern": PATTERN, "description": "A topic or pattern, or the name of a motif."}
     any_of = {"type": "array", "items": motif, "minItems": 1, "description": "Any of these."}
-    return {"title": "Motif", "description": "The pattern of events that a player listens for.", "anyOf": [topic, any_of, *forms]}
+    return {
+        "title": "Motif",
+        "description": "The pattern of events that a player listens for.",
+        "anyOf": [topic, any_of, *forms],
+    }
 
 
 def _part_schema() -> dict[str, Any]:
@@ -429,7 +471,11 @@ def expectation(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
             return "a duration, such as 100ms, 5s or 24h"
         return " or ".join(parts)
     if "enum" in schema:
-        return " or ".join(map(str, schema["enum"])) if len(schema["enum"]) < 3 else "one of " + ", ".join(map(str, schema["enum"]))
+        return (
+            " or ".join(map(str, schema["enum"]))
+            if len(schema["enum"]) < 3
+            else "one of " + ", ".join(map(str, schema["enum"]))
+        )
     kind = schema.get("type")
     if kind == "object":
         known = schema.get("properties")
@@ -441,7 +487,9 @@ def expectation(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         for name, words in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
         if name in schema
     ]
-    word = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(str(kind), "right")
+    word = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(
+        str(kind), "right"
+    )
     return f"{word} of {' and '.join(bounds)}" if bounds and word != "text" else word
 
 

@@ -67,3 +67,11 @@ def nearest(word: str, known: Collection[str]) -> str | None:
         return near
     found = process.extractOne(word, words, scorer=fuzz.ratio, score_cutoff=75)
     return None if found is None else found[0]
+
+
+def sentence(wrong: str, near: str | None, cure: str) -> str:
+    """What is wrong, the nearest valid word, and what to do."""
+    if near is None:
+        return f"{wrong}; {cure}" if cure else wrong
+    hint = f"{wrong}; did you mean {near}?"
+    return f"{hint} {cure[:1].upper()}{cure[1:]}" if cure else hint

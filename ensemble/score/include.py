@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ensemble.score.finding import Finding, Where, path_text
@@ -35,7 +36,7 @@ class Gathered:
         self._take(root, file)
 
     def _take(self, root: Node, file: str | None) -> None:
-        folder = os.path.dirname(file) if file is not None else ""
+        folder = str(Path(file).parent) if file is not None else ""
         is_first = not self._chain
         name = os.path.realpath(file) if file is not None else ""
         self._read.add(name)
@@ -62,13 +63,17 @@ class Gathered:
             if not isinstance(name, str) or not name:
                 self._report(node, where, f"{name!r:.80} is not the name of a file; write one such as other.yaml")
                 continue
-            self._include_one(node, where, os.path.normpath(os.path.join(folder, name)))
+            self._include_one(node, where, os.path.normpath(Path(folder, name)))
 
     def _include_one(self, node: Node | None, where: Where, path: str) -> None:
         real = os.path.realpath(path)
         if real in self._chain:
-            chain = [os.path.basename(each) or "<score>" for each in self._chain[self._chain.index(real) :]]
-            self._report(node, where, f"scores that include each other in a circle: {' -> '.join([*chain, chain[0]])}; remove one of the includes")
+            chain = [Path(each).name or "<score>" for each in self._chain[self._chain.index(real) :]]
+            self._report(
+                node,
+                where,
+                f"scores that include each other in a circle: {' -> '.join([*chain, chain[0]])}; remove one of the includes",
+            )
             return
         if real in self._read:  # two ways to one file: it is the same file
             return
@@ -114,7 +119,11 @@ class Gathered:
         elif key.startswith("x-") or node.value == self.document[key]:
             pass
         elif key in NAMED or key == "silence":
-            self._report(node, (key,), f"it is not a {'list' if key == 'silence' else 'mapping'}, as it is in {mine.file}:{mine.line}")
+            self._report(
+                node,
+                (key,),
+                f"it is not a {'list' if key == 'silence' else 'mapping'}, as it is in {mine.file}:{mine.line}",
+            )
         else:
             self._report(node, (key,), f"{_there(mine)} says something else; remove one of them")
 
@@ -141,7 +150,12 @@ class Gathered:
         line, column = (None, None) if node is None or not node.line else (node.line, node.column)
         self.findings.append(
             Finding(
-                code="include", message=message, path=path_text(where), file=self.tree.file if node is None else node.file, line=line, column=column
+                code="include",
+                message=message,
+                path=path_text(where),
+                file=self.tree.file if node is None else node.file,
+                line=line,
+                column=column,
             )
         )
 
@@ -155,4 +169,4 @@ def _with_file(source: Mapping[str, Any], folder: str) -> dict[str, Any]:
     file = source.get("file")
     if not isinstance(file, str) or file in ("", "-"):
         return dict(source)
-    return {**source, "file": os.path.join(folder, file)}
+    return {**source, "file": str(Path(folder, file))}

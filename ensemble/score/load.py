@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ensemble.errors import ScoreError
 from ensemble.score.build import build
 from ensemble.score.document import read
-from ensemble.score.finding import Finding, Where, nearest, path_text
+from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
 from ensemble.score.include import Gathered
 from ensemble.score.model import Score
-from ensemble.score.source import TEXT, Node, NodePlaces, Unreadable, place_of, read_file, read_mapping, read_text, wrapped
+from ensemble.score.source import (
+    Node,
+    NodePlaces,
+    Unreadable,
+    place_of,
+    read_file,
+    read_mapping,
+    read_text,
+    wrapped,
+)
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -58,14 +68,6 @@ class Findings:
         )
 
 
-def sentence(wrong: str, near: str | None, cure: str) -> str:
-    """What is wrong, the nearest valid word, and what to do."""
-    if near is None:
-        return f"{wrong}; {cure}" if cure else wrong
-    hint = f"{wrong}; did you mean {near}?"
-    return f"{hint} {cure[:1].upper()}{cure[1:]}" if cure else hint
-
-
 def load(src: Source) -> Score:
     """The score that a file (by its path), a text in YAML (it has a line break or ': ') or a mapping says.
 
@@ -84,7 +86,15 @@ def load(src: Source) -> Score:
     report.all = findings + gathered.findings
     typed, faults = read(gathered.document)
     for fault in faults:
-        report(fault.where, fault.wrong, fault.cure, word=fault.word, known=fault.known, is_key=fault.is_key, code=fault.code)
+        report(
+            fault.where,
+            fault.wrong,
+            fault.cure,
+            word=fault.word,
+            known=fault.known,
+            is_key=fault.is_key,
+            code=fault.code,
+        )
     record = gathered.document.get(RECORD)
     if isinstance(src, Mapping) and isinstance(record, Mapping) and isinstance(record.get("folder"), str):
         folder = record["folder"]
@@ -117,7 +127,7 @@ def _root(src: Source) -> tuple[Node, str | None, str, list[Finding]]:
     if not path:
         raise Unreadable(Finding(code="score-file", message="no path was given; name the score's file"))
     root, findings = read_text(read_file(path), path)
-    return root, path, os.path.dirname(path) or ".", findings
+    return root, path, str(Path(path).parent), findings
 
 
 def _sorted(findings: Sequence[Finding], first: str) -> list[Finding]:

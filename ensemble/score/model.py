@@ -117,7 +117,8 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
-    url: str = "memory:"
+    url: str = ""
+    """Where the log is kept; empty: `.ensemble/NAME` under the working directory."""
     durability: Literal["disk", "memory"] = "disk"
     dedupe_us: int = 86_400_000_000
     """How long the id of a published event is remembered."""

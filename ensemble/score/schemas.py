@@ -34,7 +34,11 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Where, str, str]]
     except (jsonschema_rs.ValidationError, ValueError, RecursionError) as error:
         remote = [(where, ref) for where, ref in _refs(schema, ()) if not ref.startswith("#")]
         for where, ref in remote:
-            yield where, f"$ref to {ref!r:.80}, which is somewhere else", "schemas are not fetched: put it under $defs and refer to #/$defs/NAME"
+            yield (
+                where,
+                f"$ref to {ref!r:.80}, which is somewhere else",
+                "schemas are not fetched: put it under $defs and refer to #/$defs/NAME",
+            )
         if not remote:
             yield _place(schema, error), f"it is not a JSON Schema (2020-12): {_reason(error)}", ""
 
@@ -55,7 +59,9 @@ def _plain(error: Any) -> str:
 
 def _a(name: str) -> str:
     article = "an" if name[0] in "aeiou" else "a"
-    return {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false"}.get(name, f"{article} {name}")
+    return {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false"}.get(
+        name, f"{article} {name}"
+    )
 
 
 def _reason(error: BaseException) -> str:

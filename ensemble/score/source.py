@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,7 +55,7 @@ class Node(msgspec.Struct):
         for part in where:
             below = None if node is None else node.below
             if isinstance(below, dict):
-                node = below.get(part)  # type: ignore[arg-type]
+                node = below.get(part)
             elif isinstance(below, list) and isinstance(part, int) and part < len(below):
                 node = below[part]
             else:
@@ -69,7 +70,10 @@ class NodePlaces(Places):
         self._root = root
 
     def of(self, where: Sequence[str | int]) -> Place | None:
-        return place_of(self._root, where, is_key=True)
+        node = self._root.at(where)
+        is_leaf = node is not None and node.below is None
+        file, line, column = place_of(self._root, where, is_key=not is_leaf)
+        return (file, line, column) if line else None
 
 
 def place_of(root: Node, where: Sequence[str | int], *, is_key: bool = False, offset: int | None = None) -> Place:
@@ -107,7 +111,7 @@ def read_file(path: str) -> str:
     Errors: Unreadable.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             data = file.read(LARGEST + 1)
     except IsADirectoryError:
         raise _unreadable("score-file", "it is a folder; name the score's file in it", path) from None
@@ -120,15 +124,13 @@ def read_file(path: str) -> str:
 
 
 def _other_files(path: str) -> str:
-    folder = os.path.dirname(path) or "."
+    folder, name = Path(path).parent, Path(path).name
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
+        names = sorted(each.name for each in folder.iterdir() if each.suffix in (".yaml", ".yml"))
     except OSError:
         return f"there is no folder {folder} either; check the path"
-    near = nearest(os.path.basename(path), names)
-    if near:
-        return f"did you mean {os.path.join(os.path.dirname(path), near)}?"
-    return "check the path"
+    near = nearest(name, names)
+    return f"did you mean {folder / near}?" if near else "check the path"
 
 
 def decoded(data: bytes, file: str) -> str:
@@ -138,7 +140,9 @@ def decoded(data: bytes, file: str) -> str:
     """
     if len(data) > LARGEST:
         raise _unreadable(
-            "score-file", f"it is larger than {LARGEST >> 20} MiB, so it is no score; events belong in a file that a source names", file
+            "score-file",
+            f"it is larger than {LARGEST >> 20} MiB, so it is no score; events belong in a file that a source names",
+            file,
         )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _unreadable("score-text", "it is written in UTF-16; save it as UTF-8", file)
@@ -219,7 +223,9 @@ class _Builder:
                     documents += 1
                     if documents > 1:
                         mark = event.start_mark
-                        raise self._stop("score-yaml", "a second document begins; one file holds one score: remove the '---'", mark)
+                        raise self._stop(
+                            "score-yaml", "a second document begins; one file holds one score: remove the '---'", mark
+                        )
                 else:
                     self._take(event)
         except yaml.reader.ReaderError as error:
@@ -252,7 +258,14 @@ class _Builder:
         self._check_key(event, "a list or mapping")
         line, column = self._place(event)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
-        node = Node({} if is_mapping else [], self._file, line, column, below={} if is_mapping else [], keys={} if is_mapping else None)
+        node = Node(
+            {} if is_mapping else [],
+            self._file,
+            line,
+            column,
+            below={} if is_mapping else [],
+            keys={} if is_mapping else None,
+        )
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         self._stack.append(_Open(node, event.anchor, merged=[]))
@@ -278,11 +291,15 @@ class _Builder:
             near = nearest(name, self._anchors)
             hint = f"did you mean *{near}? " if near else ""
             raise self._stop(
-                "score-yaml", f"*{name} is an alias of nothing; {hint}define it above with &{name}, or put the text in quotes", event.start_mark
+                "score-yaml",
+                f"*{name} is an alias of nothing; {hint}define it above with &{name}, or put the text in quotes",
+                event.start_mark,
             )
         node = self._anchors[name]
         if node is None:
-            raise self._stop("score-yaml", f"*{name} is an alias of what it stands in; a score can't hold itself", event.start_mark)
+            raise self._stop(
+                "score-yaml", f"*{name} is an alias of what it stands in; a score can't hold itself", event.start_mark
+            )
         self._check_key(event, "an alias")
         self._add(node, is_alias=True)
 
@@ -334,7 +351,9 @@ class _Builder:
         self._count += node.size if is_alias else 1
         if self._count > MOST_VALUES:
             what = "its aliases make it larger than" if is_alias else "it has more than"
-            raise _unreadable("score-yaml", f"{what} {MOST_VALUES} values, so it is no score", self._file, node.line, node.column)
+            raise _unreadable(
+                "score-yaml", f"{what} {MOST_VALUES} values, so it is no score", self._file, node.line, node.column
+            )
         if not self._stack:
             self._root = node
             return
@@ -376,7 +395,9 @@ class _Builder:
         if tag is None or tag == "!" or tag in _TAGS:
             return
         shown = tag.replace("tag:yaml.org,2002:", "!!")
-        raise self._stop("score-yaml", f"the tag {shown} is not read; a score holds plain values only: remove it", event.start_mark)
+        raise self._stop(
+            "score-yaml", f"the tag {shown} is not read; a score holds plain values only: remove it", event.start_mark
+        )
 
     # ${...}
 
@@ -399,7 +420,9 @@ class _Builder:
                     near = nearest(name, [each for each in self._environment if each.isupper()])
                     hint = f"did you mean {near}? " if near else ""
                     self._report(
-                        "interpolation", f"${{{name}}}: the environment has no {name}; {hint}set it, or give a default: ${{{name}:-...}}", node
+                        "interpolation",
+                        f"${{{name}}}: the environment has no {name}; {hint}set it, or give a default: ${{{name}:-...}}",
+                        node,
                     )
                     return ""
                 return default
@@ -421,7 +444,14 @@ class _Builder:
 
     def _report(self, code: str, message: str, node: Node) -> None:
         self.findings.append(
-            Finding(code=code, message=message, path=path_text(self._path()), file=self._file, line=node.line, column=node.column)
+            Finding(
+                code=code,
+                message=message,
+                path=path_text(self._path()),
+                file=self._file,
+                line=node.line,
+                column=node.column,
+            )
         )
 
     def _stop(self, code: str, message: str, mark: Any) -> Unreadable:
@@ -467,7 +497,10 @@ _PROBLEMS = (
         "did not find expected ',' or ']'",
         "a '[' above is not closed, or a comma is missing; add ']' or ','",
     ),
-    ("while scanning a quoted scalar", "a text in quotes is not closed, or has a backslash that means nothing; add the quote, or double the backslash"),
+    (
+        "while scanning a quoted scalar",
+        "a text in quotes is not closed, or has a backslash that means nothing; add the quote, or double the backslash",
+    ),
     (
         "did not find expected '-' indicator",
         "the indentation does not fit; items of one list begin in one column, each with '- '",
@@ -479,8 +512,14 @@ _PROBLEMS = (
     ("block sequence entries are not allowed", "a '- ' can't stand here; put the list on a line of its own"),
     ("block collection", "the indentation does not fit; what belongs together begins in one column"),
     ("cannot start any token", "a text can't begin with this character in YAML; put it in quotes"),
-    ("expected alphabetic or numeric character", "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes"),
-    ("did not find expected alphabetic or numeric character", "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes"),
+    (
+        "expected alphabetic or numeric character",
+        "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes",
+    ),
+    (
+        "did not find expected alphabetic or numeric character",
+        "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes",
+    ),
     ("did not find expected node content", "a value is missing here"),
     ("did not find expected <document start>", "text where a mapping should go on; write key: value"),
     ("found undefined tag handle", "a tag ('!name!') that is not defined; put the text in quotes"),
@@ -528,7 +567,9 @@ def read_mapping(source: Mapping[Any, Any], report: Callable[[Where, str], None]
         nonlocal count
         count += 1
         if count > MOST_VALUES or len(where) > DEEPEST:
-            raise _unreadable("score-file", f"it has more than {MOST_VALUES} values or {DEEPEST} levels, so it is no score", TEXT)
+            raise _unreadable(
+                "score-file", f"it has more than {MOST_VALUES} values or {DEEPEST} levels, so it is no score", TEXT
+            )
         if value is None or type(value) in (str, int, float, bool):
             if isinstance(value, float) and value - value != 0:
                 report(where, f"{value} is no number that a score can hold; leave it out")

@@ -1,6 +1,6 @@
 """Durations, sizes and rates, as people write them.
 
-    duration_us("1h30m") == 5_400_000_000      size_bytes("64KiB") == 65_536      rate("500/s") == 500.0
+duration_us("1h30m") == 5_400_000_000      size_bytes("64KiB") == 65_536      rate("500/s") == 500.0
 """
 
 from __future__ import annotations

@@ -66,9 +66,7 @@ class Vocabulary:
         type_ = None if spec.type is None else self._types[spec.type]
         checks = []
         if spec.schema is not None:
-            validator = next(
-                self._validators[each.topic] for each in self._score.specs_for(topic) if each.schema is not None
-            )
+            validator = next(self._validators[each.topic] for each in self._score.specs_for(topic) if each.schema is not None)
             checks.append(_schema_check(topic, validator))
         if type_ is not None:
             checks.append(_type_check(topic, type_))
@@ -136,7 +134,9 @@ def _plain(topic: str, data: Any) -> Any:
     try:
         return msgspec.to_builtins(data if not hasattr(data, "model_dump") else data.model_dump(mode="json"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent(f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names") from error
+        raise InvalidEvent(
+            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+        ) from error
 
 
 def _faults(validator: Any, data: Any) -> list[str]:

@@ -1,0 +1,150 @@
+"""Who says what and who hears it: the score's reaction graph, as far as the score alone tells.
+
+Owns the places at which topics are said and heard, and what they tell about each other: unheard events, motifs that nobody can
+fulfil, circles with no way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ensemble.motif import is_pattern, leaves, matches, overlap
+from ensemble.score.finding import Where
+from ensemble.score.model import Emit, PlayerSpec, Score
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A topic or pattern that somebody in the score may say."""
+
+    pattern: str
+    where: Where
+    player: str | None = None
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A topic pattern that a player listens for."""
+
+    pattern: str
+    where: Where
+    player: str
+    condition: str | None = None
+
+
+def said(score: Score) -> tuple[Said, ...]:
+    return tuple(_said(score))
+
+
+def _said(score: Score) -> Iterator[Said]:
+    for name, player in score.players.items():
+        at: Where = ("players", name)
+        yield from (Said(topic, (*at, "emits", i), name) for i, topic in enumerate(player.emits))
+        if isinstance(player.on_failure, Emit):
+            yield Said(player.on_failure.topic, (*at, "on_failure", "emit"))
+    for name, source in score.sources.items():
+        at = ("sources", name)
+        if source.topic is not None:
+            yield Said(source.topic, (*at, "topic"))
+        yield from (Said(topic, (*at, "emits", i)) for i, topic in enumerate(source.emits))
+
+
+def heard(score: Score) -> tuple[Heard, ...]:
+    return tuple(each for name in score.players for each in heard_by(score, name))
+
+
+def heard_by(score: Score, name: str) -> tuple[Heard, ...]:
+    """What a player listens for, with the place of each pattern."""
+    player = score.players[name]
+    written = _at(score.document, ("players", name, "on"))
+    places = [where for where, _ in _written(score, written, ("players", name, "on"))]
+    parts = leaves(player.on) or ()
+    if len(places) != len(parts):  # a score that was not read from a document
+        places = [("players", name, "on")] * len(parts)
+    return tuple(Heard(part.pattern, where, name, part.where) for part, where in zip(parts, places, strict=True))
+
+
+def _written(score: Score, value: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    """The topics of a motif as the document has it, named motifs looked up."""
+    if isinstance(value, str):
+        named = _at(score.document, ("motifs", value))
+        if named is not None and where != ("motifs", value):
+            yield from _written(score, named, ("motifs", value))
+        else:
+            yield where, value
+    elif isinstance(value, Mapping):
+        if isinstance(value.get("event"), str):
+            yield (*where, "event"), value["event"]
+    elif isinstance(value, (list, tuple)):
+        for i, each in enumerate(value):
+            yield from _written(score, each, (*where, i))
+
+
+def _at(value: Any, where: Where) -> Any:
+    for part in where:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def unheard(score: Score) -> Iterator[tuple[Where, str]]:
+    """Topics that are declared or said, and that nobody hears: their places."""
+    patterns = [each.pattern for each in heard(score)]
+    told = set()
+    for topic in score.events:
+        if not is_pattern(topic) and not any(matches(pattern, topic) for pattern in patterns):
+            told.add(topic)
+            yield ("events", topic), topic
+    for each in said(score):
+        if each.pattern not in told and not any(overlap(pattern, each.pattern) for pattern in patterns):
+            told.add(each.pattern)
+            yield each.where, each.pattern
+
+
+def unsaid(score: Score) -> Iterator[tuple[Heard, Collection[str]]]:
+    """What players listen for though nobody says it: with the topics that are known.
+
+    Anybody may publish from outside what `events:` declares, and anything at all where it declares nothing.
+    """
+    known = {each.pattern for each in said(score)} | set(score.events)
+    for each in heard(score):
+        if not each.pattern.startswith("_band") and not any(overlap(each.pattern, pattern) for pattern in known):
+            yield each, known
+
+
+def circles(score: Score, always_answer: Collection[str]) -> list[list[str]]:
+    """Players that answer each other for ever, given those that always answer.
+
+    The largest set S of players in which each always answers, and each topic it may say is heard, without a condition, by some
+    player in S. Whoever leaves S has a way out: it may stay silent, or say what nobody in S hears. What is left goes round for
+    ever, whatever is said.
+    """
+    left = {name for name in always_answer if score.players[name].emits}
+    hearing = {name: [each.pattern for each in heard_by(score, name) if each.condition is None] for name in score.players}
+    while True:
+        out = {name for name in left if not _is_kept(score.players[name], left, hearing)}
+        if not out:
+            break
+        left -= out
+    if not left:
+        return []
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    for name in sorted(left):
+        for other in sorted(left):
+            if any(matches(pattern, topic) for topic in score.players[name].emits for pattern in hearing[other]):
+                graph.add_edge(name, other)
+    rings = []
+    for component in sorted(map(sorted, nx.strongly_connected_components(graph))):
+        inner = graph.subgraph(component)
+        if inner.number_of_edges():
+            rings.append([edge[0] for edge in nx.find_cycle(inner, component[0])])
+    return rings
+
+
+def _is_kept(player: PlayerSpec, left: Collection[str], hearing: Mapping[str, list[str]]) -> bool:
+    return all(
+        not is_pattern(topic) and any(matches(pattern, topic) for name in left for pattern in hearing[name])
+        for topic in player.emits
+    )
