@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +49,18 @@ def test_a_score_has_no_warning_and_names_its_schema_in_its_first_line(path: Pat
 
 
 def test_the_schema_that_editors_read_is_the_one_that_scores_are_read_with() -> None:
-    assert json.loads((SCORES / "ensemble.schema.json").read_text(encoding="utf-8")) == json_schema()
+    kept = json.loads((SCORES / "ensemble.schema.json").read_text(encoding="utf-8"))
+
+    assert kept == json_schema(), "write it anew: ensemble schema > scores/ensemble.schema.json"
+
+
+@pytest.mark.parametrize("path", [MONTH, SMALL], ids=lambda path: path.name)
+def test_the_data_follow_from_the_real_invoices_in_them(path: Path) -> None:
+    make = runpy.run_path(str(SCORES / "data/make.py"))
+    visitors = (SCORES / "data/acme_visitors.jsonl").read_text(encoding="utf-8").splitlines()
+    invoices = [line["data"] for line in read_input(path) if line["topic"] == "invoice.recorded"]
+
+    assert [json.loads(line) for line in make["made"](visitors, invoices)] == read_input(path)
 
 
 @pytest.mark.parametrize("path", sorted(SCORES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -13,7 +13,6 @@ import gzip
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -33,11 +32,14 @@ def main(source: Path) -> None:
     write("acme_small.jsonl.gz", visitors, invoices[:SMALL])
 
 
-def write(name: str, visitors: Iterable[str], invoices: list[dict[str, Any]]) -> None:
-    lines = [*visitors, *map(as_line, products(invoices)), *map(as_line, map(recorded, invoices))]
-    text = "".join(line + "\n" for line in lines)
-    (HERE / name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+def write(name: str, visitors: list[str], invoices: list[dict[str, Any]]) -> None:
+    lines = made(visitors, invoices)
+    (HERE / name).write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode(), 9, mtime=0))
     print(f"{name}: {len(lines)} events")
+
+
+def made(visitors: list[str], invoices: list[dict[str, Any]]) -> list[str]:
+    return [*visitors, *map(as_line, products(invoices)), *map(as_line, map(recorded, invoices))]
 
 
 def products(invoices: list[dict[str, Any]]) -> list[dict[str, Any]]:
