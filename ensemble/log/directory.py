@@ -116,7 +116,7 @@ class DirectoryLog(DirectoryFrames):
         if self._segments:
             self._fd = files.open(self._segments[-1].path)
             try:
-                self._cut(found)
+                self._take_up(self._fd, found)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -192,34 +192,43 @@ class DirectoryLog(DirectoryFrames):
             path = self._shard / f"{extent.seq:020d}.seg"
             if ix >= len(self._segments) or self._segments[ix].path != path:
                 raise corrupt(path, 0, f"this segment is missing; the snapshot of frame {at.seq} knows it")
-            size, is_last = size_of(path), ix + 1 == len(kept.extents)
-            if size < extent.size or (size > extent.size and not is_last):
+            size = size_of(path)
+            if size < extent.size:
                 why = f"this segment has {size:,} bytes; the snapshot of frame {at.seq} knows it with {extent.size:,}"
-                raise corrupt(path, min(size, extent.size), why)
+                raise corrupt(path, size, why)
+            if ix + 1 < len(self._segments):
+                self._segments[ix].end_seq = self._segments[ix + 1].seq
             self._segments[ix].trust(extent.size)
         if not kept.extents:
             return Place(0, 0, at, at)
         return Place(len(kept.extents) - 1, kept.extents[-1].size, at if kept.begins == at.seq else None, at)
 
-    def _cut(self, found: Recovered) -> None:
-        """Make what was found whole durable, and cut the rest."""
-        assert self._fd is not None
+    def _take_up(self, fd: int, found: Recovered) -> None:
+        """Make what was found whole durable, cut the rest, and make sure that nobody else writes where this log does."""
         cut = found.cut
         if cut is not None:
-            self._files.cut(self._fd, cut.byte)
+            self._files.cut(fd, cut.byte)
             path = self._segments[-1].path
             self.notes.append(
                 f"{path}: the last {cut.length:,} bytes, from byte {cut.byte} on, are the torn end of a commit "
                 f"({cut.why}); they were cut, the log goes on after frame {found.at.seq - 1}"
             )
         # What a killed writer left may be in the system's cache only.
-        self._files.sync(self._fd)
+        self._files.sync(fd)
+        if self._lock.was_left:
+            # Who held it may be stalled between looking at the epoch and writing. Let that hit a file that is no longer
+            # written, behind its end, or one that has no name any more.
+            if self._segments[-1].is_empty:
+                self._files.remove(self._segments.pop().path)
+            self._roll(found.at.seq)
 
     def _append_group(self, sealed: Sequence[bytes]) -> None:
         ends = self._chain.ends(sealed, self._durable.end)
         try:
             refuse_older(self._shard, self.epoch)
             segment = self._write(sealed)
+            # Again: whoever raised it meanwhile may not have seen the group. If nobody did, whoever will, will see it.
+            refuse_older(self._shard, self.epoch)
         except OSError as error:
             failure = refusal(f"store {self.folder}: can't be appended to", error)
             self._refuses = f"{failure}; this log takes no more until it is opened again"
@@ -268,12 +277,15 @@ class DirectoryLog(DirectoryFrames):
         if self._fd is not None:
             os.close(self._fd)
         self._fd = fd
+        if self._segments:
+            self._segments[-1].end_seq = seq
         self._segments.append(Segment(path))
         return self._segments[-1]
 
     def _cut_back(self, fd: int, place: int) -> None:
         try:
+            refuse_older(self._shard, self.epoch)  # what a newer writer has found there is its own
             self._files.cut(fd, place)
             self._files.sync(fd)
-        except OSError:
+        except (OSError, Unavailable):
             pass  # then the next opening cuts it

@@ -1,7 +1,7 @@
 """Who may write a directory store: one writer, and never again one that was replaced.
 
-Owns the lock (two processes of one machine) and the epoch (a writer that outlived its lock). Both are needed: a lock
-can be lost with a network file system or a deleted file, an epoch alone has a gap between looking and writing.
+Owns the lock (two processes of one machine) and the epoch (a writer that outlived its lock: a lock can be lost with a
+network file system or a deleted file).
 
     epoch on disk >= epoch of every frame
 """
@@ -17,9 +17,16 @@ from pathlib import Path
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.files import Files
 
+FREE = b"free\n"
+"""What the lock's file says when its holder let go of it."""
+
 
 class Lock:
-    """The store's lock, held. It ends with `release` or with the process."""
+    """The store's lock, held. It ends with `release` or with the process.
+
+    `was_left` says that whoever held it before did not let go of it: it died, or it lives and does not know that it
+    lost the lock.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Take it.
@@ -30,9 +37,9 @@ class Lock:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.was_left = os.pread(self._fd, len(FREE), 0) != FREE
             since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+            self._say(f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
         except BlockingIOError as error:
             holder = os.pread(self._fd, 400, 0).decode(errors="replace").strip()
             os.close(self._fd)
@@ -45,7 +52,14 @@ class Lock:
             raise
 
     def release(self) -> None:
-        os.close(self._fd)
+        try:
+            self._say(FREE)
+        finally:
+            os.close(self._fd)
+
+    def _say(self, text: bytes) -> None:
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, text, 0)
 
 
 def read_epoch(shard: Path) -> int:
@@ -88,5 +102,3 @@ def refuse_older(shard: Path, epoch: int) -> None:
             f"store {shard.parent}: it was taken over by another writer (its epoch is {newest}, ours {epoch}); close this "
             "band; what it had not yet acknowledged is not in the log"
         )
-
-

@@ -63,7 +63,7 @@ class Files:
         os.ftruncate(fd, size)
 
     def rename(self, old: Path, new: Path) -> None:
-        os.replace(old, new)
+        old.replace(new)
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

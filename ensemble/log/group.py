@@ -1,7 +1,7 @@
 """The group record as bytes: what one commit made durable together begins with one (docs/log-format.md).
 
-    record.seq    = seq of the first frame behind it
-    record.length = the bytes of all its frames
+record.seq    = seq of the first frame behind it
+record.length = the bytes of all its frames
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ that it was durable (recovery.py), and even then it is looked at once more, sinc
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -54,21 +55,21 @@ class DirectoryReader(DirectoryFrames):
         # A finished segment never changes. What an older writer could not finish, a new one may have cut.
         is_same = epoch == self._epoch and len(found) == len(self._segments)
         kept = self._segments if is_same else self._segments[:-1]
-        for segment in found[len(kept) : -1]:
+        for segment, after in pairwise(found[len(kept) :]):
+            segment.end_seq = after.seq
             segment.trust(size_of(segment.path))
         segments = [*kept, *found[len(kept) :]]
         end, is_whole = self._extend(segments[-1], self._seen.end if is_same else None) if segments else (None, True)
         if end is None and len(segments) > 1:  # nothing is in the newest yet
             segments[-2] = Segment(segments[-2].path)
-            end, _ = self._extend(segments[-2], None, is_finished=True)
+            segments[-2].end_seq = segments[-1].seq
+            end, _ = self._extend(segments[-2], None)
         filled = [segment for segment in segments if not segment.is_empty]
         self._seen = View(filled, filled[-1].whole if filled else 0, end or self._genesis)
         self._segments, self._epoch, self._looked_at = segments, epoch, looked_at if is_whole else None
         return self._seen
 
-    def _extend(
-        self, segment: Segment, end: Position | None, *, is_finished: bool = False
-    ) -> tuple[Position | None, bool]:
+    def _extend(self, segment: Segment, end: Position | None) -> tuple[Position | None, bool]:
         """Take in the groups that have come to a segment.
 
         The place after the last one comes back, `end` if none has come; and whether nothing is behind it.
@@ -80,7 +81,7 @@ class DirectoryReader(DirectoryFrames):
         torn: Damage | None = None
         with Window(segment.path) as window:
             place = segment.whole
-            while place < window.stop:
+            while place < window.stop and (not groups or groups[-1][1].end_seq != segment.end_seq):
                 record = window.record(place)
                 if record is None or place + RECORD_BYTES + record.length > window.stop:
                     torn = Damage(window.path, place, "no whole group begins here")
@@ -97,7 +98,7 @@ class DirectoryReader(DirectoryFrames):
                     if groups:
                         _, end, _ = check_group(window, groups[-1][0], None)
             if torn is not None:
-                why = "a later segment follows" if is_finished else proof(window, place, segment.seq)
+                why = "a later segment follows" if segment.end_seq is not None else proof(window, place, segment.seq)
                 if why and not _is_whole_now(segment.path, place):
                     raise Damage(torn.path, torn.place, f"{torn.why}, and {why}")
             for at, record in groups:
@@ -135,7 +136,7 @@ def segments_of(shard: Path) -> list[Segment]:
     Errors: LogCorrupt if the folder has one that is not called as a segment is.
     """
     try:
-        paths = sorted(shard.glob("*.seg"))
+        paths = sorted(path for path in shard.iterdir() if path.suffix == ".seg")
     except OSError as error:
         raise refusal(f"{shard}: can't be read", error) from error
     for path in paths:

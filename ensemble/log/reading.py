@@ -123,7 +123,7 @@ class DirectoryFrames(ABC):
                 if at is not None and at.seq != seq:
                     raise Damage(segment.path, 0, f"the segment with frame {at.seq} is missing before this one")
                 with Window(segment.path, stop) as window:
-                    for place, header in walk_headers(window, start, stop):
+                    for place, header in walk_headers(window, start, stop, segment.end_seq):
                         # What is passed over is only counted; but damage that would lead astray breaks the count.
                         if at is not None and (header.seq, header.first) != (at.seq, at.offset):
                             why = f"frame {at.seq} at offset {at.offset} should be here, frame {header.seq} is"

@@ -60,15 +60,16 @@ def recover(segments: Sequence[Segment], start: Place) -> Recovered:
         if at is not None and ix > start.segment and segment.seq != at.seq:
             raise corrupt(segment.path, 0, f"the segment with frame {at.seq} is missing before this one")
         place = start.byte if ix == start.segment else 0
+        segment.end_seq = segments[ix + 1].seq if ix + 1 < len(segments) else None
         with Window(segment.path) as window:
-            while place < window.stop:
+            while place < window.stop and (at is None or at.seq != segment.end_seq):
                 try:
                     record, at, epoch = check_group(window, place, at, epoch, start.known)
                 except Foreign as damage:
                     raise corrupt(damage.path, damage.place, damage.why) from damage
                 except Damage as damage:
                     seq = at.seq if at is not None else segment.seq
-                    why = "a later segment follows" if ix + 1 < len(segments) else proof(window, place, seq)
+                    why = "a later segment follows" if segment.end_seq is not None else proof(window, place, seq)
                     if why:
                         raise corrupt(damage.path, damage.place, f"{damage.why}, and {why}") from damage
                     cut = Cut(place, window.stop - place, damage.why)
@@ -151,5 +152,3 @@ def proof(window: Window, place: int, seq: int) -> str:
                 pass
         place += 1
     return ""
-
-

@@ -4,6 +4,8 @@ Owns walking a segment and the sparse index of it. Must not know what comes of d
 
     place of entry i < place of entry i+1 < whole          (each is where a record or a frame begins)
     [0, whole) are groups, one after another; past `whole` nothing is known
+    end_seq = seq of the segment after it, None if there is none; what stands behind the group before that is no part of
+              the log: a writer that was replaced may have left it there
     [0, gap) is taken for whole without having been looked at; it has one entry, at 0
 """
 
@@ -118,6 +120,7 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.seq = int(path.stem)
+        self.end_seq: int | None = None
         self.whole = 0
         """Bytes of groups known to be whole."""
         self.gap = 0
@@ -167,17 +170,18 @@ class Segment:
 
     def fill(self) -> None:
         """Look at the groups that were taken for whole unseen."""
-        found = Segment(self.path)
-        with Window(self.path, self.gap) as window:
-            place = 0
-            while place < self.gap:
+        gap, found = self.gap, Segment(self.path)  # another thread may close the gap meanwhile
+        with Window(self.path, gap) as window:
+            place, seq = 0, self.seq
+            while place < gap and seq != self.end_seq:
                 record = window.record(place)
-                if record is None or place + RECORD_BYTES + record.length > self.gap:
+                if record is None or place + RECORD_BYTES + record.length > gap:
                     raise Damage(self.path, place, "a group's record is damaged")
                 found.note_group(record, place, window)
                 place += RECORD_BYTES + record.length
+                seq = record.end_seq
         with self._lock:
-            if self.gap:  # two threads may have come here together
+            if self.gap:
                 self._seqs[:1] = found._seqs
                 self._firsts[:1] = found._firsts
                 self._places[:1] = found._places
@@ -195,7 +199,7 @@ class Segment:
         place, _ = self.place_of_seq(seq)
         with Window(self.path, self.whole) as window:
             while not window.is_record(place):  # an entry inside of a long group
-                place, _ = self._entry(bisect_right(self._places, place) - 2)
+                place = self._places[bisect_right(self._places, place) - 2]
             while True:
                 record = window.record(place)
                 if record is None:
@@ -207,24 +211,20 @@ class Segment:
     def _lookup(self, column: list[int], value: int) -> tuple[int, int]:
         with self._lock:
             i = bisect_right(column, value) - 1
-            is_in_gap = i == 0 and self.gap
-        if is_in_gap:
-            self.fill()
-            return self._lookup(column, value)
-        return self._entry(i)
-
-    def _entry(self, i: int) -> tuple[int, int]:
-        return self._places[i], self._seqs[i]
+            if i or not self.gap:
+                return self._places[i], self._seqs[i]
+        self.fill()
+        return self._lookup(column, value)
 
 
-def walk_headers(window: Window, place: int, stop: int) -> Iterator[tuple[int, Header]]:
-    """Places and headers of all frames from a record or frame on. Frames must be numbered without a gap.
+def walk_headers(window: Window, place: int, stop: int, end_seq: int | None = None) -> Iterator[tuple[int, Header]]:
+    """Places and headers of the frames from a record or frame on, to `stop` or frame `end_seq`. None may be missing.
 
     Errors: Damage.
     """
     expected: int | None = None
     length = 0
-    while place < stop:
+    while place < stop and (expected is None or expected != end_seq):
         ahead = length < READ_BYTES_MIN
         if window.is_record(place, ahead=ahead):
             record = window.record(place, ahead=ahead)

@@ -61,9 +61,7 @@ def folder_of(shard: Path) -> Path:
     return shard / "snapshots"
 
 
-def save(
-    shard: Path, log_id: str, snapshot: Snapshot, extents: Sequence[Extent], begins: int, files: Files
-) -> None:
+def save(shard: Path, log_id: str, snapshot: Snapshot, extents: Sequence[Extent], begins: int, files: Files) -> None:
     """Write one whole, then drop the oldest. OSError if the disk refuses; then those before it are still there."""
     seq, offset, hash_, time_us = snapshot.at
     wire = _Wire(0, FORMAT, log_id, seq, offset, hash_, time_us, list(extents), begins, snapshot.state)
@@ -106,6 +104,8 @@ def _parse(path: Path, data: bytes, log_id: str) -> Kept | None:
 
 def _newest_first(shard: Path) -> list[Path]:
     try:
-        return sorted(folder_of(shard).glob("*.snap"), reverse=True)
+        return sorted((path for path in folder_of(shard).iterdir() if path.suffix == ".snap"), reverse=True)
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise refusal(f"{folder_of(shard)}: can't be read", error) from error

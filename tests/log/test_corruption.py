@@ -10,18 +10,19 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from log_samples import Quick, append, contents, flat, frame, plain
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log import Position, Snapshot
+from ensemble.log import LogReader, Position, Snapshot
 from ensemble.log.directory import DirectoryLog, open_directory, read_directory
 from ensemble.log.frame import HEADER_BYTES
 from ensemble.log.group import RECORD_BYTES, encode_record, peek_record
+from tests.log.log_samples import Quick, append, contents, flat, frame, plain
 
 GROUPS = ([2], [1, 0], [3], [1], [0, 1])
 """Events of each frame."""
@@ -40,7 +41,7 @@ class Sample:
     def __init__(self, folder: Path, snapshot_after: int | None = None) -> None:
         self.folder = folder
         log = open_it(folder)
-        self.groups = []
+        self.groups: list[list[dict[str, Any]]] = []
         for n, group in enumerate(GROUPS, 1):
             self.groups += append(log, group)
             if n == snapshot_after:
@@ -72,17 +73,15 @@ class Sample:
             assert self._look(lambda: open_it(self.folder), damaged, byte, lost_at_most) == ("cut", [])
         return written
 
-    def _look(
-        self, make: Callable[[], Any], damaged: Path, byte: int, lost_at_most: int
-    ) -> tuple[str, list[str]]:
+    def _look(self, make: Callable[[], Any], damaged: Path, byte: int, lost_at_most: int) -> tuple[str, list[str]]:
         try:
             log = make()
         except LogCorrupt as error:
-            return self._named(error, damaged, byte), []
+            return named(error, damaged, byte), []
         try:
             found = contents(log)
         except LogCorrupt as error:
-            return self._named(error, damaged, byte), []
+            return named(error, damaged, byte), []
         finally:
             log.close()
         kept = next((n for n in range(len(self.groups) + 1) if found == flat(self.groups[:n])), None)
@@ -90,12 +89,23 @@ class Sample:
         assert len(self.groups) - kept <= lost_at_most
         return "whole" if kept == len(self.groups) else "cut", list(getattr(log, "notes", ()))
 
-    def _named(self, error: LogCorrupt, damaged: Path, byte: int) -> str:
-        found = re.match(r"(.*): byte (\d+): .*; .*restore this file", str(error))
-        assert found, error
-        assert found[1] == str(damaged), error
-        assert int(found[2]) <= byte, error
-        return "corrupt"
+
+def named(error: LogCorrupt, damaged: Path, byte: int) -> str:
+    """That the sentence names the file, a byte at or before the damage, and what to do."""
+    found = re.match(r"(.*): byte (\d+): .*; .*restore this file", str(error))
+    assert found, error
+    assert found[1] == str(damaged), error
+    assert int(found[2]) <= byte, error
+    return "corrupt"
+
+
+def all_of(make: Callable[[Path], LogReader], folder: Path) -> list[dict[str, Any]]:
+    """Open a log, read all of it, close it."""
+    log = make(folder)
+    try:
+        return contents(log)
+    finally:
+        log.close()
 
 
 def group_places(data: bytes) -> list[int]:
@@ -140,22 +150,16 @@ def test_every_byte_of_a_group_that_another_follows_in_its_segment_is_damage(tmp
     log = open_directory(tmp_path, name="band", log_id="log", files=Quick())
     append(log, [1], [2, 1], [1])
     log.close()
-    sample = Sample.__new__(Sample)
-    sample.folder = tmp_path
     (path,) = (tmp_path / "shard-0").glob("*.seg")
     data = path.read_bytes()
     places = group_places(data)
 
     for byte in range(places[2]):
         path.write_bytes(data[:byte] + bytes([data[byte] ^ 0x10]) + data[byte + 1 :])
-        for make in (lambda: open_it(tmp_path), lambda: read_directory(tmp_path)):
+        for make in (open_it, read_directory):
             with pytest.raises(LogCorrupt) as caught:
-                log_or_reader = make()
-                try:
-                    contents(log_or_reader)
-                finally:
-                    log_or_reader.close()
-            assert sample._named(caught.value, path, byte) == "corrupt"
+                all_of(make, tmp_path)
+            assert named(caught.value, path, byte) == "corrupt"
         assert path.stat().st_size == len(data), "nothing is changed"
 
 
@@ -320,7 +324,7 @@ def test_a_segment_of_another_log_is_damage(sample: Sample, tmp_path: Path, whic
 def test_a_file_that_is_called_as_no_segment_is_named(sample: Sample) -> None:
     (sample.shard / "copy of 0.seg").write_bytes(b"")
 
-    with pytest.raises(LogCorrupt, match="copy of 0.seg: byte 0: a segment is called by"):
+    with pytest.raises(LogCorrupt, match=r"copy of 0\.seg: byte 0: a segment is called by"):
         open_it(sample.folder)
 
 
@@ -400,7 +404,6 @@ def test_a_snapshot_of_another_log_is_passed_over(tmp_path: Path) -> None:
 
 def test_frames_that_are_not_those_of_the_snapshot_are_damage(tmp_path: Path) -> None:
     """The same places, other events: a store put together of two."""
-    logs = []
     for n, name in enumerate(("one", "two")):
         log = open_directory(tmp_path / name, name="band", log_id="log", files=Quick())
         for group in range(3):
@@ -408,8 +411,7 @@ def test_frames_that_are_not_those_of_the_snapshot_are_damage(tmp_path: Path) ->
             sealed = [log.seal(frame(at, 1, data=[bytes([n])])), log.seal(Frame(at.offset + 1, at.time_us + 1, None, {}))]
             log.append(sealed)
             if group == 1:
-                middle = Position(3, 2, sealed and plain_hash(sealed[0]), at.time_us + 1)
-        logs.append(middle)
+                middle = Position(3, 2, sha256(sealed[0]).digest(), at.time_us + 1)
         log.save(Snapshot(middle, b"state"))
         log.close()
     (path,) = (tmp_path / "one/shard-0").glob("*.seg")
@@ -417,12 +419,6 @@ def test_frames_that_are_not_those_of_the_snapshot_are_damage(tmp_path: Path) ->
 
     with pytest.raises(LogCorrupt, match="are not those of which a snapshot was kept"):
         open_it(tmp_path / "one")
-
-
-def plain_hash(sealed: bytes) -> bytes:
-    from hashlib import sha256
-
-    return sha256(sealed).digest()
 
 
 def test_a_cut_below_a_snapshot_inside_of_a_group_is_damage(tmp_path: Path) -> None:
@@ -452,7 +448,7 @@ def test_every_byte_of_the_manifest_that_is_flipped_is_noticed(sample: Sample, m
             with pytest.raises((LogCorrupt, Unavailable)) as caught:
                 make(sample.folder).close()
             if isinstance(caught.value, LogCorrupt):
-                assert sample._named(caught.value, path, byte) == "corrupt"
+                assert named(caught.value, path, byte) == "corrupt"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 1}', b"null"])

@@ -8,12 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_samples import plain, rows
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import Frame, Rows
@@ -21,6 +20,7 @@ from ensemble.log import frame as frames
 from ensemble.log.base import genesis
 from ensemble.log.frame import check, decode, encode, peek
 from ensemble.log.group import encode_record, peek_record
+from tests.log.log_samples import plain, rows
 
 # The header, byte by byte
 
@@ -97,7 +97,7 @@ def test_index_columns_come_back_in_their_shortest_form(column: Any, back: Any) 
 
     assert held is not None
     assert held.topic_ix == back
-    assert [held.topic(i) for i in range(3)] == ["abc"[i if column == range(3) else back if back == 1 else back[i]] for i in range(3)]
+    assert [held.topic(i) for i in range(3)] == ["abc"[column if column == 1 else column[i]] for i in range(3)]
     assert (held.log_id, held.shard) == ("log", 4)
 
 
@@ -119,6 +119,13 @@ def test_rows_without_events_are_a_frame_without_rows() -> None:
 
 text = st.text(max_size=5)
 refs = st.one_of(st.integers(0, 2**62), text)
+numbers = st.integers(0, 2**63 - 1)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), text, st.binary())
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.one_of(text, st.integers(0, 99)), inner)),
+    max_leaves=6,
+)
 
 
 @st.composite
@@ -157,14 +164,9 @@ def random_frames(draw: st.DrawFn) -> Frame:
         references(),
         draw(st.one_of(st.none(), st.dictionaries(st.integers(0, max(n - 1, 0)), extra, max_size=2))),
     )
-    value = st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), text, st.binary(max_size=5)),
-        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(text, st.integers(0, 99)), inner, max_size=3)),
-        max_leaves=6,
-    )
-    marks = draw(st.dictionaries(text, value, max_size=3))
-    numbers = st.integers(0, 2**63 - 1)
-    return Frame(first, draw(numbers), made if n else None, marks, draw(numbers), draw(numbers), draw(st.binary(min_size=32, max_size=32)))
+    marks = draw(st.dictionaries(text, values, max_size=3))
+    prev = draw(st.binary(min_size=32, max_size=32))
+    return Frame(first, draw(numbers), made if n else None, marks, draw(numbers), draw(numbers), prev)
 
 
 def assert_comes_back(made: Frame) -> None:
@@ -184,12 +186,12 @@ def test_any_frame_comes_back_from_its_bytes(made: Frame) -> None:
 
 @pytest.mark.parametrize("bug", ["constant", "run", "keys"])
 def test_the_round_trip_fails_when_a_bug_is_planted(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = frames._rows
     planted: dict[str, tuple[str, Any]] = {
         "constant": ("_is_constant", lambda column: True),  # takes columns for constant whose ends are alike
         "run": ("_run", lambda column, n: range(next(iter(column)) + 1, next(iter(column)) + 1 + n)),
         "keys": ("_rows", lambda *given: _reverse_keys(kept(*given))),
     }
-    kept = frames._rows
     monkeypatch.setattr(frames, *planted[bug])
 
     @settings(max_examples=500, deadline=None, database=None)

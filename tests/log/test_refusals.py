@@ -8,16 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from log_samples import Failing, Quick, append, contents, flat, frame
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import Snapshot, has_log, open_log, read_log
 from ensemble.log import group as groups_of
 from ensemble.log.directory import DirectoryLog, open_directory, read_directory
 from ensemble.log.files import Files
+from tests.log.log_samples import Failing, Quick, append, contents, flat, frame
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,8 +68,8 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("music")
 
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        for take in (lambda: open_log(str(place), name="band"), lambda: read_log(str(place))):
-            refused(take, str(place), "this is a file", "choose another path")
+        for take in (lambda at: open_log(at, name="band"), read_log):
+            refused(partial(take, str(place)), str(place), "this is a file", "choose another path")
         assert not has_log(str(place))
 
 
@@ -79,7 +80,7 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path: Path) ->
     refused(lambda: open_log(str(tmp_path), name="band"), "other things in it (a.txt, b, c, …)", "choose an empty")
     refused(lambda: read_log(str(tmp_path)), "no Ensemble store")
 
-    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b", "c", "d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b", "c", "d"]
 
 
 def test_a_store_that_is_not_there_is_named_with_the_folder_that_is_missing(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_store_that_is_not_there_is_named_with_the_folder_that_is_missing(tmp_
     refused(lambda: read_log(str(tmp_path / "no" / "store")), f"nor the folder {tmp_path / 'no'}; check the path")
     refused(lambda: open_log(str(tmp_path / "no"), name="band", create=False), "there is no store")
 
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_of_a_newer_format_is_refused_with_both_numbers(tmp_path: Path) -> None:
@@ -242,14 +243,23 @@ def test_a_snapshot_that_the_disk_refuses_leaves_the_one_before_and_the_log(tmp_
     assert [path.suffix for path in (tmp_path / "shard-0" / "snapshots").iterdir()] == [".snap"]
 
 
+def mounted(mount: str, script: str, *arguments: object) -> list[str]:
+    """A command that runs a Python script in a mount namespace of its own, after mounting there. Skips where it can't."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this user may not mount")
+    shell = ["unshare", "-m", "sh", "-c", mount + ' && exec "$@"', "sh"]
+    return [*shell, sys.executable, "-c", script, *map(str, arguments)]
+
+
 def test_a_full_file_system_is_named_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """A file system of 256 KiB, in a mount namespace of its own; an injected one above does without."""
     script = """
 import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from log_samples import *
-from ensemble.log import open_log
+from tests.log.log_samples import *
+from ensemble.log import open_log, read_log
 from ensemble.errors import Unavailable
 log = open_log(sys.argv[1] + "/store", name="band")
 told = []
@@ -259,15 +269,10 @@ try:
 except Unavailable as error:
     print(error)
 log.close()
-again = open_log(sys.argv[1] + "/store", name="band") if sys.argv[3] == "room" else None
-from ensemble.log import read_log
 assert contents(read_log(sys.argv[1] + "/store")) == flat(told)
 print("kept", len(told) > 5)
 """
-    mount = f"mount -t tmpfs -o size=256k tmpfs {tmp_path} && exec \"$@\""
-    command = ["unshare", "-m", "sh", "-c", mount, "sh", sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent), ""]
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
+    command = mounted(f"mount -t tmpfs -o size=256k tmpfs {tmp_path}", script, tmp_path)
 
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
@@ -279,8 +284,7 @@ print("kept", len(told) > 5)
 def test_a_limit_on_the_size_of_files_is_named_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     script = """
 import resource, sys
-sys.path.insert(0, sys.argv[2])
-from log_samples import *
+from tests.log.log_samples import *
 from ensemble.log import open_log, read_log
 from ensemble.errors import Unavailable
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -294,7 +298,7 @@ except Unavailable as error:
 assert contents(read_log(sys.argv[1])) == contents(log) == flat(told)
 print("kept", len(told))
 """
-    command = [sys.executable, "-c", script, str(tmp_path / "store"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", script, str(tmp_path / "store")]
 
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
@@ -311,8 +315,7 @@ def test_a_read_only_file_system_is_named_for_writing_and_can_be_read(tmp_path: 
     log.close()
     script = """
 import sys
-sys.path.insert(0, sys.argv[2])
-from log_samples import *
+from tests.log.log_samples import *
 from ensemble.log import open_log, read_log
 from ensemble.errors import Unavailable
 for place in (sys.argv[1], sys.argv[1] + "/new"):
@@ -322,10 +325,7 @@ for place in (sys.argv[1], sys.argv[1] + "/new"):
         print(error)
 print(len(contents(read_log(sys.argv[1]))))
 """
-    mount = f"mount --bind {store} {store} && mount -o remount,ro,bind {store} && exec \"$@\""
-    command = ["unshare", "-m", "sh", "-c", mount, "sh", sys.executable, "-c", script, str(store), str(Path(__file__).parent)]
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
+    command = mounted(f"mount --bind {store} {store} && mount -o remount,ro,bind {store}", script, store)
 
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
@@ -340,14 +340,14 @@ def test_a_disk_that_refuses_any_step_of_making_a_store_is_named_and_the_next_tr
         place = tmp_path / str(step) / "store"
         disk = Failing(step, errno.EROFS)
         try:
-            log = open_directory(place, name="band", log_id="log", files=disk)
+            open_directory(place, name="band", log_id="log", files=disk).close()
         except Unavailable as error:
-            assert "the file system is read-only" in str(error)  # noqa: PT017 - most steps fail, the last does not
-            open_directory(place, name="band", log_id="log", files=Quick()).close()
+            said = str(error)
         else:
-            log.close()
             assert step > 8
             return
+        assert "the file system is read-only" in said
+        open_directory(place, name="band", log_id="log", files=Quick()).close()
     pytest.fail("opening took more than 99 steps")
 
 
@@ -374,7 +374,7 @@ def test_files_are_synced_before_they_are_named_and_folders_after(tmp_path: Path
 
     class Telling(Files):
         def sync(self, fd: int) -> None:
-            told.append("sync " + Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+            told.append("sync " + Path(f"/proc/self/fd/{fd}").readlink().name)
             super().sync(fd)
 
         def rename(self, old: Path, new: Path) -> None:

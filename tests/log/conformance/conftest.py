@@ -59,10 +59,11 @@ class DirectoryStores(Store):
 @pytest.fixture(params=["memory", "directory", "file url"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     name = request.node.nodeid
-    made: Store = {
-        "memory": lambda: MemoryStores(f"memory:{name}"),
-        "directory": lambda: DirectoryStores(str(tmp_path / "music" / "store")),
-        "file url": lambda: DirectoryStores((tmp_path / "a store").as_uri()),
-    }[request.param]()
+    kinds: dict[str, Store] = {
+        "memory": MemoryStores(f"memory:{name}"),
+        "directory": DirectoryStores(str(tmp_path / "music" / "store")),
+        "file url": DirectoryStores((tmp_path / "a store").as_uri()),
+    }
+    made = kinds[request.param]
     yield made
     made.close()

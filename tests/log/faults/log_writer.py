@@ -10,13 +10,13 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from log_samples import plain, rows
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.log import Position, Snapshot, open_log
+from tests.log.log_samples import plain, rows
 
 
 def expected(seq: int, first: int) -> Frame:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_samples import Failing, Plug, Quick, append, contents, flat, frame
 
 from ensemble.errors import Unavailable
 from ensemble.log import Snapshot
 from ensemble.log.directory import DirectoryLog, open_directory, read_directory
+from tests.log.log_samples import Failing, Plug, Quick, append, contents, flat, frame
 
 SEGMENT_BYTES = 400
 

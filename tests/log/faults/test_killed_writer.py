@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from log_writer import check
-
+from ensemble.event import Frame
 from ensemble.log import open_log, read_log
+from tests.log.faults.log_writer import check, expected
 
 WRITER = Path(__file__).with_name("log_writer.py")
 ROOT = WRITER.parents[3]
@@ -64,7 +64,7 @@ def test_a_reader_beside_a_writer_meets_no_damage_and_sees_all_in_order(tmp_path
         assert process.stdout is not None
         process.stdout.readline()
         reader = read_log(str(tmp_path / "store"))
-        kept = []
+        kept: list[Frame] = []
         while len(kept) < 1500:
             kept += reader.frames(len(kept))
             end = reader.end()
@@ -84,8 +84,6 @@ def test_a_writer_that_stalled_and_was_replaced_wakes_and_writes_nothing(tmp_pat
         (tmp_path / "store" / "lock").unlink()  # an operator believes it dead
 
         log = open_log(str(tmp_path / "store"), name="band")
-        from log_writer import expected
-
         for _ in range(5):
             end = log.end()
             log.append([log.seal(expected(end.seq, end.offset))])
