@@ -9,10 +9,13 @@ although events of orders are keyed by order.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from ensemble import Context, Emission, Event, emit
 from players.acme_fitness.money import cents
+
+Cart = MutableMapping[str, Any]
 
 
 def keep(event: Event, ctx: Context) -> Emission | None:
@@ -39,7 +42,7 @@ def keep(event: Event, ctx: Context) -> Emission | None:
     return None
 
 
-def check_out(cart: Any, said: dict[str, Any]) -> Emission | None:
+def check_out(cart: Cart, said: dict[str, Any]) -> Emission | None:
     order_id = said["order_id"]
     if cart.get("order_id") == order_id:
         return None  # the customer pressed the button twice: the order is on its way already
@@ -60,7 +63,7 @@ def check_out(cart: Any, said: dict[str, Any]) -> Emission | None:
     )
 
 
-def unlock(cart: Any) -> None:
+def unlock(cart: Cart) -> None:
     """Make a cart that can be filled: a locked one goes its way to the order, and a new one begins."""
     if cart.get("is_locked") or "items" not in cart:
         cart.update(items=[], is_locked=False)
@@ -83,12 +86,12 @@ def modify(items: list[dict[str, Any]], item_id: str, quantity: int) -> None:
     items[:] = [item for item in items if item["quantity"] > 0]
 
 
-def cart_item_total(cart: Any) -> int:
+def cart_item_total(cart: Cart) -> int:
     """How many pieces are in a cart."""
     return sum(item["quantity"] for item in cart.get("items", []))
 
 
-def cart_total(cart: Any) -> int:
+def cart_total(cart: Cart) -> int:
     """What a cart costs, in cents."""
     return sum(item["quantity"] * item["price"] for item in cart.get("items", []))
 

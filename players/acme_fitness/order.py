@@ -10,11 +10,13 @@ Whatever was reserved is either taken (the parcel has left) or released (the ord
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
 from ensemble import Context, Emission, Event, emit
 from players.acme_fitness.money import text
+
+State = MutableMapping[str, Any]
 
 
 def follow(event: Event, ctx: Context) -> Iterable[Emission]:
@@ -26,7 +28,7 @@ def follow(event: Event, ctx: Context) -> Iterable[Emission]:
     return step(order, event)
 
 
-def place(order: Any, event: Event) -> Iterator[Emission]:
+def place(order: State, event: Event) -> Iterator[Emission]:
     asked = event.data
     order.update(
         status="placed",
@@ -50,12 +52,12 @@ def place(order: Any, event: Event) -> Iterator[Emission]:
     yield from tell_stock("stock.requested", order, lines)
 
 
-def pay(order: Any, event: Event) -> Iterator[Emission]:
+def pay(order: State, event: Event) -> Iterator[Emission]:
     order["status"] = "reserved"
     yield emit("order.payment.requested", order_id=order["order_id"], card=order["card"], total=order["total"])
 
 
-def judge_payment(order: Any, event: Event) -> Iterator[Emission]:
+def judge_payment(order: State, event: Event) -> Iterator[Emission]:
     answer = event.data
     if not answer["success"]:
         yield from tell_stock("stock.released", order, order["lines"])
@@ -66,23 +68,23 @@ def judge_payment(order: Any, event: Event) -> Iterator[Emission]:
     yield emit("order.shipment.requested", order_id=order["order_id"], delivery=order["delivery"])
 
 
-def give_up_payment(order: Any, event: Event) -> Iterator[Emission]:
+def give_up_payment(order: State, event: Event) -> Iterator[Emission]:
     yield from tell_stock("stock.released", order, order["lines"])
     yield from cancel(order, "payment is down")
 
 
-def give_up_stock(order: Any, event: Event) -> Iterator[Emission]:
+def give_up_stock(order: State, event: Event) -> Iterator[Emission]:
     short = event.data["short"]
     yield from tell_stock("stock.released", order, [product for product in order["lines"] if product not in short])
     yield from cancel(order, "out of stock")
 
 
-def ship(order: Any, event: Event) -> Iterator[Emission]:
+def ship(order: State, event: Event) -> Iterator[Emission]:
     order["status"] = "shipped"
     yield from tell_stock("stock.taken", order, order["lines"])
 
 
-def complete(order: Any, event: Event) -> Iterator[Emission]:
+def complete(order: State, event: Event) -> Iterator[Emission]:
     order["status"] = "delivered"
     yield emit(
         "order.completed",
@@ -93,7 +95,7 @@ def complete(order: Any, event: Event) -> Iterator[Emission]:
     )
 
 
-def cancel(order: Any, reason: str) -> Iterator[Emission]:
+def cancel(order: State, reason: str) -> Iterator[Emission]:
     order.update(status="cancelled", reason=reason)
     yield emit(
         "order.cancelled",
@@ -104,7 +106,7 @@ def cancel(order: Any, reason: str) -> Iterator[Emission]:
     )
 
 
-def tell_stock(topic: str, order: Any, products: Iterable[str]) -> Iterator[Emission]:
+def tell_stock(topic: str, order: State, products: Iterable[str]) -> Iterator[Emission]:
     """One event a product: stock is kept by product, so each goes to a lane of its own."""
     lines = order["lines"]
     for product in products:
