@@ -67,11 +67,15 @@ def read_epoch(shard: Path) -> int:
 
     Errors: LogCorrupt if the file is damaged; OSError if it can't be read.
     """
-    path = shard / "epoch"
+    path = os.path.join(shard, "epoch")  # noqa: PTH118 - twice a group: pathlib takes three times as long
     try:
-        text = path.read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
+    try:
+        text = os.read(fd, 64)
+    finally:
+        os.close(fd)
     digits = text.removesuffix(b"\n")
     if not digits.isdigit() or len(digits) > 19 or text == digits:
         raise LogCorrupt(f"{path}: byte 0: {text[:40]!r} is no epoch; restore this file from a copy of the store")
