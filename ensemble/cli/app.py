@@ -1,0 +1,47 @@
+"""The commands and their groups, put together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ensemble.cli import dead, look, new, play, publish, score, stories
+
+ABOUT = "Event-driven choreography: players hear events and react with events, over a durable log. Nobody conducts."
+FIRST = "First steps:\n\n  ensemble run scores/hello.yaml\n\n  ensemble new my-band"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ensemble {version('ensemble-band')}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.", show_default=False)
+    ] = False,
+) -> None:
+    pass
+
+
+def command() -> Any:
+    """All of the command line, as one command."""
+    # Boxes and colours for a person; for a pipe plain text, which also takes half the time.
+    markup: Literal["rich"] | None = "rich" if sys.stdout.isatty() else None
+    app = typer.Typer(
+        help=ABOUT, epilog=FIRST, rich_markup_mode=markup, pretty_exceptions_enable=False, no_args_is_help=True
+    )  # fmt: skip
+    app.callback()(root)
+    for group in (play, score, publish, look, stories, new):
+        for name, function, example in group.COMMANDS:
+            app.command(name, epilog=f"Example:\n\n  {example}")(function)
+    letters = typer.Typer(help=dead.ABOUT, rich_markup_mode=markup, no_args_is_help=True)
+    for name, function, example in dead.COMMANDS:
+        letters.command(name, epilog=f"Example:\n\n  {example}")(function)
+    app.add_typer(letters, name="dead")
+    return typer.main.get_command(app)

@@ -1,0 +1,182 @@
+"""`ensemble events`, `tail`, `table` and `status`: look into a store, whether it is played at the moment or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ensemble.cli.options import Json, Key, Since, Store, moment, pattern, store_url
+from ensemble.cli.terminal import grouped, json_text, result, result_columns, result_json, shown, talk, width
+
+if TYPE_CHECKING:
+    from ensemble.event import Event
+
+Pattern = Annotated[
+    str,
+    typer.Argument(metavar="[PATTERN]", help="Topics: * is one token, > all the rest (order.*).", show_default=False),
+]
+CloudEvents = Annotated[bool, typer.Option("--cloudevents", help="Write each event as a CloudEvent 1.0.", show_default=False)]
+
+
+def events(
+    topics: Pattern = ">",
+    store: Store = None,
+    key: Key = None,
+    since: Since = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="So many at the most.", show_default=False)] = None,
+    json: Json = False,
+    cloudevents: CloudEvents = False,
+) -> None:
+    """List the events of a store."""
+    import ensemble
+
+    pattern(topics)
+    begin, end = moment(since, "--since"), moment(until, "--until")
+    with ensemble.read(store_url(store)) as reader:
+        _write(islice(reader.events(topics, key=key, since=begin, until=end), limit), json, cloudevents)
+
+
+def tail(
+    topics: Pattern = ">",
+    store: Store = None,
+    key: Key = None,
+    since: Since = None,
+    json: Json = False,
+    cloudevents: CloudEvents = False,
+) -> None:
+    """List events as they come, until Ctrl-C."""
+    import ensemble
+
+    pattern(topics)
+    begin = moment(since, "--since")
+    with ensemble.read(store_url(store)) as reader:
+        _write(reader.tail(topics, key=key, since=begin), json, cloudevents, at_once=True)
+
+
+def table(
+    player: Annotated[str, typer.Argument(metavar="PLAYER", help="Whose state.", show_default=False)],
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Only the state of this key.", show_default=False)] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Show the state that a player keeps."""
+    import ensemble
+
+    with ensemble.read(store_url(store)) as reader:
+        rows = reader.table(player)
+        if key is not None:
+            if key not in rows:
+                raise KeyError(f"player {player} keeps no state for the key {key!r}; it has {_some(rows)}")
+            rows = {key: rows[key]}
+        if json:
+            for name in rows:
+                result_json({"key": name, "state": rows[name]})
+        elif key is not None:
+            result(json_text(rows[key]))
+        else:
+            widest = min(40, max((len(shown(name)) for name in rows), default=0))
+            for name in rows:
+                room = width()
+                state = shown(json_text(rows[name]), None if room is None else max(20, room - widest - 2))
+                result(f"{shown(name).ljust(widest)}  {state}")
+            if not rows:
+                talk(f"player {player} keeps no state")
+
+
+def status(store: Store = None, json: Json = False) -> None:
+    """Show how a band stands: lag and counts."""
+    import ensemble
+    from ensemble.stage.door import knock, store_folder
+
+    url = store_url(store)
+    with ensemble.read(url) as reader:
+        now = reader.status()
+    folder = store_folder(url)
+    guest = None if folder is None else knock(folder, url)
+    if guest is not None:
+        guest.close()
+    if json:
+        import msgspec
+
+        result_json({**msgspec.to_builtins(now), "playing": guest is not None})
+        return
+    size = "" if now.bytes is None else f", {now.bytes / 1e6:,.1f} MB"
+    how = "playing now" if guest else "not playing now"
+    result(f"{now.name}: {grouped(now.events)} events in {url}{size}; {how}", style="bold")
+    if now.sections:
+        result()
+        result_columns(
+            ("player", "lag", "heard", "emitted", "failed", "dead", "waiting", "held"),
+            [
+                (name, each.lag, each.heard, each.emitted, each.failed, each.dead, each.waiting, each.held)
+                for name, each in now.sections.items()
+            ],
+        )
+    if now.sources:
+        result()
+        result_columns(
+            ("source", "said", "refused", ""),
+            [(name, each.said, each.refused, "" if each.done else "not at its end") for name, each in now.sources.items()],
+        )
+    if now.timers:
+        result(f"\n{grouped(now.timers)} timers wait")
+    for note in now.notes:
+        talk(note, sign="note", style="yellow")
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event as `--json` writes it."""
+    return {
+        "id": event.id,
+        "topic": event.topic,
+        "key": event.key,
+        "data": event.data,
+        "time": event.time,
+        "shard": event.shard,
+        "offset": event.offset,
+        "source": event.source,
+        "causationid": event.causationid,
+        "correlationid": event.correlationid,
+        "traceparent": event.traceparent,
+    }
+
+
+def event_line(event: Event, room: int | None = None) -> str:
+    """An event as a person reads it, in one line."""
+    time = event.time.strftime("%Y-%m-%d %H:%M:%S")
+    line = f"{event.offset:>8}  {time}  {event.topic:<28}  {shown(event.key, 40):<12}  {shown(json_text(event.data))}"
+    return line if room is None or len(line) <= room else line[: max(40, room - 1)] + "…"
+
+
+def _write(events: Iterable[Event], json: bool, cloudevents: bool, *, at_once: bool = False) -> None:
+    import sys
+
+    room = width()
+    for event in events:
+        if cloudevents:
+            result_json(event.cloudevent())
+        elif json:
+            result_json(event_json(event))
+        else:
+            result(event_line(event, room))
+        if at_once:
+            sys.stdout.flush()
+
+
+def _some(rows: Iterable[str], most: int = 5) -> str:
+    names = [shown(name, 40) for name in islice(rows, most + 1)]
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "") or "none"
+
+
+COMMANDS = (
+    ("events", events, 'ensemble events "order.*" --key 573744 --store .ensemble/acme-fitness'),
+    ("tail", tail, 'ensemble tail "payment.>" --json'),
+    ("table", table, "ensemble table stock 22423 --store scores/acme_fitness.yaml"),
+    ("status", status, "ensemble status --store .ensemble/acme-fitness"),
+)

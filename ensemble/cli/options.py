@@ -1,0 +1,101 @@
+"""The options that many commands have, and which store is meant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="The store: its folder, or the score that names it. Left out: the one store below .ensemble/.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.", show_default=False)]
+Key = Annotated[str | None, typer.Option("--key", help="Only events of this key.", show_default=False)]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="From here on: an offset, a time (2011-11-01T08:16:00Z), or how long ago (30m).",
+        show_default=False,
+    ),
+]
+
+STORES = Path(".ensemble")
+
+
+def usage(why: str) -> NoReturn:
+    """End with exit code 2, as for any wrong usage."""
+    raise typer.BadParameter(why)
+
+
+def store_url(given: str | None) -> str:
+    """The url of the store that is meant by `--store`, or by leaving it out.
+
+    Errors: Unavailable where there is none; wrong usage where there are several.
+    """
+    if given is not None:
+        return _store_of_score(given) if given.endswith((".yaml", ".yml")) else given
+    from ensemble.errors import Unavailable
+    from ensemble.log import has_log
+
+    found = sorted(str(path) for path in STORES.iterdir() if has_log(str(path))) if STORES.is_dir() else []
+    if not found:
+        raise Unavailable(
+            f"there is no store below {STORES}/ in {Path.cwd()}; play a score first (ensemble run SCORE), "
+            "or say which: --store URL"
+        )
+    if len(found) > 1:
+        usage(f"there are {len(found)} stores below {STORES}/; say which: --store {' | '.join(found)}")
+    return found[0]
+
+
+def _store_of_score(path: str) -> str:
+    import ensemble
+    from ensemble.errors import Unavailable
+
+    url = ensemble.load(Path(path)).store.url
+    if url.startswith("memory:"):
+        raise Unavailable(
+            f"{path} keeps its log in memory, which is gone when it ends; play it with --store .ensemble/NAME, and look there"
+        )
+    return url
+
+
+def pattern(text: str) -> str:
+    """A topic pattern, once it is one."""
+    from ensemble.motif import pattern_fault
+
+    fault = pattern_fault(text)
+    if fault is not None:
+        usage(f"{fault[0]}; {fault[1]}")
+    return text
+
+
+def moment(text: str | None, option: str) -> int | datetime | None:
+    """An offset, or a time: as RFC 3339, or as how long ago."""
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text)
+    from ensemble.score.units import duration_us
+
+    try:
+        return datetime.now(UTC) - timedelta(microseconds=duration_us(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        usage(f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z) and no duration (30m)")
+    if time.tzinfo is None:
+        usage(f"{option} {text!r} has no time zone; add Z, or an offset such as +01:00")
+    return time

@@ -1,0 +1,186 @@
+"""What a run came to: counts that add up, what was refused and why, where the log is and what to type next.
+
+Owns the sum and its two forms, for people and for programs. `before` is how the store stood when the run began: a store
+that is played again is told in whole, with what this run added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ensemble.cli.codes import Code
+from ensemble.cli.terminal import grouped, result, result_columns, shown
+
+if TYPE_CHECKING:
+    from ensemble.reader import Reader
+    from ensemble.status import Status
+
+REFUSED = "_band.refused"
+DEAD = "_band.dead"
+REFUSED_SHOWN = 10
+
+
+class Before(msgspec.Struct, frozen=True):
+    """How a store stood before the run."""
+
+    events: int = 0
+    topics: Mapping[str, int] = {}
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A line of the input that is no event, or breaks its schema."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run in numbers. Counts are those of the whole log; `*_now` are of this run alone."""
+
+    name: str
+    store: str
+    seconds: float
+    interrupted: bool
+    error: str | None
+    events: int
+    events_now: int
+    topics: Mapping[str, int]
+    players: Mapping[str, Mapping[str, int]]
+    sources: Mapping[str, Mapping[str, Any]]
+    dead: int
+    dead_now: int
+    refused: int
+    refused_now: int
+    refused_lines: tuple[Refused, ...]
+    """The first of this run."""
+    bytes: int | None
+
+    @property
+    def code(self) -> Code:
+        if self.interrupted:
+            return Code.INTERRUPTED
+        if self.error is not None or self.refused_now:
+            return Code.WRONG
+        return Code.DEAD if self.dead_now else Code.DONE
+
+    def as_json(self) -> dict[str, Any]:
+        return {**msgspec.to_builtins(self), "exit": int(self.code)}
+
+
+def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, interrupted: bool, error: str | None) -> Summary:
+    """The sum of a run. `now` is its last status, and `reader` still reads its log."""
+    dead = sum(each.dead for each in now.sections.values())
+    refused = now.topics.get(REFUSED, 0)
+    refused_now = refused - before.topics.get(REFUSED, 0)
+    lines: list[Refused] = []
+    if refused_now:
+        for event in islice(reader.events(REFUSED, since=before.events), REFUSED_SHOWN):
+            lines.append(Refused(str(event.data["file"]), int(event.data["line"]), str(event.data["reason"])))
+    return Summary(
+        name=now.name,
+        store=now.url,
+        seconds=round(seconds, 3),
+        interrupted=interrupted,
+        error=error,
+        events=now.events,
+        events_now=now.events - before.events,
+        topics=dict(sorted(now.topics.items())),
+        players={
+            name: {
+                "heard": each.heard,
+                "emitted": each.emitted,
+                "failed": each.failed,
+                "dead": each.dead,
+                "lag": each.lag,
+                "held": each.held,
+            }
+            for name, each in now.sections.items()
+        },
+        sources={name: {"said": each.said, "refused": each.refused, "done": each.done} for name, each in now.sources.items()},
+        dead=dead,
+        dead_now=now.topics.get(DEAD, 0) - before.topics.get(DEAD, 0),
+        refused=refused,
+        refused_now=refused_now,
+        refused_lines=tuple(lines),
+        bytes=now.bytes,
+    )
+
+
+def show(summary: Summary) -> None:
+    """Write a summary for people."""
+    result(_headline(summary), style="bold")
+    said = [(topic, count) for topic, count in summary.topics.items() if not topic.startswith("_")]
+    if said:
+        result()
+        own = sum(count for topic, count in summary.topics.items() if topic.startswith("_"))
+        rows: list[tuple[str, int]] = [*said]
+        if own:
+            rows.append(("(the band's own)", own))
+        result_columns(("said", "events"), [*rows, ("in all", summary.events)])
+    if summary.players:
+        result()
+        rest = sum(each["lag"] for each in summary.players.values())
+        counts = ("heard", "emitted", "failed", "dead", *(["lag"] if rest else []))
+        result_columns(
+            ("player", *counts), [(name, *(each[count] for count in counts)) for name, each in summary.players.items()]
+        )
+    spoken = [
+        (name, each["said"], each["refused"], "" if each["done"] else "not at its end")
+        for name, each in summary.sources.items()
+    ]
+    if spoken:
+        result()
+        result_columns(("source", "said", "refused", ""), spoken)
+    result()
+    for line in summary.refused_lines:
+        result(f"refused  {shown(line.file)}:{line.line}: {shown(line.reason)}", style="yellow")
+    more = summary.refused_now - len(summary.refused_lines)
+    if more > 0:
+        where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {summary.store}"
+        result(f"refused  {grouped(more)} more lines{where}")
+    if summary.dead:
+        result(f"dead     {_dead(summary)}", style="bold red")
+    if _is_gone(summary):
+        result("log      was in memory, and is gone; --store .ensemble/NAME keeps it")
+    else:
+        size = "" if summary.bytes is None else f" ({summary.bytes / 1e6:,.1f} MB)"
+        result(f"log      {summary.store}{size}")
+        result(f"next     {_next(summary)}")
+
+
+def _headline(summary: Summary) -> str:
+    if summary.error is not None:
+        how = "stopped by an error"
+    elif summary.interrupted:
+        how = "interrupted; what is left is heard when it is played again"
+    else:
+        how = "played to the end"
+    now, all_ = summary.events_now, summary.events
+    count = f"{grouped(now)} events" if now == all_ else f"{grouped(now)} new events, {grouped(all_)} in all"
+    return f"{summary.name}: {how}; {count} in {summary.seconds:.1f} s"
+
+
+def _dead(summary: Summary) -> str:
+    letters = f"{grouped(summary.dead)} dead letter{'' if summary.dead == 1 else 's'}"
+    return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {summary.store}"
+
+
+def _next(summary: Summary) -> str:
+    """The command that most likely helps now."""
+    store = f"--store {summary.store}"
+    if summary.dead:
+        return f"ensemble dead list {store}"
+    if summary.refused_now:
+        return f"ensemble events {REFUSED} {store}"
+    if summary.interrupted:
+        return f"ensemble status {store}"
+    return f"ensemble events {store} --limit 20"
+
+
+def _is_gone(summary: Summary) -> bool:
+    return summary.store.startswith("memory:")
