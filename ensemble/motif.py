@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -240,7 +241,7 @@ PATH = re.compile(r"[^.\s\[\]]+(?:\.[^.\s\[\]]+)*")
 def pattern_fault(text: str, *, wildcards: bool = True) -> tuple[str, str] | None:
     """What is wrong with a topic or topic pattern, and what to do; None if nothing is."""
     if not text:
-        return "an empty topic", "write one such as order.placed"
+        return "an empty topic", "write one such as order.placed, and '>' or '*' alone in quotes"
     if len(text) > LONGEST_TOPIC:
         return f"a topic of {len(text)} characters", f"the longest is {LONGEST_TOPIC}"
     tokens = text.split(".")
@@ -338,7 +339,7 @@ class Grammar:
         if isinstance(value, Sequence) and not isinstance(value, bytes):
             parts = self._parts(value, at, labels, is_in_seq=False, depth=depth)
             return None if parts is None else AnyOf(parts)
-        found = "nothing" if value is None else f"{value!r:.80}"
+        found = "nothing" if value is None else _shown(value)
         self._report(at, f"{found} is not a motif", f"write {_KINDS_SHOWN}")
         return None
 
@@ -370,7 +371,8 @@ class Grammar:
         form = {key: value for key, value in form.items() if not str(key).startswith("x-")}
         kinds = [kind for kind in KINDS if kind in form]
         if len(kinds) != 1:
-            return self._no_kind(form, at, kinds)
+            self._no_kind(form, at, kinds)
+            return None
         kind = kinds[0]
         is_whole = True
         for key in form:
@@ -404,8 +406,8 @@ class Grammar:
         if not isinstance(pattern, str):
             self._report(
                 (*at, "event"),
-                f"{pattern!r:.80} is not a topic",
-                "event: takes one topic or pattern, as in order.placed",
+                f"{_shown(pattern)} is not a topic",
+                "event: takes one topic or pattern; any of several is a list of motifs: [A, B]",
             )
             topic = None
         elif pattern in self._motifs:
@@ -418,7 +420,9 @@ class Grammar:
         where, is_right = self._where(form, at, labels)
         label = form.get("as")
         if label is not None and (not isinstance(label, str) or not LABEL.fullmatch(label) or label in RESERVED_LABELS):
-            self._report((*at, "as"), f"{label!r:.80} is not a label", "write a word of letters, digits and '_', such as first")
+            self._report(
+                (*at, "as"), f"{_shown(label)} is not a label", "write a word of letters, digits and '_', such as first"
+            )
             is_right = False
         return None if topic is None or not is_right else Topic(topic.pattern, where, label)
 
@@ -438,7 +442,7 @@ class Grammar:
                     "begin with an event, and say after it what must not come",
                 )
                 is_right = False
-            if any(isinstance(a, Not) and isinstance(b, Not) for a, b in zip(parts, parts[1:], strict=False)):
+            if any(isinstance(a, Not) and isinstance(b, Not) for a, b in pairwise(parts)):
                 self._report((*at, "seq"), "two not: one after the other", "write one with a list: {not: [A, B]}")
                 is_right = False
             if isinstance(parts[-1], Not) and "within" not in form:
@@ -453,7 +457,12 @@ class Grammar:
     def _not(self, form: Mapping[str, Any], at: At, labels: Collection[str], is_in_seq: bool, depth: int) -> Motif | None:
         part = self._motif(form["not"], (*at, "not"), labels, is_in_seq=False, depth=depth + 1)
         if not is_in_seq:
-            self._report(at, "not: outside of a sequence", "write it in a seq:, as in {seq: [A, {not: B}, C]}", is_key=False)
+            self._report(
+                at,
+                "not: stands outside of a sequence",
+                "write it in a seq:, as in {seq: [A, {not: B}, C]}",
+                is_key=False,
+            )
             return None
         return None if part is None else Not(part)
 
@@ -464,7 +473,7 @@ class Grammar:
         if "times" not in form:
             self._report(at, "{count:} has no times:", "say how many, as in times: 5")
         elif isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= 1_000_000:
-            self._report((*at, "times"), f"{times!r:.80} is not a number of times", "write a whole number from 1 to 1000000")
+            self._report((*at, "times"), f"{_shown(times)} is not a number of times", "write a whole number from 1 to 1000000")
             times = None
         return Count(of, times, within, by) if of is not None and times is not None and is_right else None
 
@@ -482,8 +491,11 @@ class Grammar:
     def _two_or_more(
         self, values: Any, at: At, labels: Collection[str], depth: int, *, is_in_seq: bool
     ) -> tuple[tuple[Motif, ...], bool]:
-        if not isinstance(values, Sequence) or isinstance(values, (str, bytes)) or len(values) < 2:
-            self._report(at, f"{values!r:.80} is not a list of two or more motifs", f"write {at[-1]}: [A, B]")
+        if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
+            self._report(at, f"{_shown(values)} is not a list of motifs", f"write {at[-1]}: [A, B]")
+            return (), False
+        if len(values) < 2:
+            self._report(at, f"{at[-1]}: has {len(values) or 'no'} motif, and needs two or more", f"write {at[-1]}: [A, B]")
             return (), False
         parts = self._parts(values, at, labels, is_in_seq=is_in_seq, depth=depth)
         return parts or (), parts is not None
@@ -504,7 +516,7 @@ class Grammar:
             self._report(at, str(error))
             return None
         if us == 0:
-            self._report(at, f"{value!r} is no time at all", "write a duration such as 30m")
+            self._report(at, f"{_shown(value)} is no time at all", "write a duration such as 30m")
             return None
         return us
 
@@ -513,7 +525,7 @@ class Grammar:
         if by is not None and (not isinstance(by, str) or not PATH.fullmatch(by)):
             self._report(
                 (*at, "by"),
-                f"{by!r:.80} is not a path into data",
+                f"{_shown(by)} is not a path into data",
                 "write names with dots between them, as in customer.id",
             )
             return None, False
@@ -524,7 +536,9 @@ class Grammar:
         if where is None and "where" not in form:
             return None, True
         if not isinstance(where, str):
-            self._report((*at, "where"), f"{where!r:.80} is not a condition", "write it as text in CEL, as in data.total > 100")
+            self._report(
+                (*at, "where"), f"{_shown(where)} is not a condition", "write it as text in CEL, as in data.total > 100"
+            )
             return None, False
         try:
             self._check_where(where, labels)
@@ -532,6 +546,15 @@ class Grammar:
             self._report((*at, "where"), str(error), offset=getattr(error, "at", None))
             return None, False
         return where, True
+
+
+def _shown(value: Any) -> str:
+    """A value as it is shown in a sentence."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, list)):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    return f"{value!r:.80}"
 
 
 def _labels(value: Any, depth: int = 0) -> Iterator[str]:

@@ -186,7 +186,7 @@ def _always_returns(body: Sequence[ast.stmt], function: FunctionType) -> bool:
             return False
         if isinstance(statement, (ast.With, ast.AsyncWith)) and _always_returns(statement.body, function):
             return True
-        if isinstance(statement, ast.If) and statement.orelse:
+        if isinstance(statement, ast.If) and statement.orelse:  # noqa: SIM102 - two questions
             if _always_returns(statement.body, function) and _always_returns(statement.orelse, function):
                 return True
     return False

@@ -109,7 +109,7 @@ class _Builder:
         self._play(player.play, (*at, "play"), "a function or class, as in players.shop:charge")
         on = self._listened(player.on, (*at, "on"))
         if player.order != "key" and player.by is not None:
-            self._report((*at, "by"), f"by: has no meaning with order: {player.order}", "remove one of them")
+            self._report((*at, "by"), f"it has no meaning with order: {player.order}", "remove one of them")
         self._path(player.by, (*at, "by"))
         if "ctx" in player.with_:
             self._report(
@@ -176,7 +176,7 @@ class _Builder:
 
     def _section(self, section: doc.SectionDoc, at: Where) -> Section:
         if section.min > section.max:
-            self._report((*at, "min"), f"min: {section.min} is more than max: {section.max}", "raise max, or lower min")
+            self._report((*at, "min"), f"{section.min} is more than max: {section.max}", "raise max, or lower min")
         return Section(
             min=section.min,
             max=section.max,
@@ -192,7 +192,7 @@ class _Builder:
         first_us = self._read(duration_us, retry.first, (*at, "first"))
         most_us = self._read(duration_us, retry.most, (*at, "most"))
         if first_us is not None and most_us is not None and first_us > most_us:
-            self._report((*at, "first"), f"first: {retry.first} is more than most: {retry.most}", "raise most, or lower first")
+            self._report((*at, "first"), f"{retry.first} is more than most: {retry.most}", "raise most, or lower first")
         return RetryPolicy(
             attempts=retry.attempts,
             first_us=first_us or 0,
@@ -217,7 +217,7 @@ class _Builder:
         if source.every is not None:
             every_us = self._read(duration_us, source.every, (*at, "every"))
             if every_us is not None and every_us < 1_000:
-                self._report((*at, "every"), f"every: {source.every} is too often", "the shortest is 1ms")
+                self._report((*at, "every"), f"{source.every} is too often", "the shortest is 1ms")
         return SourceSpec(
             name=name,
             about=source.about,
@@ -251,7 +251,7 @@ class _Builder:
                 belongs = " and ".join(f"{each}:" for each in kinds)
                 self._report(
                     (*at, field),
-                    f"{field}: has no meaning with {kind}:",
+                    f"it has no meaning with {kind}:",
                     f"it belongs to {belongs}; remove it",
                     is_key=True,
                 )
@@ -264,7 +264,9 @@ class _Builder:
         if not url:
             self._report(("store", "url"), "an empty url", "write a directory, memory:, or leave url: out")
         elif colon and scheme not in SCHEMES:
-            self._report(("store", "url"), f"there is no kind of store called {scheme!r}", f"write a directory, memory:, or one of {', '.join(each + '://' for each in SCHEMES[2:])}", word=scheme, known=SCHEMES)  # fmt: skip
+            wrong = f"there is no kind of store called {scheme!r}"
+            cure = f"write a directory, memory:, or one of {', '.join(each + '://' for each in SCHEMES[2:])}"
+            self._report(("store", "url"), wrong, cure, word=scheme, known=SCHEMES)
         return StoreSpec(
             url=url,
             durability=store.durability,
@@ -275,7 +277,8 @@ class _Builder:
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)
         if silence.code not in CODES:
-            self._report((*at, "code"), f"there is no warning {silence.code!r}", "its code stands in brackets in what `ensemble check` says", word=silence.code, known=CODES)  # fmt: skip
+            wrong, cure = f"there is no warning {silence.code!r}", "`ensemble check` says each one's in brackets"
+            self._report((*at, "code"), wrong, cure, word=silence.code, known=CODES)
         elif CODES[silence.code].severity == "error":
             self._report((*at, "code"), f"{silence.code!r} is an error, which can't be silenced", "mend what it tells of")
         if not silence.reason.strip():

@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import msgspec.inspect
 
 from ensemble.errors import PlayerError
 from ensemble.event import Emission, Event
-from ensemble.score.finding import nearest
+from ensemble.score.finding import nearest, sentence
 
 # Finding
 
@@ -84,9 +85,8 @@ def _named(name: str, folder: str, *, what: str) -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = nearest(part, [each for each in dir(found) if not each.startswith("_")])
-            hint = f"did you mean {near}? " if near else ""
             where = getattr(module, "__file__", None) or module_name
-            raise PlayerError(f"{module_name} has no {part!r}; {hint}it was read from {_short_path(where)}")
+            raise PlayerError(sentence(f"{module_name} has no {part!r}", near, f"it was read from {_short_path(where)}"))
         found = getattr(found, part)
     return found
 
@@ -123,14 +123,25 @@ def _not_found(name: str, missing: str, here: Sequence[str]) -> str:
             return f"there is no module {missing}: {parent} is a module, not a package; name what is in it after a colon"
     else:
         places = list(here)
-    near = nearest(last, [module.name for module in pkgutil.iter_modules(places)])
-    hint = f"did you mean {parent + '.' if parent else ''}{near}? " if near else ""
-    looked = ", ".join(map(_short_path, places))
-    return f"there is no module {missing}{'' if missing == name else f' (for {name})'}; {hint}looked in {looked}"
+    near = nearest(last, {module for place in places for module in _modules(place)})
+    wrong = f"there is no module {missing}{'' if missing == name else f' (for {name})'}"
+    looked = f"looked in {', '.join(map(_short_path, places))}"
+    return sentence(wrong, f"{parent + '.' if parent else ''}{near}" if near else None, looked)
+
+
+def _modules(folder: str) -> Iterator[str]:
+    """What can be imported from a folder: modules, and packages with or without an __init__.py."""
+    for module in pkgutil.iter_modules([folder]):
+        yield module.name
+    for below in Path(folder).iterdir() if Path(folder).is_dir() else ():
+        if below.is_dir() and below.name.isidentifier() and any(below.glob("*.py")):
+            yield below.name
 
 
 def _raised(name: str, error: BaseException) -> str:
     what = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        what += "; install it, or mend the import"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{name} can't be imported: {_short_path(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
@@ -153,8 +164,14 @@ def _short_path(path: str) -> str:
 
 
 def _a_value(value: Any) -> str:
+    """A value as it is shown in a sentence: never by its address."""
+    kind = type(value).__name__
+    if hasattr(value, "__qualname__"):
+        return f"the {kind} {value.__qualname__}"
     text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} (a {type(value).__name__})"
+    if " at 0x" in text:
+        return f"a {kind}"
+    return f"{text if len(text) <= 60 else text[:57] + '...'} (a {kind})"
 
 
 # Shapes
@@ -208,7 +225,7 @@ def shape(call: Any) -> Shape:
         if not isinstance(hearing, staticmethod):
             parameters = parameters[1:] if parameters and parameters[0].kind in _POSITIONAL else parameters
         heard = _hearing(hearing, parameters, call.__qualname__)
-        extra = [name for name in _settings(parameters[1:], skip=("ctx",))["required"]]
+        extra = _settings(parameters[1:], skip=("ctx",))["required"]
         if extra:
             raise PlayerError(
                 f"class {call.__qualname__}: __call__ wants {', '.join(extra)}, but settings go to __init__; "
@@ -373,15 +390,24 @@ def _decodable(annotation: Any, name: str, parameter: str) -> Any:
         return None
     if hasattr(annotation, "model_validate"):
         return annotation
+    reason = _undecodable(annotation)
+    if reason:
+        raise PlayerError(
+            f"{name}: data can't be decoded into the type of {parameter}, {_type_name(annotation)}: {reason}; annotate it "
+            "with Event, a msgspec Struct, a dataclass or a TypedDict"
+        )
+    return annotation
+
+
+def _undecodable(annotation: Any) -> str:
+    """Why data can't be decoded into a type; empty if it can."""
     try:
         msgspec.msgpack.Decoder(annotation)
-    except (TypeError, ValueError, NameError) as error:
-        reason = str(error).splitlines()[0]
-        raise PlayerError(
-            f"{name}: data can't be decoded into the type of {parameter}, {_type_name(annotation)}: {reason}; annotate it with "
-            "Event, a msgspec Struct, a dataclass or a TypedDict"
-        ) from error
-    return annotation
+        known = msgspec.inspect.type_info(annotation)
+    except (TypeError, ValueError, NameError, AttributeError) as error:
+        return str(error).splitlines()[0]
+    kinds = known.types if isinstance(known, msgspec.inspect.UnionType) else (known,)
+    return "it is no type of data" if any(isinstance(kind, msgspec.inspect.CustomType) for kind in kinds) else ""
 
 
 def _is_union(annotation: Any) -> bool:

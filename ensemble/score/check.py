@@ -7,7 +7,7 @@ and none of their functions is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ensemble.motif import is_pattern, matches, overlap
 from ensemble.score import reactions
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
-from ensemble.score.model import Score
+from ensemble.score.model import Score, SourceSpec
+from ensemble.score.schemas import KEYWORDS, unknown_keywords
 
 __all__ = ["Finding", "check"]
 
@@ -76,61 +77,85 @@ class _Checker:
     # The score alone
 
     def say_of_score(self) -> None:
-        score = self._score
-        for where, topic in reactions.unheard(score):
-            self.add(
-                "unheard-event", where, f"nobody hears {topic}", "let a player listen to it, or silence this with a reason"
-            )
-        for heard, known in reactions.unsaid(score):
+        self._say_of_topics()
+        self._say_of_players()
+        self._say_of_sources()
+        for topic, event in self._score.events.items():
+            for where, word in unknown_keywords(event.schema):
+                wrong = f"JSON Schema has no keyword {word!r}, so it checks nothing"
+                self.add("schema-keyword", ("events", topic, "schema", *where), wrong, word=word, known=KEYWORDS)
+
+    def _say_of_topics(self) -> None:
+        """Who says what nobody hears, and who waits for what nobody says. One slip of the pen is told once."""
+        events = self._score.events
+        told: set[str] = set()
+        for heard, known in reactions.unsaid(self._score):
             near = nearest(heard.pattern, known)
-            if score.events or near:
-                declared = ", and events: does not declare it" if score.events else ""
-                self.add("never-said", heard.where, f"nobody says {heard.pattern}{declared}", "declare it, if it comes from outside", word=heard.pattern, known=known)  # fmt: skip
-        if score.events:
-            self._say_of_undeclared()
-        for name, player in score.players.items():
-            if player.order == "all" and player.section.max > 1:
-                self.add("idle-instances", ("players", name, "section", "max"), f"order: all hears one event at a time, so {player.section.max - 1} of {player.section.max} instances have nothing to do", "remove max:, or order: all")  # fmt: skip
-            if player.play is None and name not in self._players:
-                self.add("no-play", ("players", name), "it has no play:", f"write play: module:function, or give it to ensemble.open(..., players={{{name!r}: ...}})")  # fmt: skip
-        for name, source in score.sources.items():
-            if source.file is not None and source.file != "-" and not Path(source.file).is_file():
-                what = "is a folder" if Path(source.file).is_dir() else "is not there"
-                self.add("source-file", ("sources", name, "file"), f"{source.file} {what}", "a path is relative to the score's own folder")  # fmt: skip
-        self._say_of_keys()
-        for topic, event in score.events.items():
-            if event.schema is not None:
-                for where, word, known in unknown_keywords(event.schema):
-                    self.add("schema-keyword", ("events", topic, "schema", *where), f"JSON Schema has no keyword {word!r}, so it checks nothing", word=word, known=known)  # fmt: skip
-
-    def _say_of_undeclared(self) -> None:
-        declared = self._score.events
-        for said in reactions.said(self._score):
-            if is_pattern(said.pattern):
-                is_known = any(overlap(said.pattern, topic) for topic in declared)
+            if near is not None:
+                told.add(near)
+            if events:
+                wrong = f"nobody says {heard.pattern}, and events: does not declare it"
+                cure = "if it comes from outside, declare it under events:"
             else:
-                is_known = self._score.event_spec(said.pattern) is not None
-            if not is_known:
-                self.add("emits-unknown", said.where, f"events: does not declare {said.pattern}", "declare it", word=said.pattern, known=tuple(declared))  # fmt: skip
+                wrong, cure = f"nobody says {heard.pattern}", "if it comes from outside, silence this with a reason"
+            if events or near is not None:  # without events: anything may come from outside
+                self.add("never-said", heard.where, wrong, cure, word=heard.pattern, known=known)
+        for said in reactions.said(self._score) if events else ():
+            if not self._is_declared(said.pattern):
+                if nearest(said.pattern, events):
+                    told.add(said.pattern)
+                wrong, cure = f"events: does not declare {said.pattern}", "if it is right, declare it there"
+                self.add("emits-unknown", said.where, wrong, cure, word=said.pattern, known=events)
+        for where, topic in reactions.unheard(self._score):
+            if topic not in told:
+                cure = "let a player listen to it, or silence this with a reason"
+                self.add("unheard-event", where, f"nobody hears {topic}", cure)
 
-    def _say_of_keys(self) -> None:
-        """Data alone, as lines of a file, has no key but the one that its event's `key:` reads."""
-        score = self._score
-        for name, source in score.sources.items():
-            spec = score.event_spec(source.topic) if source.topic else None
-            if source.topic is None or source.file is None or (spec is not None and spec.key is not None):
+    def _is_declared(self, pattern: str) -> bool:
+        if is_pattern(pattern):
+            return any(overlap(pattern, topic) for topic in self._score.events)
+        return self._score.event_spec(pattern) is not None
+
+    def _say_of_players(self) -> None:
+        for name, player in self._score.players.items():
+            most = player.section.max
+            if player.order == "all" and most > 1:
+                wrong = f"order: all hears one event at a time, so {most - 1} of {most} instances have nothing to do"
+                self.add("idle-instances", ("players", name, "section", "max"), wrong, "remove max:, or order: all")
+            if player.play is None and name not in self._players:
+                cure = f"write play: module:function, or give it to ensemble.open(..., players={{{name!r}: ...}})"
+                self.add("no-play", ("players", name), "it has no play:", cure)
+
+    def _say_of_sources(self) -> None:
+        for name, source in self._score.sources.items():
+            if source.file is None or source.file == "-":
                 continue
-            waiting = sorted(
-                {
-                    each.player
-                    for each in reactions.heard(score)
-                    if matches(each.pattern, source.topic)
-                    and score.players[each.player].order == "key"
-                    and score.players[each.player].by is None
-                }
-            )
+            if not Path(source.file).is_file():
+                what = "is a folder" if Path(source.file).is_dir() else "is not there"
+                cure = "a path is relative to the score's own folder"
+                self.add("source-file", ("sources", name, "file"), f"{source.file} {what}", cure)
+            waiting = self._without_key(source)
             if waiting:
-                self.add("no-key", ("sources", name, "topic"), f"the lines have no key, so all events {source.topic} wait in one lane of {', '.join(waiting)}", f"write events[{source.topic}].key: the field that tells one from the other, or order: none or by: for the player")  # fmt: skip
+                wrong = (
+                    f"its lines are data alone and have no key, so all of {source.topic} wait in one lane of "
+                    f"{', '.join(waiting)}"
+                )
+                cure = (
+                    f"name the field that tells one from the other under events[{source.topic}].key, or give the player "
+                    "a by: or order: none"
+                )
+                self.add("no-key", ("sources", name, "topic"), wrong, cure)
+
+    def _without_key(self, source: SourceSpec) -> list[str]:
+        """The players in whose one lane all lines of a file would wait."""
+        if source.topic is None:  # each line is a whole event, and may have a key
+            return []
+        spec = self._score.event_spec(source.topic)
+        if spec is not None and spec.key is not None:
+            return []
+        hearing = {each.player for each in reactions.heard(self._score) if matches(each.pattern, source.topic)}
+        players = self._score.players
+        return sorted(name for name in hearing if players[name].order == "key" and players[name].by is None)
 
     # Code
 
@@ -144,31 +169,3 @@ def _is_silenced(finding: Finding, code: str, at: str | None) -> bool:
     if finding.severity == "error" or finding.code != code:
         return False
     return at is None or finding.path == at or finding.path.startswith((at + ".", at + "["))
-
-
-_KEYWORDS = frozenset(
-    "$schema $id $ref $anchor $dynamicRef $dynamicAnchor $vocabulary $comment $defs allOf anyOf oneOf not if then else "
-    "dependentSchemas prefixItems items contains properties patternProperties additionalProperties propertyNames "
-    "unevaluatedItems unevaluatedProperties type const enum multipleOf maximum exclusiveMaximum minimum exclusiveMinimum "
-    "maxLength minLength pattern maxItems minItems uniqueItems maxContains minContains maxProperties minProperties required "
-    "dependentRequired title description default deprecated readOnly writeOnly examples format contentEncoding "
-    "contentMediaType contentSchema definitions dependencies".split()
-)
-
-
-def unknown_keywords(schema: Any, where: Where = ()) -> Iterator[tuple[Where, str, Collection[str]]]:
-    """Keywords of a schema that are like a known one, but none: their places."""
-    if isinstance(schema, list):
-        for i, each in enumerate(schema):
-            yield from unknown_keywords(each, (*where, i))
-    if not isinstance(schema, Mapping):
-        return
-    for key, value in schema.items():
-        if key not in _KEYWORDS:
-            if not key.startswith("x-") and nearest(key, _KEYWORDS):
-                yield (*where, key), key, _KEYWORDS
-        elif key in ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"):
-            for name, each in value.items() if isinstance(value, Mapping) else ():
-                yield from unknown_keywords(each, (*where, key, name))
-        elif key not in ("const", "enum", "default", "examples", "required", "dependentRequired", "type"):
-            yield from unknown_keywords(value, (*where, key))

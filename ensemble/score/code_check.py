@@ -5,7 +5,7 @@ Owns the findings about players' code; `check` gives them their places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from ensemble.score.model import PlayerSpec, Score
 
 class Add(Protocol):
     def __call__(
-        self, code: str, where: Where, wrong: str, cure: str = "", *, word: str = "", known: Sequence[str] = ()
+        self, code: str, where: Where, wrong: str, cure: str = "", *, word: str = "", known: Collection[str] = ()
     ) -> None: ...
 
 
@@ -114,12 +114,15 @@ class _Code:
         for name in settings:
             if name not in made.settings and not made.accepts_any:
                 cure = f"it takes {', '.join(made.settings)}" if made.settings else f"{taken} takes no settings"
-                self._add("player-signature", (*at, "with", name), f"{taken} has no parameter {name!r}", cure, word=name, known=made.settings)  # fmt: skip
-        missing = [name for name in made.required if name not in settings]
+                wrong = f"{taken} has no parameter {name!r}"
+                self._add("player-signature", (*at, "with", name), wrong, cure, word=name, known=made.settings)
+        meant = {nearest(name, made.settings) for name in settings if name not in made.settings}
+        missing = [name for name in made.required if name not in settings and name not in meant]
         if missing:
             where = (*at, "with") if settings else (*at, "play")
             shown = ", ".join(f"{name}: ..." for name in missing)
-            self._add("player-signature", where, f"{taken} needs {', '.join(missing)}", f"write with: {{{shown}}}, or give the parameter a default")  # fmt: skip
+            cure = f"write with: {{{shown}}}, or give the parameter a default"
+            self._add("player-signature", where, f"{taken} needs {', '.join(missing)}", cure)
 
     def _hears(self, made: Shape, name: str) -> None:
         """A typed player wants fields; the events it hears should have them."""
@@ -132,7 +135,8 @@ class _Code:
                 continue
             missing = [field for field in wanted.required if field not in known.names]
             if missing and (known.is_closed or any(nearest(field, known.names) for field in missing)):
-                self._add("hears-type", heard.where, f"{made.hears.__name__} needs {', '.join(missing)}, which {heard.pattern} does not have", f"it has {', '.join(known.names)}")  # fmt: skip
+                wrong = f"{made.hears.__name__} needs {', '.join(missing)}, which {heard.pattern} does not have"
+                self._add("hears-type", heard.where, wrong, f"it has {', '.join(known.names)}")
 
     # What players say
 
@@ -151,13 +155,14 @@ class _Code:
                 self._add("emits-schema", at, f"it answers with {name}, but there is no emits:", "name the event that it says")
             elif len(topics) > 1:
                 cure = f"write type: for the event that is a {name}, or answer with emit(topic, ...)"
-                self._add("emits-schema", at, f"it answers with {name}, and none of {', '.join(topics)} is of this type", cure)
-            elif types[0] is not None or (fields := self._fields(topics[0])) is None:
-                if types[0] is not None:
-                    self._add("emits-schema", at, f"it answers with {name}, but {topics[0]} is a {types[0].__name__}", "change one of them")  # fmt: skip
+                wrong = f"it answers with {name}, and none of {', '.join(topics)} is of this type"
+                self._add("emits-schema", at, wrong, cure)
+            elif types[0] is not None:
+                wrong = f"it answers with {name}, but {topics[0]} is a {types[0].__name__}"
+                self._add("emits-schema", at, wrong, "change one of them")
             else:
-                own = of_type(type_)
-                if own is not None:
+                own, fields = of_type(type_), self._fields(topics[0])
+                if own is not None and fields is not None:
                     self._fit(own.names, topics[0], fields, at, f"it answers with {name}, which")
 
     def _sayings(self, sayings: Sequence[Saying], spec: PlayerSpec) -> None:
@@ -169,7 +174,8 @@ class _Code:
                 if saying.topic not in told:
                     told.add(saying.topic)
                     allowed = ", ".join(spec.emits) or "nothing"
-                    self._add("emits-undeclared", at, f"{_place(saying)} says {saying.topic}, but emits: allows {allowed}", "add it to emits:", word=saying.topic, known=spec.emits)  # fmt: skip
+                    wrong = f"{_place(saying)} says {saying.topic}, but emits: allows {allowed}"
+                    self._add("emits-undeclared", at, wrong, "add it to emits:", word=saying.topic, known=spec.emits)
                 continue
             fields = self._fields(saying.topic)
             if saying.fields is not None and fields is not None:
@@ -179,7 +185,7 @@ class _Code:
         """Whether data with these fields can be an event's."""
         unknown = [field for field in given if field not in fields.names and (fields.is_closed or nearest(field, fields.names))]
         missing = [field for field in fields.required if field not in given]
-        if unknown and self._type(topic) is None or missing:
+        if (unknown and self._type(topic) is None) or missing:
             wrong = " and ".join(
                 f"{what} {', '.join(names)}"
                 for what, names in (("lacks", missing), ("has", unknown if self._type(topic) is None else []))
@@ -194,9 +200,11 @@ class _Code:
             return
         at: Where = ("players", spec.name)
         if made.batch:
-            self._add("state-without-key", (*at, "play"), "it hears whole batches, which have no one key, and keeps ctx.state", "hear events one by one, or keep nothing")  # fmt: skip
+            wrong = "it hears whole batches, which have no one key, and keeps ctx.state"
+            self._add("state-without-key", (*at, "play"), wrong, "hear events one by one, or keep nothing")
         elif spec.order == "none":
-            self._add("state-without-key", (*at, "order"), "with order: none there is no key to keep ctx.state by", "write order: key, or keep nothing")  # fmt: skip
+            wrong = "with order: none there is no key to keep ctx.state by"
+            self._add("state-without-key", (*at, "order"), wrong, "write order: key, or keep nothing")
 
     # Fields
 
@@ -213,7 +221,10 @@ class _Code:
                     continue
                 if player.by is not None:
                     self._field(
-                        tuple(player.by.removeprefix("data.").split(".")), fields, heard.pattern, ("players", name, "by")
+                        tuple(player.by.removeprefix("data.").split(".")),
+                        fields,
+                        heard.pattern,
+                        ("players", name, "by"),
                     )
                 if heard.condition is not None:
                     from ensemble.score.condition import fields as named
@@ -231,7 +242,8 @@ class _Code:
                 near = nearest(name, known.names)
                 if known.is_closed or near:
                     shown = ".".join(["data", *path[: i + 1]])
-                    self._add("unknown-field", where, f"{topic} has no {shown}", f"it has {', '.join(known.names)}", word=name, known=known.names)  # fmt: skip
+                    cure = f"it has {', '.join(known.names)}"
+                    self._add("unknown-field", where, f"{topic} has no {shown}", cure, word=name, known=known.names)
                 return
             known = known.at(name)
 
@@ -241,7 +253,9 @@ class _Code:
         always = {name for name, seen in self._behaviours.items() if seen.always_answers}
         for ring in reactions.circles(self._score, always):
             shown = " -> ".join([*ring, ring[0]])
-            self._add("endless-cycle", ("players", ring[0], "emits"), f"{shown} answer each other for ever: each always says something that the next one hears", "let one of them stay silent at some point, or listen with where:")  # fmt: skip
+            wrong = f"{shown} answer each other for ever: each always says something that the next one hears"
+            cure = "let one of them stay silent at some point, or listen with where:"
+            self._add("endless-cycle", ("players", ring[0], "emits"), wrong, cure)
 
 
 def _place(saying: Saying) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ensemble.event import Event
+from ensemble.score.finding import nearest, sentence
 
 if TYPE_CHECKING:
     from cel import Program
@@ -87,17 +88,25 @@ def parse(text: str, labels: Collection[str] = ()) -> Program:
         raise ConditionError("not a condition in CEL; write one such as data.total > 100 && key != ''") from None
     known = {*NAMES, *labels}
     for name in sorted(set(program.variables()) - known - set(_BINDS.findall(text)) - set(TYPES)):
-        raise ConditionError(
-            f"unknown name {name!r}; {_nearest(name, known)}a condition knows {', '.join(sorted(known))}",
-            _find(text, name),
-        )
+        raise ConditionError(_unknown_name(name, known), _find(text, name))
     for name in sorted(program.functions()):
         if re.fullmatch(r"[A-Za-z]\w*", name) and name not in FUNCTIONS:
-            raise ConditionError(
-                f"unknown function {name!r}; {_nearest(name, FUNCTIONS)}CEL here has {', '.join(FUNCTIONS)}",
-                _find(text, name),
-            )
+            near = nearest(name, FUNCTIONS)
+            known_functions = "" if near else f"CEL here has {', '.join(FUNCTIONS)}"
+            raise ConditionError(sentence(f"unknown function {name!r}", near, known_functions), _find(text, name))
     return program
+
+
+def _unknown_name(name: str, known: Collection[str]) -> str:
+    wrong = f"unknown name {name!r}"
+    if name in _PYTHON:
+        return f"{wrong}; write {_PYTHON[name]}"
+    near = nearest(name, known)
+    cure = f"a condition knows {', '.join(sorted(known))}"
+    return sentence(wrong, near, cure) if near else f"{wrong}; {cure}; a field of data is data.{name}"
+
+
+_PYTHON = {"None": "null", "True": "true", "False": "false"}
 
 
 def fields(text: str) -> set[tuple[str, ...]]:
@@ -140,10 +149,3 @@ def _plain(text: str, at: int, what: str) -> str:
 def _find(text: str, name: str) -> int | None:
     found = re.search(rf"(?<![\w.]){re.escape(name)}\b", text) or re.search(rf"\b{re.escape(name)}\b", text)
     return None if found is None else found.start()
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    from ensemble.score.finding import nearest
-
-    near = nearest(name, known)
-    return f"did you mean {near}? " if near else ""

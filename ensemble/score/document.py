@@ -6,14 +6,13 @@ schema` prints and what structure is judged by. Knows nothing of what values mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from ensemble.motif import KINDS
-from ensemble.score.finding import Where
 from ensemble.score.units import DURATION, RATE, SIZE
 
 TOKEN = r"[A-Za-z0-9_-]+"
@@ -221,7 +220,7 @@ class Document(_Doc):
 
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without what means nothing to it: `x-` keys, and keys without a value. Shares what it does not change."""
-    out = _fields(document)
+    out: dict[str, Any] = _fields(document)
     for name, below in (("events", ()), ("players", ("section", "retry", "on_failure")), ("sources", ())):
         entries = out.get(name)
         if isinstance(entries, Mapping):
@@ -239,6 +238,7 @@ def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> Any:
+    """A mapping without these keys; what is no mapping, as it is."""
     if not isinstance(value, Mapping):
         return value
     return {key: below for key, below in value.items() if below is not None and not key.startswith("x-")}
@@ -251,11 +251,9 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the score format: what editors complete and check scores by."""
     (root,), definitions = msgspec.json.schema_components([Document], ref_template="#/$defs/{name}")
     definitions = dict(sorted(definitions.items()))
-    for name, definition in definitions.items():
-        if definition.get("type") == "object":
-            definition.pop("title", None)
-            definition["patternProperties"] = {"^x-": {"description": "Yours: Ensemble does not read it."}}
-        del name
+    for definition in definitions.values():
+        definition.pop("title", None)
+        definition["patternProperties"] = {"^x-": {"description": "Yours: Ensemble does not read it."}}
     definitions["Motif"] = _motif_schema()
     definitions["Part"] = _part_schema()
     return {
@@ -263,26 +261,6 @@ def json_schema() -> dict[str, Any]:
         "title": "Ensemble score",
         **root,
         "$defs": definitions,
-    }
-
-
-def structure() -> dict[str, Any]:
-    """The same without what `load` judges, and words, better: how texts look, and motifs."""
-    schema: dict[str, Any] = _without_looks(json_schema())
-    schema["$defs"]["Motif"] = {}
-    return schema
-
-
-def _without_looks(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_without_looks(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    looks = {"pattern", "examples", "propertyNames", "const"}
-    return {
-        name: _without_looks(value)
-        for name, value in schema.items()
-        if name not in looks and not (name == "$ref" and str(value).startswith("http"))
     }
 
 
@@ -340,164 +318,3 @@ def _part_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"title": "Part", "description": "A part of a sequence.", "anyOf": [{"$ref": "#/$defs/Motif"}, without]}
-
-
-# Judging structure
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """Something in the document's structure that is wrong. `word` was found where one of `known` should be."""
-
-    where: Where
-    code: str
-    wrong: str
-    cure: str = ""
-    word: str = ""
-    known: tuple[str, ...] = ()
-    is_key: bool = False
-
-
-def read(document: Mapping[str, Any]) -> tuple[Document, list[Fault]]:
-    """The document as typed data, and every fault of its structure; what is faulty is left out of the data."""
-    clean = cleaned(document)
-    try:
-        return msgspec.convert(clean, Document), []
-    except msgspec.ValidationError:
-        return _prune(clean)
-
-
-def _prune(document: dict[str, Any]) -> tuple[Document, list[Fault]]:
-    """Leave out what is faulty, and what can't stand without it, until the rest is whole."""
-    import jsonschema_rs
-
-    schema = structure()
-    validator = jsonschema_rs.Draft202012Validator(schema, offline=True)
-    faults: list[Fault] = []
-    document = _copied(document)
-    for round_ in range(10):
-        errors = list(validator.iter_errors(document))
-        if not errors:
-            break
-        if round_ == 0:
-            faults = [fault for error in errors for fault in _faults(error, schema)]
-        for error in sorted(errors, key=lambda each: [str(part).zfill(9) for part in each.instance_path], reverse=True):
-            _drop(document, error)
-    return msgspec.convert(document, Document), faults
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(below) for key, below in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value
-
-
-def _drop(document: dict[str, Any], error: Any) -> None:
-    where, kind = list(error.instance_path), error.kind.as_dict()
-    keyword = error.kind.name
-    found = _at(document, where)
-    if keyword == "additionalProperties" and isinstance(found, dict):
-        for name in kind["unexpected"]:
-            found.pop(name, None)
-    elif not where:
-        document["name"] = "unnamed"  # the only key that a score can't be without
-    else:
-        above = _at(document, where[:-1])
-        if isinstance(above, dict):
-            above.pop(where[-1], None)
-        elif isinstance(above, list) and where[-1] < len(above):
-            del above[where[-1]]
-
-
-def _at(value: Any, where: Sequence[str | int]) -> Any:
-    for part in where:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
-
-
-def _faults(error: Any, schema: dict[str, Any]) -> Iterator[Fault]:
-    """One error of the validator in words."""
-    where, kind, keyword = tuple(error.instance_path), error.kind.as_dict(), error.kind.name
-    holder = _at(schema, list(error.schema_path)[:-1]) or {}
-    if keyword == "additionalProperties":
-        known = tuple(holder.get("properties", ()))
-        for name in kind["unexpected"]:
-            cure = f"known here: {', '.join(sorted(known))}"
-            yield Fault((*where, name), "unknown-key", f"unknown key {name!r}", cure, name, known, is_key=True)
-    elif keyword == "required":
-        name = kind["property"].strip('"')
-        yield Fault(where, "missing-key", f"{name}: is missing", _MISSING.get(name, f"add {name}:"))
-    else:
-        found = shown(error.instance)
-        options = list(_options(holder, schema))
-        word = error.instance if isinstance(error.instance, str) else ""
-        expected = expectation(holder, schema)
-        yield Fault(where, "wrong-value", f"{found} is not {expected}", "", word, tuple(map(str, options)))
-
-
-_MISSING = {
-    "name": "a score has a name: name: my-band",
-    "on": "say what the player listens for, as in on: order.placed",
-    "emit": "name the topic of the event that is said: {emit: order.failed}",
-    "reason": "say why the warning is not to be told again: reason: ...",
-    "code": "name the warning's code, as in code: unheard-event",
-}
-
-
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    ref = schema.get("$ref")
-    if isinstance(ref, str) and ref.startswith("#/$defs/"):
-        return root["$defs"][ref.removeprefix("#/$defs/")]  # type: ignore[no-any-return]
-    return schema
-
-
-def _options(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Any]:
-    schema = _resolved(schema, root)
-    yield from schema.get("enum", ())
-    for part in schema.get("anyOf", ()):
-        yield from _options(part, root)
-
-
-def expectation(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """What a part of the schema allows, in words."""
-    schema = _resolved(schema, root)
-    if "anyOf" in schema:
-        parts = dict.fromkeys(
-            expectation(part, root) for part in schema["anyOf"] if _resolved(part, root).get("type") != "null"
-        )
-        if {"text", "a whole number", "a number"} <= set(parts):  # a duration
-            return "a duration, such as 100ms, 5s or 24h"
-        return " or ".join(parts)
-    if "enum" in schema:
-        return (
-            " or ".join(map(str, schema["enum"]))
-            if len(schema["enum"]) < 3
-            else "one of " + ", ".join(map(str, schema["enum"]))
-        )
-    kind = schema.get("type")
-    if kind == "object":
-        known = schema.get("properties")
-        return f"a mapping with {', '.join(sorted(known))}" if known else "a mapping"
-    if kind == "array":
-        return f"a list of {expectation(schema.get('items', {}), root)}"
-    bounds = [
-        f"{words} {schema[name]}"
-        for name, words in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
-        if name in schema
-    ]
-    word = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(
-        str(kind), "right"
-    )
-    return f"{word} of {' and '.join(bounds)}" if bounds and word != "text" else word
-
-
-def shown(value: Any) -> str:
-    """A value as it is shown in a sentence."""
-    if isinstance(value, Mapping):
-        return "a mapping" if value else "an empty mapping"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    text = "true" if value is True else "false" if value is False else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

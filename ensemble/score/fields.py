@@ -46,7 +46,9 @@ def of_type(type_: Any) -> Fields | None:
     if issubclass(type_, msgspec.Struct):
         fields = msgspec.structs.fields(type_)
         return Fields(
-            tuple(field.encode_name for field in fields), tuple(field.encode_name for field in fields if field.required), True
+            tuple(field.encode_name for field in fields),
+            tuple(field.encode_name for field in fields if field.required),
+            True,
         )
     if dataclasses.is_dataclass(type_):
         given = [field for field in dataclasses.fields(type_) if field.init]
@@ -57,7 +59,7 @@ def of_type(type_: Any) -> Fields | None:
             True,
         )
     if typing.is_typeddict(type_):
-        return Fields(tuple(type_.__annotations__), tuple(sorted(type_.__required_keys__)), True)  # type: ignore[attr-defined]
+        return Fields(tuple(type_.__annotations__), tuple(sorted(type_.__required_keys__)), True)
     fields_ = type_.model_fields
     return Fields(
         tuple(field.alias or name for name, field in fields_.items()),

@@ -51,22 +51,38 @@ def path_text(where: Sequence[str | int]) -> str:
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
-    """The known word that is most likely meant; None if none is like it."""
+    """The known word that is most likely meant; None if none is like it.
+
+    At most one letter in four may differ, among the tokens that differ: `order.sent` is not like `order.lost`.
+    """
     if not known or not word or len(word) > 200:
         return None
-    from rapidfuzz import fuzz, process
     from rapidfuzz.distance import DamerauLevenshtein
 
-    by_case = {each.lower(): each for each in known}
-    if word.lower() in by_case:
-        return by_case[word.lower()]
-    words = sorted(known)
-    near = min(words, key=lambda each: DamerauLevenshtein.distance(word.lower(), each.lower()))
-    distance = DamerauLevenshtein.distance(word.lower(), near.lower())
-    if distance <= max(1, len(word) // 3):
-        return near
-    found = process.extractOne(word, words, scorer=fuzz.ratio, score_cutoff=75)
-    return None if found is None else found[0]
+    lower = word.lower()
+    by_case = {each.lower(): each for each in sorted(known)}
+    if lower in by_case:
+        return by_case[lower]
+    like = []
+    for each in by_case:
+        mine, other = _differing(lower, each)
+        distance = DamerauLevenshtein.distance(mine, other)
+        if distance <= max(1, min(3, len(mine) // 4)):
+            like.append((distance, each))
+    if like:
+        return by_case[min(like)[1]]
+    begun = [each for each in by_case if min(len(each), len(lower)) >= 3 and (each.startswith(lower) or lower.startswith(each))]
+    return by_case[begun[0]] if len(begun) == 1 else None
+
+
+def _differing(a: str, b: str) -> tuple[str, str]:
+    """Two topics without the tokens that they begin or end with alike."""
+    left, right = a.split("."), b.split(".")
+    while len(left) > 1 and len(right) > 1 and left[0] == right[0]:
+        del left[0], right[0]
+    while len(left) > 1 and len(right) > 1 and left[-1] == right[-1]:
+        del left[-1], right[-1]
+    return ".".join(left), ".".join(right)
 
 
 def sentence(wrong: str, near: str | None, cure: str) -> str:

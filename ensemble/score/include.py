@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.score.finding import Finding, Where, path_text
-from ensemble.score.source import Node, Unreadable, read_file, read_text
+from ensemble.score.source import read_file, read_text
+from ensemble.score.tree import Node, Unreadable
 
 NAMED = ("events", "motifs", "players", "sources", "costs")
 """Sections whose entries are merged by name."""

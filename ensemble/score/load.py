@@ -1,7 +1,7 @@
 """Loading: a path, a text or a mapping becomes a Score, or a ScoreError with everything that is wrong with it.
 
 Owns the way from the document to the model. Texts are read by `source`, merged by `include`, their structure is judged by
-`document`; what is left to `build` is what single values mean.
+`structure`; what is left to `build` is what single values mean.
 """
 
 from __future__ import annotations
@@ -13,20 +13,12 @@ from typing import Any
 
 from ensemble.errors import ScoreError
 from ensemble.score.build import build
-from ensemble.score.document import read
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
 from ensemble.score.include import Gathered
 from ensemble.score.model import Score
-from ensemble.score.source import (
-    Node,
-    NodePlaces,
-    Unreadable,
-    place_of,
-    read_file,
-    read_mapping,
-    read_text,
-    wrapped,
-)
+from ensemble.score.source import read_file, read_text
+from ensemble.score.structure import read
+from ensemble.score.tree import Node, NodePlaces, Unreadable, place_of, read_mapping, wrapped
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -41,6 +33,14 @@ class Findings:
     def __init__(self, tree: Node) -> None:
         self.tree = tree
         self.all: list[Finding] = []
+
+    def rename(self, at: Where, name: str) -> None:
+        """From now on the place of `at` is that of another key beside it: it was misspelt."""
+        above, word = self.tree.at(at[:-1]), str(at[-1])
+        if above is not None and isinstance(above.below, dict) and above.keys is not None and word in above.below:
+            above.below[name] = above.below[word]
+            if word in above.keys:
+                above.keys[name] = above.keys[word]
 
     def __call__(
         self,
@@ -86,15 +86,10 @@ def load(src: Source) -> Score:
     report.all = findings + gathered.findings
     typed, faults = read(gathered.document)
     for fault in faults:
-        report(
-            fault.where,
-            fault.wrong,
-            fault.cure,
-            word=fault.word,
-            known=fault.known,
-            is_key=fault.is_key,
-            code=fault.code,
-        )
+        is_key = fault.code == "unknown-key"
+        report(fault.where, fault.wrong, fault.cure, word=fault.word, known=fault.known, is_key=is_key, code=fault.code)
+        if fault.meant is not None:
+            report.rename(fault.where, fault.meant)
     record = gathered.document.get(RECORD)
     if isinstance(src, Mapping) and isinstance(record, Mapping) and isinstance(record.get("folder"), str):
         folder = record["folder"]
@@ -125,7 +120,7 @@ def _root(src: Source) -> tuple[Node, str | None, str, list[Finding]]:
     if not isinstance(path, str):
         raise TypeError("load() takes a path as text, not bytes")
     if not path:
-        raise Unreadable(Finding(code="score-file", message="no path was given; name the score's file"))
+        raise Unreadable("score-file", "no path was given; name the score's file", "<score>")
     root, findings = read_text(read_file(path), path)
     return root, path, str(Path(path).parent), findings
 

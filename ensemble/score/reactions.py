@@ -128,7 +128,7 @@ def circles(score: Score, always_answer: Collection[str]) -> list[list[str]]:
         left -= out
     if not left:
         return []
-    import networkx as nx
+    import networkx as nx  # type: ignore[import-untyped]
 
     graph = nx.DiGraph()
     for name in sorted(left):

@@ -9,97 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from ensemble.score.finding import Finding, Where, nearest, path_text
-from ensemble.score.model import Place, Places
+from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
+from ensemble.score.model import Place
+from ensemble.score.tree import DEEPEST, MOST_VALUES, TEXT, Node, Unreadable
+from ensemble.score.yaml_words import in_words
 
 LARGEST = 8 << 20
 """Bytes of a file."""
-MOST_VALUES = 200_000
-"""In a file, with its aliases written out."""
-DEEPEST = 100
-"""Levels of nesting."""
-
-TEXT = "<score>"
-"""What a score is called that came as text or as a mapping."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Node(msgspec.Struct):
-    """A value of a text, and where it stands.
-
-    Shapes: `value` is plain data. `below` holds the nodes of a mapping by key or of a list by index, `keys` the places of the
-            keys. `size` counts the node and all below it.
-    """
-
-    value: Any
-    file: str
-    line: int
-    column: int
-    is_plain: bool = True
-    """Whether a text is written without quotes, so that its first character stands at line and column."""
-    below: dict[str, Node] | list[Node] | None = None
-    keys: dict[str, Place] | None = None
-    size: int = 1
-
-    def at(self, where: Sequence[str | int]) -> Node | None:
-        """The node that a path leads to."""
-        node: Node | None = self
-        for part in where:
-            below = None if node is None else node.below
-            if isinstance(below, dict):
-                node = below.get(part)
-            elif isinstance(below, list) and isinstance(part, int) and part < len(below):
-                node = below[part]
-            else:
-                return None
-        return node
-
-
-class NodePlaces(Places):
-    """Places in the texts that a score was read from."""
-
-    def __init__(self, root: Node) -> None:
-        self._root = root
-
-    def of(self, where: Sequence[str | int]) -> Place | None:
-        node = self._root.at(where)
-        is_leaf = node is not None and node.below is None
-        file, line, column = place_of(self._root, where, is_key=not is_leaf)
-        return (file, line, column) if line else None
-
-
-def place_of(root: Node, where: Sequence[str | int], *, is_key: bool = False, offset: int | None = None) -> Place:
-    """Where something stands: its value or its key; else the nearest thing above it. `offset` counts characters of its text."""
-    where = tuple(where)
-    for length in range(len(where), 0, -1):
-        above, last = root.at(where[: length - 1]), where[length - 1]
-        if above is None:
-            continue
-        if (is_key or length < len(where)) and above.keys is not None and last in above.keys:
-            return above.keys[last]  # type: ignore[index]
-        node = above.at((last,))
-        if node is not None:
-            column = node.column
-            if offset is not None and length == len(where) and node.is_plain and "\n" not in str(node.value):
-                column += offset
-            return node.file, node.line, column
-    return root.file, root.line, root.column
-
-
-class Unreadable(Exception):
-    """A text is no document; the finding says why."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(str(finding))
-        self.finding = finding
 
 
 # Files
@@ -114,12 +39,12 @@ def read_file(path: str) -> str:
         with Path(path).open("rb") as file:
             data = file.read(LARGEST + 1)
     except IsADirectoryError:
-        raise _unreadable("score-file", "it is a folder; name the score's file in it", path) from None
+        raise Unreadable("score-file", "it is a folder; name the score's file in it", path) from None
     except FileNotFoundError:
-        raise _unreadable("score-file", f"there is no such file; {_other_files(path)}", path) from None
+        raise Unreadable("score-file", f"there is no such file; {_other_files(path)}", path) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise _unreadable("score-file", f"it can't be read: {reason}; check the path and its permissions", path) from None
+        raise Unreadable("score-file", f"it can't be read: {reason}; check the path and its permissions", path) from None
     return decoded(data, path)
 
 
@@ -139,28 +64,24 @@ def decoded(data: bytes, file: str) -> str:
     Errors: Unreadable if they are too many, no UTF-8, or no text at all.
     """
     if len(data) > LARGEST:
-        raise _unreadable(
+        raise Unreadable(
             "score-file",
             f"it is larger than {LARGEST >> 20} MiB, so it is no score; events belong in a file that a source names",
             file,
         )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _unreadable("score-text", "it is written in UTF-16; save it as UTF-8", file)
+        raise Unreadable("score-text", "it is written in UTF-16; save it as UTF-8", file)
     if b"\0" in data[:4096]:
-        raise _unreadable("score-text", "it is a binary file, not text; name a score in YAML", file)
+        raise Unreadable("score-text", "it is a binary file, not text; name a score in YAML", file)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise _unreadable(
+        raise Unreadable(
             "score-text", f"byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8", file, line, column
         ) from None
     return text.removeprefix("\ufeff")
-
-
-def _unreadable(code: str, message: str, file: str, line: int | None = None, column: int | None = None) -> Unreadable:
-    return Unreadable(Finding(code=code, message=message, file=file, line=line, column=column))
 
 
 # YAML
@@ -172,7 +93,7 @@ def read_text(text: str, file: str = TEXT, environment: Mapping[str, str] | None
     Errors: Unreadable if it is no YAML, or goes beyond a bound.
     """
     if len(text) > LARGEST:
-        raise _unreadable("score-file", f"it is longer than {LARGEST >> 20} MiB, so it is no score", file)
+        raise Unreadable("score-file", f"it is longer than {LARGEST >> 20} MiB, so it is no score", file)
     builder = _Builder(text, file, os.environ if environment is None else environment)
     return builder.build(), builder.findings
 
@@ -231,12 +152,12 @@ class _Builder:
         except yaml.reader.ReaderError as error:
             raise self._odd_character(error) from None
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._stop("score-yaml", self._plain(str(error.problem), str(error.context), mark), mark) from None
+            message, place = in_words(error, self._lines)
+            raise self._stop("score-yaml", message, place) from None
         except RecursionError:
-            raise _unreadable("score-yaml", f"nested more than {DEEPEST} levels deep; no score is", self._file) from None
+            raise Unreadable("score-yaml", f"nested more than {DEEPEST} levels deep; no score is", self._file) from None
         if self._root is None:
-            raise _unreadable("score-yaml", "it is empty; write at least a name: and players:", self._file, 1, 1)
+            raise Unreadable("score-yaml", "it is empty; write at least a name: and players:", self._file, 1, 1)
         return self._root
 
     # Events
@@ -289,12 +210,8 @@ class _Builder:
         name = event.anchor
         if name not in self._anchors:
             near = nearest(name, self._anchors)
-            hint = f"did you mean *{near}? " if near else ""
-            raise self._stop(
-                "score-yaml",
-                f"*{name} is an alias of nothing; {hint}define it above with &{name}, or put the text in quotes",
-                event.start_mark,
-            )
+            wrong, cure = f"*{name} is an alias of nothing", f"define it above with &{name}, or put the text in quotes"
+            raise self._stop("score-yaml", sentence(wrong, near and f"*{near}", cure), event.start_mark)
         node = self._anchors[name]
         if node is None:
             raise self._stop(
@@ -331,8 +248,8 @@ class _Builder:
         is_plain = event.style in (None, "")
         read = scalar(key) if is_plain else key
         if not isinstance(read, str):
-            shown = "empty" if read is None and not key else f"{key!r}, which is no text"
-            self._report("score-yaml", f"a key is {shown}; put it in quotes", Node(None, *place))
+            shown = "a key is empty" if not key else f"the key {key} is no text, but {_kind(read)}"
+            self._report("score-yaml", f"{shown}; put it in quotes", Node(None, *place))
             open_.is_ignored = True
         elif is_plain and key == "<<":
             open_.key, open_.key_place = key, place
@@ -351,7 +268,7 @@ class _Builder:
         self._count += node.size if is_alias else 1
         if self._count > MOST_VALUES:
             what = "its aliases make it larger than" if is_alias else "it has more than"
-            raise _unreadable(
+            raise Unreadable(
                 "score-yaml", f"{what} {MOST_VALUES} values, so it is no score", self._file, node.line, node.column
             )
         if not self._stack:
@@ -456,8 +373,7 @@ class _Builder:
 
     def _stop(self, code: str, message: str, mark: Any) -> Unreadable:
         line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
-        path = path_text(self._path())
-        return Unreadable(Finding(code=code, message=message, path=path, file=self._file, line=line, column=column))
+        return Unreadable(code, message, self._file, line, column, path_text(self._path()))
 
     def _odd_character(self, error: yaml.reader.ReaderError) -> Unreadable:
         """YAML's reader counts characters from its own beginning; look for the first that YAML does not allow."""
@@ -465,68 +381,17 @@ class _Builder:
             for column, each in enumerate(line, 1):
                 if not _PRINTABLE.fullmatch(each):
                     message = f"a control character, {each!r}, which YAML does not allow; remove it"
-                    return _unreadable("score-text", message, self._file, number, column)
-        return _unreadable("score-text", f"it is not text: {error.reason}; save it as UTF-8", self._file)
-
-    def _plain(self, problem: str, context: str, mark: Any) -> str:
-        """YAML's own complaint in words that say what to do."""
-        line = self._lines[mark.line] if mark is not None and mark.line < len(self._lines) else ""
-        if "\t" in line[: mark.column + 1 if mark is not None else 0] or "\\t" in problem or "tab character" in problem:
-            return "a tab; YAML is indented with spaces only: replace it with spaces"
-        for part, plain in _PROBLEMS:
-            if part in problem or part in context:
-                return plain
-        return f"it is not YAML: {problem}"
+                    return Unreadable("score-text", message, self._file, number, column)
+        return Unreadable("score-text", f"it is not text: {error.reason}; save it as UTF-8", self._file)
 
 
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _FILL = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?")
 _PRINTABLE = re.compile(r"[\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_PROBLEMS = (
-    (
-        "mapping values are not allowed",
-        "a ':' can't stand here; indent this line as the one above it, or put text with ': ' in quotes",
-    ),
-    ("could not find expected ':'", "a key without a ':' after it; write key: value"),
-    (
-        "did not find expected ',' or '}'",
-        "a '{' above is not closed, or a comma is missing; add '}' or ','",
-    ),
-    (
-        "did not find expected ',' or ']'",
-        "a '[' above is not closed, or a comma is missing; add ']' or ','",
-    ),
-    (
-        "while scanning a quoted scalar",
-        "a text in quotes is not closed, or has a backslash that means nothing; add the quote, or double the backslash",
-    ),
-    (
-        "did not find expected '-' indicator",
-        "the indentation does not fit; items of one list begin in one column, each with '- '",
-    ),
-    (
-        "did not find expected key",
-        "the indentation does not fit, or text goes on after a value; keys of one mapping begin in one column, and text that begins with a quote ends with one",
-    ),
-    ("block sequence entries are not allowed", "a '- ' can't stand here; put the list on a line of its own"),
-    ("block collection", "the indentation does not fit; what belongs together begins in one column"),
-    ("cannot start any token", "a text can't begin with this character in YAML; put it in quotes"),
-    (
-        "expected alphabetic or numeric character",
-        "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes",
-    ),
-    (
-        "did not find expected alphabetic or numeric character",
-        "'*' and '&' mean something to YAML at the beginning of a text; put it in quotes",
-    ),
-    ("did not find expected node content", "a value is missing here"),
-    ("did not find expected <document start>", "text where a mapping should go on; write key: value"),
-    ("found undefined tag handle", "a tag ('!name!') that is not defined; put the text in quotes"),
-    ("while scanning a block scalar", "a text after '|' or '>' whose lines don't fit; indent them alike"),
-    ("while parsing a node", "a value can't be read; put it in quotes"),
-    ("while scanning a directive", "a line can't begin with '%'; put it in quotes"),
-)
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else "true or false" if isinstance(value, bool) else "a number"
 
 
 def _up_to(text: str, length: int) -> str:
@@ -554,67 +419,3 @@ def scalar(text: str) -> str | int | float | bool | None:
         number = float(text)
         return number if number - number == 0 else text
     return text
-
-
-# Mappings
-
-
-def read_mapping(source: Mapping[Any, Any], report: Callable[[Where, str], None]) -> dict[str, Any]:
-    """A mapping as a plain document of its own; what no document can hold is reported."""
-    count = 0
-
-    def copied(value: Any, where: Where) -> Any:
-        nonlocal count
-        count += 1
-        if count > MOST_VALUES or len(where) > DEEPEST:
-            raise _unreadable(
-                "score-file", f"it has more than {MOST_VALUES} values or {DEEPEST} levels, so it is no score", TEXT
-            )
-        if value is None or type(value) in (str, int, float, bool):
-            if isinstance(value, float) and value - value != 0:
-                report(where, f"{value} is no number that a score can hold; leave it out")
-                return 0.0
-            if type(value) is int and abs(value) >= 2**63:
-                report(where, "a number that is too large; write it as text")
-                return 0
-            return value
-        if isinstance(value, Mapping):
-            return dict(_items(value, where, copied, report))
-        if isinstance(value, (list, tuple)):
-            return [copied(each, (*where, i)) for i, each in enumerate(value)]
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        if isinstance(value, (str, bool, int, float)):  # their subclasses: enums and the like
-            return copied(next(kind(value) for kind in (str, bool, int, float) if isinstance(value, kind)), where)
-        report(where, f"{value!r:.80} is a {type(value).__name__}, which a score can't hold; {_instead(value)}")
-        return None
-
-    whole: dict[str, Any] = copied(source, ())
-    return whole
-
-
-def _items(
-    value: Mapping[Any, Any], where: Where, copied: Callable[[Any, Where], Any], report: Callable[[Where, str], None]
-) -> Iterator[tuple[str, Any]]:
-    for key, below in value.items():
-        if not isinstance(key, str):
-            report(where, f"the key {key!r:.80} is a {type(key).__name__}; keys are text")
-            continue
-        yield str(key), copied(below, (*where, str(key)))
-
-
-def _instead(value: Any) -> str:
-    if callable(value):
-        return "give callables to ensemble.open(..., players={name: it})"
-    return "use what JSON has: text, numbers, true and false, lists, mappings"
-
-
-def wrapped(value: Any, file: str = TEXT) -> Node:
-    """Plain data as a tree without places."""
-    if isinstance(value, dict):
-        below: Any = {key: wrapped(each, file) for key, each in value.items()}
-    elif isinstance(value, list):
-        below = [wrapped(each, file) for each in value]
-    else:
-        below = None
-    return Node(value, file, 0, 0, False, below, {} if isinstance(value, dict) else None)
