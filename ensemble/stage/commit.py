@@ -98,10 +98,10 @@ class Commit:
         if self.is_clean or self._writing is not None:
             return None
         group, self._open = self._open, Group()
+        self._writing = group
         if here or self._is_inline:
             self._write(group)
             return group
-        self._writing = group
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ensemble-writer", daemon=True)
             self._thread.start()

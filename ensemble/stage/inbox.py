@@ -101,7 +101,7 @@ class Inbox:
             while self._load and self._load + count > EVENTS_MOST:
                 if not wait:
                     raise Overloaded(
-                        f"{self._load} events wait to be published in band {self._name}, which lets {EVENTS_MOST} wait; "
+                        f"{self._load} events wait in the inbox of band {self._name}, which takes {EVENTS_MOST}; "
                         "publish slower, or with wait=True"
                     )
                 self._changed.wait(1)

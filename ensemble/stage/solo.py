@@ -92,6 +92,7 @@ class Solo:
         self._snapshot_at = self._snapshot_size = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
+        self._refusing = threading.Lock()
         self._grown = threading.Condition()
 
     # Beginning and ending
@@ -199,8 +200,7 @@ class Solo:
         else:
             self._inbox.admit(len(publication.said), wait=wait, check=self._check_open)
             self._inbox.put(Publish(publication, reply))
-            if self._is_closed:  # the loop may have ended between the check and the put
-                self._refuse_all(self._failed or self._closed())
+            self._refuse_late()
         return reply
 
     def ask(self, question: Callable[[], T]) -> T:
@@ -215,8 +215,7 @@ class Solo:
                 self._flush_here()
         else:
             self._inbox.put(Ask(question, reply))
-            if self._is_closed:
-                self._refuse_all(self._failed or self._closed())
+            self._refuse_late()
         value: T = reply.wait()
         return value
 
@@ -232,8 +231,7 @@ class Solo:
         else:
             reply = Reply()
             self._inbox.put(Settle(reply))
-            if self._is_closed:
-                self._refuse_all(self._failed or self._closed())
+            self._refuse_late()
             reply.wait(timeout)
         self._raise_trouble()
 
@@ -255,6 +253,11 @@ class Solo:
             raise self._failed
         if self._is_closing:
             raise self._closed()
+
+    def _refuse_late(self) -> None:
+        """Answer what was put into the inbox when the loop had ended already."""
+        if self._is_closed or self._failed is not None:
+            self._refuse_all(self._failed or self._closed())
 
     def _wake(self) -> None:
         self._inbox.put(Wake())
@@ -476,17 +479,19 @@ class Solo:
             self._refuse_all(error)
 
     def _refuse_all(self, error: BaseException) -> None:
-        while (item := self._inbox.get(0)) is not None:
-            if isinstance(item, (Publish, Ask, Settle)):
-                self._requests.append(item)
-        while self._requests:
-            request = self._requests.popleft()
-            if isinstance(request, Publish):
-                self._inbox.leave(len(request.publication.said))
-            if not isinstance(request, Wake) and request.reply is not None:
-                request.reply.give(None, error)
-        while self._settlers:
-            self._settlers.pop().give(None, error)
+        """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
+        with self._refusing:
+            while (item := self._inbox.get(0)) is not None:
+                if isinstance(item, (Publish, Ask, Settle)):
+                    self._requests.append(item)
+            while self._requests:
+                request = self._requests.popleft()
+                if isinstance(request, Publish):
+                    self._inbox.leave(len(request.publication.said))
+                if not isinstance(request, Wake) and request.reply is not None:
+                    request.reply.give(None, error)
+            while self._settlers:
+                self._settlers.pop().give(None, error)
 
     # Settling
 
