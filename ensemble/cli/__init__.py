@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ensemble.cli.codes import Code, code_of
-from ensemble.cli.terminal import hush, talk
+from ensemble.cli.terminal import Enough, hush, talk
 
 
 class Interrupted(BaseException):
@@ -34,9 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         code = end.code if isinstance(end.code, int) else Code.DONE if end.code is None else Code.WRONG
     except Interrupted:
         code = Code.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has had enough
-        hush()
-        return Code.DONE
+    except Enough:
+        code = Code.DONE
     except Exception as error:
         code = tell(error)
     return _flushed(code)

@@ -8,7 +8,7 @@ import typer
 
 from ensemble.cli.look import event_json, event_line
 from ensemble.cli.options import Json, Store, store_url, usage
-from ensemble.cli.terminal import result, result_columns, result_json, shown, talk, width
+from ensemble.cli.terminal import counted, result, result_columns, result_json, shown, talk, width
 
 if TYPE_CHECKING:
     from ensemble.status import DeadLetter
@@ -70,9 +70,7 @@ def show(id: Id, store: Store = None, player: Player = None, json: Json = False)
 
 
 def retry(
-    id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The id of the event that failed.", show_default=False)
-    ] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="The id of the event that failed.", show_default=False)] = None,
     store: Store = None,
     player: Player = None,
     all: Annotated[bool, typer.Option("--all", help="All of them.", show_default=False)] = False,
@@ -93,7 +91,7 @@ def retry(
     if json:
         result_json({"again": count, "playing": is_played})
     else:
-        result(f"{count:,} to be heard again")
+        result(f"{counted(count, 'event')} to be heard again")
         if count and not is_played:
             talk(f"nobody plays {url} now; they are heard when it is played again (ensemble run SCORE)")
     if id is not None and not count:

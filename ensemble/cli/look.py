@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.options import Json, Key, Since, Store, moment, pattern, store_url
-from ensemble.cli.terminal import grouped, json_text, result, result_columns, result_json, shown, talk, width
+from ensemble.cli.terminal import counted, flush, json_text, result, result_columns, result_json, shown, sized, talk, width
 
 if TYPE_CHECKING:
     from ensemble.event import Event
 
 Pattern = Annotated[
     str,
-    typer.Argument(metavar="[PATTERN]", help="Topics: * is one token, > all the rest (order.*).", show_default=False),
+    typer.Argument(metavar="PATTERN", help="Topics: * is one token, > all the rest (order.*).", show_default=False),
 ]
 CloudEvents = Annotated[bool, typer.Option("--cloudevents", help="Write each event as a CloudEvent 1.0.", show_default=False)]
 
@@ -61,7 +61,7 @@ def tail(
 
 def table(
     player: Annotated[str, typer.Argument(metavar="PLAYER", help="Whose state.", show_default=False)],
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Only the state of this key.", show_default=False)] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only the state of this key.", show_default=False)] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -106,9 +106,10 @@ def status(store: Store = None, json: Json = False) -> None:
 
         result_json({**msgspec.to_builtins(now), "playing": guest is not None})
         return
-    size = "" if now.bytes is None else f", {now.bytes / 1e6:,.1f} MB"
+    size = "" if now.bytes is None else f", {sized(now.bytes)}"
     how = "playing now" if guest else "not playing now"
-    result(f"{now.name}: {grouped(now.events)} events in {url}{size}; {how}", style="bold")
+    count = counted(now.events, "event")
+    result(f"{now.name}: {count} in {url}{size}; {how}", style="bold")
     if now.sections:
         result()
         result_columns(
@@ -125,7 +126,7 @@ def status(store: Store = None, json: Json = False) -> None:
             [(name, each.said, each.refused, "" if each.done else "not at its end") for name, each in now.sources.items()],
         )
     if now.timers:
-        result(f"\n{grouped(now.timers)} timers wait")
+        result(f"\n{counted(now.timers, 'timer')} waiting")
     for note in now.notes:
         talk(note, sign="note", style="yellow")
 
@@ -155,8 +156,6 @@ def event_line(event: Event, room: int | None = None) -> str:
 
 
 def _write(events: Iterable[Event], json: bool, cloudevents: bool, *, at_once: bool = False) -> None:
-    import sys
-
     room = width()
     for event in events:
         if cloudevents:
@@ -166,7 +165,7 @@ def _write(events: Iterable[Event], json: bool, cloudevents: bool, *, at_once: b
         else:
             result(event_line(event, room))
         if at_once:
-            sys.stdout.flush()
+            flush()
 
 
 def _some(rows: Iterable[str], most: int = 5) -> str:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Literal
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ensemble.cli.codes import Code
-from ensemble.cli.terminal import json_text, talk
+from ensemble.cli.terminal import Enough, json_text, talk
 
 if TYPE_CHECKING:
     from ensemble.band import Band
@@ -35,9 +35,7 @@ def run(
         str | None,
         typer.Option("--store", metavar="URL", help="Where the log is kept: a folder, or memory:", show_default=False),
     ] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", metavar="KIND", help="Where it plays: solo.", show_default=False)
-    ] = None,
+    stage: Annotated[Literal["solo", "ray"] | None, typer.Option("--stage", help="Where it plays.", show_default=False)] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,10 +58,9 @@ def run(
         bool, typer.Option("--again", help="Play files once more that were played to their end.", show_default=False)
     ] = False,
     durability: Annotated[
-        str | None,
+        Literal["disk", "memory"] | None,
         typer.Option(
             "--durability",
-            metavar="KIND",
             help="disk: events outlive the machine; memory: they outlive the process only.",
             show_default=False,
         ),
@@ -77,13 +74,9 @@ def run(
     Exit codes: 0 done, 1 the score or the input is wrong, 2 wrong usage, 3 some events ended as dead letters, 4 the store
     can't be used, 130 interrupted.
     """
-    if stage not in (None, "solo", "ray"):
-        raise typer.BadParameter(f"--stage {stage!r}: there are solo and ray")
-    if durability not in (None, "disk", "memory"):
-        raise typer.BadParameter(f"--durability {durability!r}: there are disk and memory")
     with _result_alone(json) as stdout:
         try:
-            code = _play(score, store, stage, inputs or [], serve, strict, again, durability, stdout)  # type: ignore[arg-type]
+            code = _play(score, store, stage, inputs or [], serve, strict, again, durability, stdout)
         except Exception as error:
             from ensemble.cli.codes import code_of
 
@@ -132,7 +125,8 @@ def _play(
     if stdout is not None:
         print(json_text(summary.as_json()), file=stdout)
     else:
-        sums.show(summary)
+        with suppress(Enough):
+            sums.show(summary)
     if trouble is not None:
         talk(str(trouble), style="bold red", sign="error")
     return summary.code

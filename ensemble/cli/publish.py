@@ -31,7 +31,7 @@ def publish(
     ],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA|-]", help="The data, in JSON; - reads stdin, one event a line.", show_default=False),
+        typer.Argument(metavar="DATA|-", help="The data, in JSON; - reads stdin, one event a line.", show_default=False),
     ] = None,
     store: Store = None,
     key: Annotated[

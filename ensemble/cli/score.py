@@ -9,7 +9,7 @@ import typer
 
 from ensemble.cli.codes import Code
 from ensemble.cli.options import Json
-from ensemble.cli.terminal import result, result_json
+from ensemble.cli.terminal import counted, result, result_json
 
 if TYPE_CHECKING:
     from ensemble.score import Score
@@ -45,10 +45,10 @@ def check(
             result(str(each), style="bold red" if each in errors else "yellow")
         warned = len(findings) - len(errors)
         if is_wrong:
-            result(f"{score}: {_count(len(errors), 'error')}, {_count(warned, 'warning')}", style="bold red")
+            result(f"{score}: {counted(len(errors), 'error')}, {counted(warned, 'warning')}", style="bold red")
         else:
-            parts = [_count(number, name.removesuffix("s")) for name, number in counts.items() if number]
-            result(f"{score}: ok; {', '.join([*parts, _count(warned, 'warning')])}", style="green")
+            parts = [counted(number, name.removesuffix("s")) for name, number in counts.items() if number]
+            result(f"{score}: ok; {', '.join([*parts, counted(warned, 'warning')])}", style="green")
     if is_wrong:
         raise typer.Exit(Code.WRONG)
 
@@ -67,10 +67,6 @@ def schema() -> None:
 
 def _plain(finding: Any) -> Any:
     return {"severity": "error", "message": finding} if isinstance(finding, str) else finding
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 COMMANDS = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ensemble.cli.codes import Code
-from ensemble.cli.terminal import grouped, result, result_columns, shown
+from ensemble.cli.terminal import counted, grouped, result, result_columns, shown, sized
 
 if TYPE_CHECKING:
     from ensemble.reader import Reader
@@ -142,13 +142,13 @@ def show(summary: Summary) -> None:
     more = summary.refused_now - len(summary.refused_lines)
     if more > 0:
         where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {summary.store}"
-        result(f"refused  {grouped(more)} more lines{where}")
+        result(f"refused  {counted(more, 'more line')}{where}")
     if summary.dead:
         result(f"dead     {_dead(summary)}", style="bold red")
     if _is_gone(summary):
         result("log      was in memory, and is gone; --store .ensemble/NAME keeps it")
     else:
-        size = "" if summary.bytes is None else f" ({summary.bytes / 1e6:,.1f} MB)"
+        size = "" if summary.bytes is None else f" ({sized(summary.bytes)})"
         result(f"log      {summary.store}{size}")
         result(f"next     {_next(summary)}")
 
@@ -157,16 +157,17 @@ def _headline(summary: Summary) -> str:
     if summary.error is not None:
         how = "stopped by an error"
     elif summary.interrupted:
-        how = "interrupted; what is left is heard when it is played again"
+        is_left = any(each["lag"] for each in summary.players.values())
+        how = "interrupted" + ("; what is left is heard when it is played again" if is_left else "")
     else:
         how = "played to the end"
     now, all_ = summary.events_now, summary.events
-    count = f"{grouped(now)} events" if now == all_ else f"{grouped(now)} new events, {grouped(all_)} in all"
+    count = counted(now, "event") if now == all_ else f"{counted(now, 'new event')}, {grouped(all_)} in all"
     return f"{summary.name}: {how}; {count} in {summary.seconds:.1f} s"
 
 
 def _dead(summary: Summary) -> str:
-    letters = f"{grouped(summary.dead)} dead letter{'' if summary.dead == 1 else 's'}"
+    letters = counted(summary.dead, "dead letter")
     return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {summary.store}"
 
 

@@ -10,13 +10,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, Literal
 
+
+class Enough(BaseException):
+    """Whoever read our results has gone: nobody is left to write for."""
+
+
 Style = Literal["", "bold", "dim", "bold red", "yellow", "green"]
 _ANSI: dict[Style, str] = {"": "", "bold": "1", "dim": "2", "bold red": "1;31", "yellow": "33", "green": "32"}
 
 
 def result(text: str = "", *, style: Style = "") -> None:
     """Write a line of the result, to stdout."""
-    print(painted(text, style, sys.stdout), flush=sys.stdout.isatty())
+    _print(painted(text, style, sys.stdout))
 
 
 def talk(text: str, *, style: Style = "", sign: str = "") -> None:
@@ -24,6 +29,15 @@ def talk(text: str, *, style: Style = "", sign: str = "") -> None:
     prefix = painted(f"{sign}:", style, sys.stderr) + " " if sign else ""
     body = text if sign else painted(text, style, sys.stderr)
     print(prefix + body, file=sys.stderr, flush=True)
+
+
+def flush() -> None:
+    """Send what was written so far to whoever reads stdout."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hush()
+        raise Enough from None
 
 
 def painted(text: str, style: Style, stream: IO[str]) -> str:
@@ -46,7 +60,15 @@ def json_text(value: Any) -> str:
 
 def result_json(value: Any) -> None:
     """Write a value to stdout as one line of JSON."""
-    print(json_text(value), flush=sys.stdout.isatty())
+    _print(json_text(value))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=sys.stdout.isatty())
+    except BrokenPipeError:
+        hush()
+        raise Enough from None
 
 
 def result_columns(headers: Sequence[str], rows: Iterable[Sequence[object]], *, indent: str = "") -> None:
@@ -74,6 +96,19 @@ def columns(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterabl
 def grouped(number: int) -> str:
     """A number as people read it: 1,234,567."""
     return f"{number:,}"
+
+
+def sized(bytes_: int) -> str:
+    """A size as people read it: 2.1 MB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= size:
+            return f"{bytes_ / size:,.1f} {unit}"
+    return f"{bytes_} B"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 event, 2,000 events."""
+    return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(text: str, most: int | None = None) -> str:
