@@ -495,7 +495,7 @@ class Grammar:
             self._report(at, f"{_shown(values)} is not a list of motifs", f"write {at[-1]}: [A, B]")
             return (), False
         if len(values) < 2:
-            self._report(at, f"{at[-1]}: has {len(values) or 'no'} motif, and needs two or more", f"write {at[-1]}: [A, B]")
+            self._report(at, f"{len(values) or 'no'} motif, where two or more are needed", f"write {at[-1]}: [A, B]")
             return (), False
         parts = self._parts(values, at, labels, is_in_seq=is_in_seq, depth=depth)
         return parts or (), parts is not None

@@ -1,7 +1,7 @@
-"""What a player's code does, as far as its source shows: what it says, whether it keeps state, whether it can stay silent.
+"""What a player's code does, as far as its source shows: what it says, if it keeps state, if it can stay silent.
 
-Owns the reading of source code; runs none of it. It claims only what it sees: where the source is out of reach, or a topic is no
-plain text, nothing is said about it.
+Owns the reading of source code; runs none of it. It claims only what it sees: where the source is out of reach, or a topic
+is no plain text, nothing is said about it.
 """
 
 from __future__ import annotations

@@ -325,22 +325,17 @@ class _Builder:
             if found[0] == "$${":
                 return "${"
             if found[1] is None:
-                self._report(
-                    "interpolation", f"{_up_to(text[found.start() :], 40)!r} can't be read; write ${{NAME}} or ${{NAME:-default}}, or $${{ for the characters themselves",
-                    node,
-                )  # fmt: skip
+                shown = _up_to(text[found.start() :], 40)
+                cure = "write ${NAME} or ${NAME:-default}, or $${ for the characters themselves"
+                self._report("interpolation", f"{shown!r} can't be read; {cure}", node)
                 return ""
             name, default = found[1], found[2]
             given = self._environment.get(name)
             if given is None or (given == "" and default is not None):
                 if default is None:
                     near = nearest(name, [each for each in self._environment if each.isupper()])
-                    hint = f"did you mean {near}? " if near else ""
-                    self._report(
-                        "interpolation",
-                        f"${{{name}}}: the environment has no {name}; {hint}set it, or give a default: ${{{name}:-...}}",
-                        node,
-                    )
+                    cure = f"set it, or give a default: ${{{name}:-...}}"
+                    self._report("interpolation", sentence(f"the environment has no {name}", near, cure), node)
                     return ""
                 return default
             return given

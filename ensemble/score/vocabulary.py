@@ -292,5 +292,6 @@ def _text(value: Any, topic: str, path: str, data: Any) -> str:
         has = list(data) if isinstance(data, Mapping) else list(getattr(data, "__struct_fields__", ()))
         raise InvalidEvent(f"{topic}: its key, data.{path.removeprefix('data.')}, is missing; data has {_list(has)[:200]}")
     raise InvalidEvent(
-        f"{topic}: its key, data.{path.removeprefix('data.')}, is a {type(value).__name__}, {shown(value)}; a key is text or a number"
+        f"{topic}: its key, data.{path.removeprefix('data.')}, is a {type(value).__name__}, {shown(value)}; "
+        "a key is text or a number"
     )

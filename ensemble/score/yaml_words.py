@@ -54,10 +54,8 @@ def in_words(error: Complaint, lines: Sequence[str]) -> tuple[str, Mark | None]:
     if "cannot start any token" in problem:
         return f"a text can't begin with {line[len(before) : len(before) + 1]!r} in YAML; put it in quotes", at
     if context in ("while scanning an alias", "while scanning an anchor"):
-        return (
-            f"{line[since.column] if since else '*'!r} at the beginning of a text means something to YAML; put it in quotes",
-            since,
-        )
+        sign = line[since.column] if since is not None else "*"
+        return f"{sign!r} at the beginning of a text means something to YAML; put it in quotes", since
     for part, plain in _OTHERS:
         if part in problem or part in context:
             return plain, at
@@ -73,9 +71,9 @@ def _second_colon(lines: Sequence[str], before: str, at: Mark | None) -> str:
     if ": " in before.lstrip(" -{["):
         return "a second ': ' in one line; put the text after the first in quotes"
     if above and not above.startswith("#"):
-        if ":" not in above:
-            return f"a ':' can't stand here, since line {number} has none; write {above.split()[0]}: there"
-        if ": " not in above and not above.endswith(":") and "'" not in above and '"' not in above:
+        if ":" not in above and " " not in above:
+            return f"a ':' can't stand here, since line {number} has none; write {above}: there"
+        if ":" in above and ": " not in above and not above.endswith(":") and "'" not in above and '"' not in above:
             return (
                 f"a ':' can't stand here, since line {number} has no space after its own; write {above.replace(':', ': ', 1)}"
             )

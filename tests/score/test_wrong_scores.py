@@ -7,7 +7,7 @@ loads. `pytest tests/score --regenerate` writes the texts anew; commit a differe
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_corpus(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_corpus(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(corpus)
-    monkeypatch.setattr("sys.path", list(__import__("sys").path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("ENSEMBLE_TEST_UNSET_STORE", "ENSEMBLE_TEST_MAX"):
         monkeypatch.delenv(name, raising=False)
-    yield
 
 
 def told(path: str) -> str:
