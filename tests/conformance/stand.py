@@ -1,0 +1,164 @@
+"""A stand: one stage and one kind of store on which a test plays, leaves, comes back, and crashes.
+
+Owns which stages and stores the contract is held to: another joins by a line in `SETUPS` and, for a store, one in `Setup.url`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ensemble
+from ensemble.event import Event, Frame
+from ensemble.log import read_log
+
+T = TypeVar("T")
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A stage and a kind of store."""
+
+    stage: str
+    store: str
+
+    def url(self, folder: Path) -> str:
+        match self.store:
+            case "memory":
+                return f"memory:stand-{next(_numbers)}"
+            case "directory":
+                return str(folder / f"store-{next(_numbers)}")
+        raise ValueError(f"no test store {self.store!r}")
+
+    def __str__(self) -> str:
+        return f"{self.stage}-{self.store}"
+
+
+SETUPS = [
+    Setup("solo", "memory"),
+    Setup("solo", "directory"),
+]
+
+ON_DISK = [setup for setup in SETUPS if setup.store != "memory"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A player of a test's score: what the score says of it, and the callable."""
+
+    call: Callable[..., Any] | None
+    says: Mapping[str, Any]
+
+
+def part(call: Callable[..., Any] | None, on: Any, **says: Any) -> Part:
+    """A player. `says` is what else the score says of it; `with_` is `with:`, `from_` is `from:`."""
+    renamed = {name.rstrip("_"): value for name, value in says.items()}
+    return Part(call, {"on": on, **renamed})
+
+
+class Stand:
+    """One store, played on one stage; at most one band of it is open."""
+
+    def __init__(self, setup: Setup, folder: Path, url: str | None = None) -> None:
+        self.setup = setup
+        self.folder = folder
+        self.url = url or setup.url(folder)
+        self._bands: list[ensemble.Band] = []
+
+    def play(
+        self,
+        parts: Mapping[str, Part] | None = None,
+        /,
+        *,
+        events: Mapping[str, Any] | None = None,
+        sources: Mapping[str, Any] | None = None,
+        store: Mapping[str, Any] | None = None,
+        callables: Mapping[str, Callable[..., Any]] | None = None,
+        **options: Any,
+    ) -> ensemble.Band:
+        """Open the store, now or again, with a score of these parts. A band that is open is closed first."""
+        self.leave()
+        parts = parts or {}
+        document: dict[str, Any] = {"ensemble": 1, "name": "test"}
+        if parts:
+            document["players"] = {name: dict(each.says) for name, each in parts.items()}
+        for name, value in {"events": events, "sources": sources, "store": store}.items():
+            if value:
+                document[name] = {key: dict(each) if isinstance(each, Mapping) else each for key, each in value.items()}
+        calls = {name: each.call for name, each in parts.items() if each.call is not None}
+        band = ensemble.open(
+            document, stage=self.setup.stage, store=self.url, players={**calls, **(callables or {})}, **options
+        )
+        self._bands.append(band)
+        return band
+
+    def leave(self) -> None:
+        """Close the band that is open, if one is."""
+        while self._bands:
+            self._bands.pop().close()
+
+    def as_if_killed(self) -> Stand:
+        """A stand with the store as a kill at this moment would leave it."""
+        assert self.setup.store == "directory", "only what is on a disk outlives a kill"
+        other = Stand(self.setup, self.folder)
+        shutil.copytree(self.url, other.url, ignore=shutil.ignore_patterns("*.sock", "door"))
+        return other
+
+    def frames(self) -> list[Frame]:
+        """All frames that can be read from the store now."""
+        with closing(read_log(self.url)) as log:
+            return list(log.frames())
+
+    def reader(self) -> ensemble.Reader:
+        return ensemble.read(self.url)
+
+
+def said(frame: Frame, topic: str) -> list[Event]:
+    """The events of a frame under a topic."""
+    rows = frame.rows
+    return [] if rows is None else [event for ix in range(len(rows)) if (event := rows.event(ix)).topic == topic]
+
+
+def all_of(frames: list[Frame]) -> Iterator[Event]:
+    """The events of frames, in order."""
+    for frame in frames:
+        if frame.rows is not None:
+            yield from (frame.rows.event(ix) for ix in range(len(frame.rows)))
+
+
+def eventually(claim: Callable[[], T], what: str = "the claim", timeout: float = 20.0) -> T:
+    """Wait until a claim holds; its value."""
+    until = time.monotonic() + timeout
+    while not (value := claim()):
+        assert time.monotonic() < until, f"{what} did not come true in {timeout} s"
+        threading.Event().wait(0.002)
+    return value
+
+
+class Gate:
+    """Keeps players waiting until a test opens it. `came` says how many have arrived."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self.came = 0
+
+    def pass_through(self) -> None:
+        with self._lock:
+            self.came += 1
+        assert self._open.wait(30), "the gate was never opened"
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_for(self, number: int) -> None:
+        eventually(lambda: self.came >= number, f"the arrival of {number} at the gate, where {self.came} came")

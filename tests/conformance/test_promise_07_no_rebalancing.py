@@ -1,0 +1,159 @@
+"""Promise 7. Any idle instance hears any event whose key is free; a hot key slows down only itself; nothing is ever moved."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from ensemble import Event
+from tests.conformance.stand import Gate, Stand, eventually, part
+
+
+def test_a_hot_key_that_hangs_slows_down_only_itself(stand: Stand) -> None:
+    gate = Gate()
+    heard: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.key == "hot":
+            gate.pass_through()
+        heard.append(event.key)
+
+    band = stand.play({"hear": part(hear, "came", section={"max": 2, "batch": 10})})
+
+    band.publish("came", key="hot")
+    gate.wait_for(1)
+    band.publish_many({"topic": "came", "key": "hot" if n % 2 else f"k-{n}"} for n in range(200))
+    eventually(lambda: len(heard) == 100, "the hearing of all other keys")
+    assert "hot" not in heard
+
+    gate.open()
+    band.settle(30)
+
+    assert heard.count("hot") == 101
+    assert band.status().sections["hear"].lag == 0
+
+
+def test_one_idle_instance_is_enough_to_hear_every_free_key(stand: Stand) -> None:
+    gate = Gate()
+    by_thread: dict[str, str] = {}
+
+    def hear(event: Event) -> None:
+        if event.key.startswith("slow"):
+            gate.pass_through()
+        by_thread[event.key] = threading.current_thread().name
+
+    band = stand.play({"hear": part(hear, "came", section={"max": 4, "batch": 1})})
+
+    for number in range(3):
+        band.publish("came", key=f"slow-{number}")
+    gate.wait_for(3)  # three of four instances hang, and no key belongs to any of them
+    for number in range(50):
+        band.publish("came", key=f"k-{number}")
+    eventually(lambda: len(by_thread) == 50, "the hearing of fifty keys by the one that is free")
+
+    assert band.status().sections["hear"].instances == 4
+    gate.open()
+    band.settle(30)
+    assert len(by_thread) == 53
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_there_are_never_more_instances_than_max(stand: Stand, most: int) -> None:
+    lock = threading.Lock()
+    inside = 0
+    peak = 0
+
+    def hear(event: Event) -> None:
+        nonlocal inside, peak
+        with lock:
+            inside += 1
+            peak = max(peak, inside)
+        threading.Event().wait(0.002)
+        with lock:
+            inside -= 1
+
+    band = stand.play({"hear": part(hear, "came", section={"max": most, "batch": 2})})
+
+    band.publish_many({"topic": "came", "key": f"k-{n}"} for n in range(60))
+    band.settle(30)
+
+    assert 1 <= peak <= most
+    assert band.status().sections["hear"].instances <= most
+
+
+def test_another_number_of_instances_moves_no_place_and_hears_nothing_twice(stand: Stand) -> None:
+    heard: list[int] = []
+    sizes = [1, 4, 2, 8, 1]
+
+    for number, most in enumerate(sizes):
+        band = stand.play({"hear": part(lambda event: heard.append(event.data), "came", section={"max": most})})
+        band.publish_many({"topic": "came", "key": f"k-{n % 9}", "data": 100 * number + n} for n in range(100))
+        band.settle(30)
+
+    assert sorted(heard) == list(range(500))
+    assert band.status().sections["hear"].heard == 500
+
+
+@pytest.mark.patience(60)
+@pytest.mark.parametrize("kind", ["threads", "coroutine"])
+def test_a_hot_key_with_a_long_backlog_is_heard_as_fast_as_any_other(stand: Stand, kind: str) -> None:
+    gate = Gate()
+
+    def hear(event: Event) -> None:
+        gate.pass_through()
+
+    async def hear_later(event: Event) -> None:
+        await asyncio.to_thread(gate.pass_through)
+
+    said = {"threads": part(hear, "came", section={"max": 2}), "coroutine": part(hear_later, "came")}[kind]
+    band = stand.play({"hear": said})
+
+    band.publish_many({"topic": "came", "key": "hot", "data": n} for n in range(50_000))
+    gate.wait_for(1)
+    gate.open()
+    band.settle(30)
+
+    assert band.status().sections["hear"].heard == 50_000
+
+
+def test_two_sections_that_hear_the_same_do_not_wait_for_each_other(stand: Stand) -> None:
+    gate = Gate()
+    heard: list[int] = []
+    band = stand.play(
+        {
+            "hangs": part(lambda event: gate.pass_through(), "came", section={"max": 2}),
+            "goes": part(lambda event: heard.append(event.data), "came"),
+        }
+    )
+
+    band.publish_many(range(100), topic="came")
+    eventually(lambda: len(heard) == 100, "the end of the section that goes on")
+
+    assert band.status().sections["hangs"].lag == 100
+    gate.open()
+    band.settle(30)
+    assert band.status().sections["hangs"].lag == 0
+
+
+def test_idle_instances_are_let_go_and_come_back_on_the_next_event(stand: Stand) -> None:
+    closed: list[int] = []
+
+    class Hear:
+        def __call__(self, event: Event) -> None:
+            threading.Event().wait(0.002)
+
+        def close(self) -> None:
+            closed.append(1)
+
+    band = stand.play({"hear": part(Hear, "came", section={"max": 4, "batch": 1, "idle": "50ms"})})
+
+    band.publish_many({"topic": "came", "key": f"k-{n}"} for n in range(40))
+    band.settle(30)
+    eventually(lambda: band.status().sections["hear"].instances <= 1, "letting go of idle instances")
+    assert closed
+
+    band.publish("came")
+    band.settle(30)
+    assert band.status().sections["hear"].heard == 41
