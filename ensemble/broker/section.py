@@ -13,6 +13,7 @@ Invariants, for the offsets that concern the section:
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,35 @@ class Run(msgspec.Struct, gc=False):
     keys: Sequence[str]
     at: int = 0
     skipped: Sequence[int] = ()
+
+
+class Lane:
+    """Offsets that are parked behind a key that is not free: eight bytes each, since a hot key may have millions."""
+
+    __slots__ = ("_at", "_offsets")
+
+    def __init__(self, offsets: Iterable[int] = ()) -> None:
+        self._offsets = array("q", offsets)
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._offsets) - self._at
+
+    def park(self, offset: int) -> None:
+        self._offsets.append(offset)
+
+    def put_back(self, offsets: Iterable[int]) -> None:
+        """Park these before all others."""
+        self._offsets, self._at = array("q", offsets) + self._offsets[self._at :], 0
+
+    def take(self, count: int) -> list[int]:
+        """The first so many, which are parked no more."""
+        taken = self._offsets[self._at : self._at + count].tolist()
+        self._at += len(taken)
+        if self._at > 64 and 2 * self._at > len(self._offsets):
+            del self._offsets[: self._at]
+            self._at = 0
+        return taken
 
 
 class Batch(msgspec.Struct):
@@ -80,7 +110,10 @@ class Section:
         self._lifted: deque[Run] = deque()
         self._passed = 0
         """Events under the section's topics that were looked at after its position with nothing unheard before them."""
-        self._lanes: dict[str, list[int] | None] = {}
+        self._lanes: dict[str, Lane | None] = {}
+        """The keys that are not free; None: nothing is parked behind."""
+        self._freed: dict[str, None] = {}
+        """Lanes whose key is free again, and which have events parked: these go before all that came later."""
         self._waiting: list[tuple[int, int, str]] = []
         self._due: deque[tuple[int, str]] = deque()
         self._held: dict[int, str] = {}
@@ -143,7 +176,7 @@ class Section:
     @property
     def has_work(self) -> bool:
         """Whether `take` may give something now."""
-        return bool(self._due or self._ready) and (self.overlapping or not self.flying)
+        return bool(self._due or self._freed or self._ready) and (self.overlapping or not self.flying)
 
     @property
     def due_us(self) -> int | None:
@@ -173,6 +206,8 @@ class Section:
             offset, key = self._due.popleft()
             offsets.append(offset)
             keys.append(key)
+        while self._freed and len(offsets) < limit:
+            self._take_parked(next(iter(self._freed)), offsets, keys, limit)
         batch = self._free(offsets, keys, limit)
         if batch is None:
             return None
@@ -206,7 +241,7 @@ class Section:
             else:
                 for offset, key in zip(run.offsets[lo:hi], run.keys[lo:hi], strict=True):
                     if key in lanes:
-                        self._park(key, (offset,))
+                        self._park(key, offset)
                     else:
                         offsets.append(offset)
                         keys.append(key)
@@ -218,12 +253,43 @@ class Section:
         if hi == len(run.offsets):
             self._ready.popleft()
 
-    def _park(self, key: str, offsets: Iterable[int]) -> None:
-        parked = self._lanes[key]
-        if parked is None:
-            self._lanes[key] = list(offsets)
+    def _park(self, key: str, offset: int) -> None:
+        lane = self._lanes[key]
+        if lane is None:
+            lane = self._lanes[key] = Lane()
+        lane.park(offset)
+        if key in self._freed:
+            self.ready_count += 1
+
+    def _take_parked(self, key: str, offsets: list[int], keys: list[str], limit: int) -> None:
+        """Add what is parked in a lane whose key is free."""
+        lane = self._lanes[key]
+        assert lane is not None
+        taken = lane.take(limit - len(offsets))
+        self.ready_count -= len(taken)
+        offsets.extend(taken)
+        keys.extend([key] * len(taken))
+        if self.overlapping:  # the key is in flight now
+            self._unfree(key)
+        elif not lane:
+            del self._lanes[key], self._freed[key]
+
+    def _unfree(self, key: str) -> None:
+        """A key that was free is so no more."""
+        if key in self._freed:
+            del self._freed[key]
+            self.ready_count -= len(self._lanes[key] or ())
+
+    def _end_lane(self, key: str) -> None:
+        """A key is free again: its lane ends, or what is parked in it comes out."""
+        if key not in self._lanes or key in self._freed:
+            return
+        lane = self._lanes[key]
+        if lane:
+            self._freed[key] = None
+            self.ready_count += len(lane)
         else:
-            parked.extend(offsets)
+            del self._lanes[key]
 
     # Coming back
 
@@ -256,31 +322,27 @@ class Section:
             self._wait(offset, key, due_us)
         for offset, key in held:
             self._hold(offset, key)
-        front: dict[str, list[int]] = {}
+        back: dict[str, list[int]] = {}
         for offset, key in skipped:
-            front.setdefault(key, []).append(offset)
-        for key, first in front.items():
-            self._lanes[key] = first + (self._lanes.get(key) or [])
-        offsets: list[int] = []
-        lanes: list[str] = []
+            back.setdefault(key, []).append(offset)
+        for key, offsets in back.items():
+            self._unfree(key)
+            lane = self._lanes.get(key) or Lane()
+            lane.put_back(offsets)
+            self._lanes[key] = lane
         for key in dict.fromkeys(keys):
-            if key in stays:
-                continue
-            parked = self._lanes.pop(key, None)
-            if parked:
-                offsets.extend(parked)
-                lanes.extend([key] * len(parked))
-        if offsets:  # before all that came later of these keys
-            self._ready.appendleft(Run(offsets, lanes))
-            self.ready_count += len(offsets)
+            if key not in stays:
+                self._end_lane(key)
 
     def _wait(self, offset: int, key: str, due_us: int) -> None:
         if self.keyed:
+            self._unfree(key)
             self._lanes.setdefault(key, None)
         heappush(self._waiting, (due_us, offset, key))
 
     def _hold(self, offset: int, key: str) -> None:
         if self.keyed:
+            self._unfree(key)
             self._lanes.setdefault(key, None)
         self._held[offset] = key
 
