@@ -133,8 +133,9 @@ def test_memory_stays_flat_under_a_producer_far_faster_than_its_consumer(stand_o
     told = json.loads(done.stdout)
     assert told["waiting"] > 590_000
     assert told["heard"] == 600_000
-    # The hot tail has filled by the first 200,000, and some 30 MB may be on their way to the disk; the other 400,000 events,
-    # 90 MB of log and far more when decoded, must cost next to nothing.
-    assert max(told["resident_mb"]) < max(told["resident_mb"][:2]) + 60, told
+    # The hot tail is kept decoded and let go in large pieces, so it goes up and down; 300,000 more events, 70 MB of log and far
+    # more when decoded, must not lift it.
+    first, second = told["resident_mb"][:3], told["resident_mb"][3:]
+    assert max(second) < max(first) + 50, told
     assert max(told["resident_mb"]) < 220, told
     shutil.rmtree(stand_on_disk.url)
