@@ -1,6 +1,6 @@
 """Events: immutable facts, as views over the columns in which the log keeps them.
 
-Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame in which events are appended.
+Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame that events are appended in.
 Must not know brokers, logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
 
 Invariants, for row i of `rows`:

@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 from ensemble.band import Band
 from ensemble.broker import Broker, Policy, State
-from ensemble.errors import PlayerError, ScoreError, Unavailable
+from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import digest
 from ensemble.listening import listener
 from ensemble.log import open_log, read_log
 from ensemble.log.base import LogReader
 from ensemble.player import Player
 from ensemble.reader import Reader
-from ensemble.score import Score, load
+from ensemble.score import Score, check, load
 from ensemble.score.callable import find
 from ensemble.score.model import PlayerSpec, SourceSpec, StoreSpec
 from ensemble.score.vocabulary import Vocabulary
@@ -56,6 +56,9 @@ def open(  # noqa: A001 - ensemble.open(...)
         raise Unavailable(f"stage {kind!r}: this version plays solo; leave --stage out, or write stage: {{kind: solo}}")
     players = dict(players or {})
     _check_players(score, players)
+    errors = [finding for finding in check(score, players=players) if finding.severity == "error"]
+    if errors:
+        raise ScoreError(errors)
     vocabulary = Vocabulary(score)
     prepared = {name: _prepare(spec, players, score, vocabulary) for name, spec in score.players.items()}
     url = store or score.store.url or f".ensemble/{score.name}"
@@ -138,10 +141,7 @@ def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabul
                 f"players.{spec.name} has no play: and no callable was given; write play: module:function, or "
                 f"ensemble.open(..., players={{{spec.name!r}: ...}})"
             )
-        try:
-            call = find(spec.play, score.folder)
-        except PlayerError as error:
-            raise ScoreError(f"players.{spec.name}.play: {error}") from error
+        call = find(spec.play, score.folder)
     return Player(spec, call, vocabulary)
 
 

@@ -353,9 +353,9 @@ class Broker:
 
     def lag(self, name: str) -> int:
         """Events under a section's topics that it has not yet dealt with."""
-        state, listener = self.state.section(name), self._listeners[name]
+        section, listener = self.sections[name], self._listeners[name]
         said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-        return said - state.passed + len(state.open)
+        return said - section.looked + section.unheard
 
     # Frames
 

@@ -102,6 +102,8 @@ class Section:
         self.keyed = listener.order != "none"
         self.next = state.position
         """The first offset that has not been looked at."""
+        self.looked = state.passed
+        """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
         """Unheard offsets below the position: on opening they are looked at before anything else."""
         self.flying = 0
@@ -124,6 +126,7 @@ class Section:
         """Take in the next frame that holds events, from `next` on. `end` is the offset after it."""
         if rows is not None:
             heed = self.listener.heed(rows, max(0, self.next - rows.first))
+            self.looked += len(heed.offsets) + len(heed.skipped)
             if heed.offsets:
                 self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
                 self._admit(heed)
