@@ -15,9 +15,12 @@ FIRST = "First steps:\n\n  ensemble run scores/hello.yaml\n\n  ensemble new my-b
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"ensemble {version('ensemble-band')}")
+        try:
+            print(f"ensemble {version('ensemble-band')}")
+        except PackageNotFoundError:
+            print("ensemble, of a checkout that is not installed; make setup installs it")
         raise typer.Exit
 
 

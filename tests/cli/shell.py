@@ -1,0 +1,168 @@
+"""Runs `ensemble` as real processes, in a folder of a test's own, and gives what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.stand import eventually
+
+ROOT = Path(__file__).parents[2]
+SCORES = ROOT / "scores"
+
+SHOP_SCORE = """
+ensemble: 1
+name: shop
+events:
+  order.placed:
+    key: order_id
+    schema:
+      type: object
+      required: [order_id, total]
+      properties: {order_id: {type: string}, total: {type: number}}
+players:
+  pay: {play: "shop:pay", on: order.placed, emits: [order.paid], retry: {attempts: 2, first: 1ms}}
+  tally: {play: "shop:tally", on: order.paid}
+"""
+
+SHOP_PLAYERS = """
+import threading
+from ensemble import emit
+
+def pay(order):
+    if order.data["total"] > 1000:
+        raise ValueError("too much")
+    if order.data["total"] < 0:
+        print("stuck", flush=True)
+        threading.Event().wait()
+    return emit("order.paid", total=order.data["total"])
+
+def tally(event, ctx):
+    ctx.state["paid"] = ctx.state.get("paid", 0) + 1
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a process came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one line of JSON that it wrote."""
+        [line] = self.out.splitlines()
+        return json.loads(line)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Shell:
+    """A folder, and processes that were started in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def run(self, *arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
+        """Run a command to its end."""
+        ended = subprocess.run(
+            self._command(arguments),
+            cwd=self.folder,
+            env=self._env(env),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        """Start a command; it is killed when the test ends, if it still runs."""
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            self._command(arguments), cwd=self.folder, env=self._env(None), text=True, **(pipes | options)
+        )
+        self._started.append(process)
+        return process
+
+    def serve(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start to play the shop until it is told to end; returns once it can be spoken to."""
+        process = self.start("run", "shop.yaml", "--serve", *arguments)
+        eventually(lambda: (self.folder / ".ensemble/shop/door").exists() or process.poll() is not None, "the door")
+        return process
+
+    def on_a_terminal(self, *arguments: object, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Run a command on a terminal of 100 columns; its exit code and all that was drawn."""
+        leader, follower = pty.openpty()
+        process = subprocess.Popen(
+            self._command(arguments),
+            cwd=self.folder,
+            env=self._env({"TERM": "xterm", "COLUMNS": "100", "LINES": "40"} | dict(env or {})),
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        drawn = bytearray()
+        try:
+            while select.select([leader], [], [], 60)[0]:
+                drawn += os.read(leader, 65536)
+        except OSError:  # the other side was closed: all is drawn
+            pass
+        finally:
+            os.close(leader)
+        return process.wait(60), drawn.decode()
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def write_shop(self) -> None:
+        self.write("shop.yaml", SHOP_SCORE)
+        self.write("shop.py", SHOP_PLAYERS)
+
+    def write_orders(self, *totals: object, name: str = "orders.jsonl") -> Path:
+        """A file with an order for each total."""
+        lines = [
+            json.dumps({"topic": "order.placed", "data": {"order_id": f"o-{number}", "total": total}})
+            for number, total in enumerate(totals, 1)
+        ]
+        return self.write(name, "".join(f"{line}\n" for line in lines))
+
+    def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    @staticmethod
+    def _command(arguments: tuple[object, ...]) -> list[str]:
+        return [sys.executable, "-m", "ensemble", *map(str, arguments)]
+
+    def _env(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_"))}
+        return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | dict(more or {})
+
+
+def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> Ran:
+    """Send a signal as Ctrl-C would, and wait for the end."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    return Ran(process.returncode, out or "", err or "")

@@ -1,0 +1,186 @@
+"""`events`, `tail`, `table`, `status` and `why` look into a store that is played, or not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import SCORES, Shell, interrupt
+
+
+@pytest.fixture(scope="module")
+def played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a shop that has played three orders, the second of which is a dead letter."""
+    shop = Shell(tmp_path_factory.mktemp("shop"))
+    shop.write_shop()
+    shop.write_orders(5, 5000, 7)
+    assert shop.run("run", "shop.yaml", "--input", "orders.jsonl").code == 3
+    return shop.folder
+
+
+@pytest.fixture
+def played(shell: Shell, played_once: Path) -> Shell:
+    """A shell of its own beside that shop."""
+    shutil.copytree(played_once, shell.folder, dirs_exist_ok=True)
+    return shell
+
+
+def test_events_are_listed_in_the_order_of_the_log(played: Shell) -> None:
+    lines = played.run("events").out.splitlines()
+
+    assert [line.split()[0] for line in lines] == [str(offset) for offset in range(len(lines))]
+    assert [line.split()[3] for line in lines][:3] == ["order.placed"] * 3
+    assert lines[0].endswith('o-1           {"order_id":"o-1","total":5}')
+
+
+def test_events_are_chosen_by_topic_key_place_and_number(played: Shell) -> None:
+    def listed(*choice: object) -> list[str]:
+        return [f"{each['topic']} {each['key']}" for each in played.run("events", *choice, "--json").json_lines]
+
+    assert listed("order.*", "--key", "o-3") == ["order.placed o-3", "order.paid o-3"]
+    assert listed("order.placed", "--since", 1, "--until", 2) == ["order.placed o-2"]
+    assert listed("order.placed", "--limit", 1) == ["order.placed o-1"]
+    assert listed("order.placed", "--since", "1h") == ["order.placed o-1", "order.placed o-2", "order.placed o-3"]
+    assert listed("order.placed", "--until", "2011-11-01T08:16:00Z") == []
+    assert listed("_band.dead") == ["_band.dead o-2"]
+
+
+def test_an_event_as_json_has_all_that_an_event_has(played: Shell) -> None:
+    [event] = played.run("events", "order.paid", "--key", "o-1", "--json").json_lines
+
+    assert set(event) == {
+        *("id", "topic", "key", "data", "time", "shard", "offset", "source"),
+        *("causationid", "correlationid", "traceparent"),
+    }
+    assert event["source"] == "/shop/pay"
+    assert event["data"] == {"total": 5}
+
+
+def test_events_can_be_written_as_cloudevents(played: Shell) -> None:
+    [event] = played.run("events", "order.paid", "--key", "o-1", "--cloudevents").json_lines
+
+    assert event["specversion"] == "1.0"
+    assert (event["type"], event["subject"]) == ("order.paid", "o-1")
+
+
+def test_tail_goes_on_with_what_comes(shop: Shell) -> None:
+    playing = shop.serve()
+    tail = shop.start("tail", "order.placed", "--since", 0, "--json")
+    shop.run("publish", "order.placed", '{"order_id": "o-1", "total": 5}')
+    assert tail.stdout is not None
+    first = json.loads(tail.stdout.readline())
+    shop.run("publish", "order.placed", '{"order_id": "o-2", "total": 5}')
+    second = json.loads(tail.stdout.readline())
+
+    assert [first["key"], second["key"]] == ["o-1", "o-2"]
+    assert interrupt(tail).code == 130
+    assert interrupt(playing).code == 130
+
+
+def test_a_table_is_shown_whole_or_for_one_key(played: Shell) -> None:
+    assert played.run("table", "tally").out == 'o-1  {"paid":1}\no-3  {"paid":1}\n'
+    assert played.run("table", "tally", "o-3").out == '{"paid":1}\n'
+    assert played.run("table", "tally", "--json").json_lines == [
+        {"key": "o-1", "state": {"paid": 1}},
+        {"key": "o-3", "state": {"paid": 1}},
+    ]
+
+
+def test_status_tells_who_trails_and_whether_it_is_played(played: Shell) -> None:
+    resting = played.run("status", "--json").json
+    playing = played.serve()
+    active = played.run("status", "--json").json
+
+    assert resting["sections"]["pay"]["heard"] == 2
+    assert resting["sections"]["pay"]["dead"] == 1
+    assert (resting["playing"], active["playing"]) == (False, True)
+    assert "not playing now" not in played.run("status").out
+    assert interrupt(playing).code == 130
+    assert "shop: 6 events in .ensemble/shop" in played.run("status").out
+
+
+def test_why_draws_the_causes_above_and_the_answers_below(played: Shell) -> None:
+    [paid] = played.run("events", "order.paid", "--key", "o-1", "--json").json_lines
+
+    drawn = played.run("why", paid["id"]).out.splitlines()
+
+    assert drawn[0].startswith("order.placed  o-1")
+    assert drawn[1].startswith("└── order.paid  o-1")
+    assert "by pay" in drawn[1]
+
+
+def test_why_takes_an_offset_and_writes_json(played: Shell) -> None:
+    story = played.run("why", 0, "--json").json
+
+    assert story["causes"] == []
+    assert story["tree"]["event"]["topic"] == "order.placed"
+    assert [(said["player"], said["event"]["topic"]) for said in story["tree"]["said"]] == [("pay", "order.paid")]
+
+
+def test_a_store_is_named_by_its_score_or_by_being_the_only_one(played: Shell) -> None:
+    by_score = played.run("events", "--store", "shop.yaml").out
+    by_folder = played.run("events", "--store", ".ensemble/shop").out
+
+    assert by_score == by_folder == played.run("events").out != ""
+
+
+def test_where_there_are_several_stores_they_are_listed(played: Shell) -> None:
+    played.run("run", "shop.yaml", "--store", ".ensemble/other")
+
+    ran = played.run("events")
+
+    assert ran.code == 2
+    assert "there are 2 stores below .ensemble/; say which: --store .ensemble/other | .ensemble/shop" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["events", "order..placed"], 2, "has an empty part between two dots"),
+        (["events", "--since", "yesterday"], 2, "'yesterday' is no offset (12), no time"),
+        (["events", "--since", "2011-11-01T08:16:00"], 2, "has no time zone"),
+        (["events", "--limit", "-1"], 2, "--limit"),
+        (["events", "--store", "nowhere"], 4, "there is no store"),
+        (["events", "--store", "nowhere.yaml"], 1, "there is no such file"),
+        (["events", "--store", str(SCORES / "hello.yaml")], 4, "keeps its log in memory"),
+        (["tail", "a b"], 2, "a space"),
+        (["table", "nobody"], 1, "no player 'nobody' has played in .ensemble/shop; there are pay, tally"),
+        (["table", "tally", "o-9"], 1, "no state for the key 'o-9'; it has o-1, o-3"),
+        (["why", "x-1"], 1, "there is no event 'x-1'"),
+        (["why", "999"], 1, "there is no event 999; it has the offsets 0 to"),
+        (["dead", "list", "--player", "nobody"], 1, "no player 'nobody'"),
+        (["dead", "show", "x-1"], 1, "there is no dead letter 'x-1'"),
+        (["look"], 2, "No such command 'look'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_not_there_gives_a_sentence_and_an_exit_code(
+    played: Shell, arguments: list[str], code: int, words: str
+) -> None:
+    ran = played.run(*arguments)
+
+    assert ran.code == code
+    assert words in ran.err
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+
+
+def test_without_a_store_it_is_said_how_to_get_one(shell: Shell) -> None:
+    ran = shell.run("status")
+
+    assert ran.code == 4
+    assert "there is no store below .ensemble/" in ran.err
+    assert "ensemble run SCORE" in ran.err
+
+
+def test_what_would_upset_a_terminal_is_written_out(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+    shop.run("publish", "note.taken", '"\\u001b[2J"', "--key", "\x1b]0;x\x07")
+
+    line = shop.run("events", "note.taken").out
+
+    assert "\x1b" not in line
+    assert "\\x1b]0;x\\x07" in line

@@ -1,0 +1,237 @@
+"""`ensemble run` plays to the end, tells a sum that adds up, and ends with the right exit code."""
+
+from __future__ import annotations
+
+import gzip
+import signal
+
+import pytest
+
+from tests.cli.shell import SCORES, Shell, interrupt
+from tests.conformance.stand import eventually
+
+
+def test_a_run_prints_what_its_players_print_and_a_sum(shell: Shell) -> None:
+    ran = shell.run("run", SCORES / "hello.yaml")
+
+    assert ran.code == 0
+    assert ran.out.startswith("Hello, Ella, take a seat!\nHello, Miles, take a seat!\nHello, Nina, take a seat!\n")
+    assert "hello: played to the end; 6 events" in ran.out
+    assert "greet       3        3       0     0" in ran.out
+
+
+def test_with_json_one_line_is_on_stdout_and_what_players_print_is_on_stderr(shell: Shell) -> None:
+    ran = shell.run("run", SCORES / "hello.yaml", "--json")
+
+    assert ran.json["events"] == 6
+    assert ran.json["exit"] == ran.code == 0
+    assert "Hello, Ella" in ran.err
+
+
+def test_the_sum_adds_up(shop: Shell) -> None:
+    shop.write_orders(5, 5000, 7)
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--json")
+
+    sums = ran.json
+    assert sums["events"] == sum(sums["topics"].values())
+    assert sums["topics"] == {"_band.dead": 1, "order.paid": 2, "order.placed": 3}
+    assert sums["players"]["pay"] == {"heard": 2, "emitted": 2, "failed": 2, "dead": 1, "lag": 0, "held": 0}
+    assert sums["players"]["tally"]["heard"] == sums["topics"]["order.paid"]
+    assert [each["said"] for each in sums["sources"].values()] == [3]
+
+
+def test_dead_letters_of_a_run_are_exit_code_3_and_those_of_the_run_before_are_not(shop: Shell) -> None:
+    shop.write_orders(5000)
+
+    first = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+    second = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    assert (first.code, second.code) == (3, 0)
+    assert "1 dead letter: ensemble dead list --store .ensemble/shop" in first.out
+
+
+def test_a_file_that_was_played_to_its_end_adds_nothing_unless_again_is_said(shop: Shell) -> None:
+    shop.write_orders(1, 2)
+
+    counts = [
+        shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--json", *more).json["events_now"]
+        for more in ([], [], ["--again"])
+    ]
+
+    assert counts == [4, 0, 4]
+
+
+def test_lines_that_are_refused_are_told_with_file_line_and_reason(shop: Shell) -> None:
+    path = shop.write_orders(1, 2)
+    path.write_text(path.read_text() + 'nonsense\n{"topic": "order.placed", "data": {"order_id": "o-9", "total": "much"}}\n')
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    assert ran.code == 1
+    assert "refused  orders.jsonl:3: not JSON" in ran.out
+    assert "refused  orders.jsonl:4: order.placed: data.total: expected a number, found 'much'" in ran.out
+    assert shop.run("events", "_band.refused", "--json").json_lines[0]["data"]["line"] == 3
+
+
+def test_strict_stops_at_the_first_line_that_is_refused(shop: Shell) -> None:
+    path = shop.write_orders(1)
+    path.write_text("nonsense\n" + path.read_text())
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--strict")
+
+    assert ran.code == 1
+    assert "error: orders.jsonl:1: not JSON" in ran.err
+    assert "shop: stopped by an error; 0 events" in ran.out
+
+
+def test_input_can_be_stdin_or_compressed(shop: Shell) -> None:
+    lines = shop.write_orders(1, 2, 3).read_text()
+    (shop.folder / "orders.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+
+    piped = shop.run("run", "shop.yaml", "--input", "-", "--store", "piped", "--json", stdin=lines)
+    zipped = shop.run("run", "shop.yaml", "--input", "orders.jsonl.gz", "--store", "zipped", "--json")
+
+    assert piped.json["topics"] == zipped.json["topics"] == {"order.placed": 3, "order.paid": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "nope.yaml"], 1, "nope.yaml: there is no such file"),
+        (["run", "broken.yaml"], 1, "broken.yaml:2:1: plyers: unknown key"),
+        (["run", "shop.yaml", "--input", "nope.jsonl"], 1, "--input nope.jsonl: there is no such file"),
+        (["run", "shop.yaml", "--store", "s3://bucket/shop"], 4, "object stores are to come"),
+        (["run", "shop.yaml", "--store", "shop.py/store"], 4, "shop.py/store: this is a file, or lies below one"),
+        (["run", "shop.yaml", "--stage", "ray"], 4, "stage 'ray': this version plays solo"),
+        (["run", "shop.yaml", "--stage", "moon"], 2, "'moon' is not one of"),
+        (["run", "shop.yaml", "--durability", "paper"], 2, "'paper' is not one of"),
+        (["run"], 2, "Missing argument 'SCORE'"),
+        (["run", "shop.yaml", "--nope"], 2, "No such option: --nope"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_can_not_be_played_gives_a_sentence_and_an_exit_code(
+    shop: Shell, arguments: list[str], code: int, words: str
+) -> None:
+    shop.write("broken.yaml", "ensemble: 1\nplyers: {}\nname: broken\n")
+
+    ran = shop.run(*arguments)
+
+    assert ran.code == code
+    assert words in ran.err
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+
+
+def test_with_json_an_error_is_one_line_on_stdout_too(shop: Shell) -> None:
+    ran = shop.run("run", "nope.yaml", "--json")
+
+    assert ran.json["exit"] == ran.code == 1
+    assert "there is no such file" in ran.json["error"]
+
+
+def test_a_store_that_is_played_already_is_refused(shop: Shell) -> None:
+    playing = shop.serve()
+
+    ran = shop.run("run", "shop.yaml")
+
+    assert ran.code == 4
+    assert "in use" in ran.err or "is being played" in ran.err
+    assert interrupt(playing).code == 130
+
+
+def test_a_traceback_is_shown_only_where_it_was_asked_for(shop: Shell) -> None:
+    plain = shop.run("run", "nope.yaml")
+    told = shop.run("run", "nope.yaml", env={"ENSEMBLE_TRACEBACK": "1"})
+
+    assert "Traceback" not in plain.err
+    assert "Traceback" in told.err
+    assert plain.code == told.code == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_band_that_serves_goes_on_until_it_is_interrupted_and_tells_the_sum(shop: Shell, number: int) -> None:
+    playing = shop.serve()
+    said = shop.run("publish", "order.placed", '{"order_id": "o-1", "total": 5}')
+    eventually(lambda: shop.run("table", "tally").out, "the tally")
+
+    ran = interrupt(playing, number)
+
+    assert said.code == 0
+    assert ran.code == 130
+    assert "finishing what is in flight" in ran.err
+    assert "shop: interrupted; 2 events" in ran.out
+
+
+def test_a_source_that_ticks_goes_on_until_it_is_interrupted(shell: Shell) -> None:
+    shell.write("clock.yaml", "ensemble: 1\nname: clock\nsources:\n  tick: {every: 20ms, topic: tick.heard}\nplayers: {}\n")
+    playing = shell.start("run", "clock.yaml", "--json")
+    ticks = ["events", "tick.heard", "--limit", 3, "--store", ".ensemble/clock"]
+    eventually(lambda: len(shell.run(*ticks).out.splitlines()) == 3, "three ticks")
+
+    ran = interrupt(playing)
+
+    assert ran.code == 130
+    assert ran.json["interrupted"] is True
+    assert ran.json["topics"]["tick.heard"] >= 3
+
+
+def test_a_second_interrupt_quits_at_once_though_a_player_hangs(shop: Shell) -> None:
+    playing = shop.serve()
+    shop.run("publish", "order.placed", '{"order_id": "o-1", "total": -1}')
+    assert playing.stdout is not None
+    assert playing.stdout.readline() == "stuck\n"
+
+    playing.send_signal(signal.SIGINT)
+    assert playing.stderr is not None
+    while "finishing" not in playing.stderr.readline():
+        assert playing.poll() is None
+    ran = interrupt(playing)
+
+    assert ran.code == 130
+    assert shop.run("status", "--json").json["events"] == 1
+
+
+def test_what_was_killed_is_played_to_its_end_by_the_next_run(shop: Shell) -> None:
+    shop.write_orders(*[5] * 2000)
+    playing = shop.start("run", "shop.yaml", "--input", "orders.jsonl")
+    eventually((shop.folder / ".ensemble/shop/ensemble.json").exists, "the store")
+    playing.kill()
+    playing.communicate()
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--json")
+
+    assert ran.code == 0
+    assert ran.json["topics"] == {"order.placed": 2000, "order.paid": 2000}
+    assert len(shop.run("table", "tally").out.splitlines()) == 2000
+
+
+def test_on_a_terminal_a_table_is_drawn_while_it_plays_and_the_input_has_a_bar(shop: Shell) -> None:
+    shop.write("slow.py", "import threading\ndef hear(event):\n    threading.Event().wait(0.01)\n")
+    shop.write("slow.yaml", "ensemble: 1\nname: slow\nplayers:\n  hear: {play: 'slow:hear', on: order.placed}\n")
+    shop.write_orders(*range(60))
+
+    code, drawn = shop.on_a_terminal("run", "slow.yaml", "--input", "orders.jsonl")
+
+    assert code == 0
+    assert "heard/s" in drawn
+    assert "━" in drawn
+    assert "100%" in drawn
+    assert "slow: played to the end; 60 events" in drawn
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is given back
+
+
+def test_a_pipe_that_is_closed_early_is_no_error(shop: Shell) -> None:
+    shop.write_orders(*range(3000))
+    shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+    listing = shop.start("events")
+    assert listing.stdout is not None
+    first = listing.stdout.readline()
+    listing.stdout.close()
+    listing.stdout = None
+
+    _, err = listing.communicate(timeout=60)
+
+    assert "order.placed" in first
+    assert (listing.returncode, err) == (0, "")
