@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import ensemble
-from ensemble.event import Event, Rows, decode, emit, encode
+from ensemble.event import Event, Rows, emit, encode
 
 SCORE: dict[str, Any] = {
     "ensemble": 1,

@@ -1,7 +1,8 @@
 """Events: immutable facts, as views over the columns in which the log keeps them.
 
 Owns the event, its ids, causes and trace context, their CloudEvents names, and the frame that events are appended in.
-Must not know brokers, logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is asked for.
+Must not know brokers, logs, stages or scores. An `Event` is a row of `Rows`; nothing is decoded or copied until it is
+asked for.
 
 Invariants, for row i of `rows`:
     offset(i)        = rows.first + i
