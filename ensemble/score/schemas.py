@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ensemble.score.finding import Where, nearest, sentence
+from ensemble.score.structure import real
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,7 +27,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Where, str, str]]
     is_sound = True
     for error in jsonschema_rs.Draft202012Validator({"$ref": DRAFT}, offline=True).iter_errors(schema):
         is_sound = False
-        path = tuple(error.instance_path)
+        path = real(schema, error.instance_path)
         is_flag = path[-1:] == ("required",) and isinstance(error.instance, bool)
         cure = "list what is required beside properties:, as in required: [id]" if is_flag else ""
         yield path, f"it is not a JSON Schema (2020-12): {_plain(error)}", cure
@@ -59,7 +60,7 @@ def _unsound(schema: Mapping[str, Any], error: Any) -> Iterator[tuple[Where, str
                 "" if near else "add it",
             )
             return
-    yield tuple(error.instance_path), f"it is not a JSON Schema (2020-12): {_plain(error)}", ""
+    yield real(schema, error.instance_path), f"it is not a JSON Schema (2020-12): {_plain(error)}", ""
 
 
 def _plain(error: Any) -> str:

@@ -218,7 +218,12 @@ class _Builder:
                 "score-yaml", f"*{name} is an alias of what it stands in; a score can't hold itself", event.start_mark
             )
         self._check_key(event, "an alias")
-        self._add(node, is_alias=True)
+        self._count += node.size - 1
+        if self._count >= MOST_VALUES:
+            raise self._stop(
+                "score-yaml", f"its aliases make it larger than {MOST_VALUES} values, so it is no score", event.start_mark
+            )
+        self._add(node)
 
     def _scalar(self, event: Any) -> None:
         self._check_tag(event)
@@ -264,13 +269,11 @@ class _Builder:
 
     # Adding
 
-    def _add(self, node: Node, *, is_alias: bool = False) -> None:
-        self._count += node.size if is_alias else 1
+    def _add(self, node: Node) -> None:
+        self._count += 1
         if self._count > MOST_VALUES:
-            what = "its aliases make it larger than" if is_alias else "it has more than"
-            raise Unreadable(
-                "score-yaml", f"{what} {MOST_VALUES} values, so it is no score", self._file, node.line, node.column
-            )
+            message = f"it has more than {MOST_VALUES} values, so it is no score"
+            raise Unreadable("score-yaml", message, self._file, node.line, node.column)
         if not self._stack:
             self._root = node
             return

@@ -54,7 +54,7 @@ class _Structure:
 
     def read(self) -> tuple[Document, list[Fault]]:
         """Mend what is misspelt, tell what else is wrong, and leave it out, until the rest is whole."""
-        faults: list[Fault] = []
+        faults = list(self._nameless())
         for _ in range(ROUNDS):
             unknown = [error for error in self._errors(self._document) if error.kind.name == "additionalProperties"]
             if not unknown:
@@ -69,9 +69,17 @@ class _Structure:
                 self._drop(error)
         return msgspec.convert(self._document, Document), faults
 
+    def _nameless(self) -> Iterator[Fault]:
+        """Take out entries whose name is empty: the validator's paths lose it."""
+        for section in ("events", "motifs", "players", "sources"):
+            entries = self._document.get(section)
+            if isinstance(entries, dict) and "" in entries:
+                del entries[""]
+                yield Fault((section, ""), "wrong-value", "an empty name", "give it one")
+
     def _mend(self, error: Any) -> Iterator[Fault]:
         """Unknown keys: each becomes the known one that is like it, or goes."""
-        where = tuple(error.instance_path)
+        where = real(self._document, error.instance_path)
         found = at(self._document, where)
         known = self._known(error)
         for name in error.kind.as_dict()["unexpected"]:
@@ -86,19 +94,19 @@ class _Structure:
         return tuple(holder.get("properties", ()))
 
     def _drop(self, error: Any) -> None:
-        where = list(error.instance_path)
+        where = real(self._document, error.instance_path)
         if not where:
             self._document["name"] = "unnamed"  # the only key that a score can't be without
             return
-        above = at(self._document, where[:-1])
+        above, last = at(self._document, where[:-1]), where[-1]
         if isinstance(above, dict):
-            above.pop(where[-1], None)
-        elif isinstance(above, list) and where[-1] < len(above):
-            del above[where[-1]]
+            above.pop(last, None)
+        elif isinstance(above, list) and isinstance(last, int) and last < len(above):
+            del above[last]
 
     def _told(self, error: Any, above: Where, root: Mapping[str, Any] | None = None) -> Iterator[Fault]:
         """One error in words, or those of the one branch that was meant."""
-        where = (*above, *error.instance_path)
+        where = (*above, *real(at(self._document, above), error.instance_path))
         root = self._schema if root is None else root
         holder = at(root, list(error.schema_path)[:-1]) or {}
         keyword, kind, found = error.kind.name, error.kind.as_dict(), error.instance
@@ -191,6 +199,17 @@ def _without_looks(part: Any) -> Any:
         for name, value in part.items()
         if name not in _LOOKS and not (name == "$ref" and str(value).startswith("http"))
     }
+
+
+def real(value: Any, path: Sequence[str | int]) -> Where:
+    """The validator's path as it is in the document: it takes the key '0' of a mapping for the index 0."""
+    where: list[str | int] = []
+    for part in path:
+        if isinstance(part, int) and isinstance(value, Mapping):
+            part = next((key for key in value if key.isdecimal() and int(key) == part), str(part))
+        where.append(part)
+        value = at(value, (part,))
+    return tuple(where)
 
 
 def at(value: Any, where: Sequence[str | int]) -> Any:
