@@ -163,7 +163,7 @@ def _headline(summary: Summary) -> str:
         how = "played to the end"
     now, all_ = summary.events_now, summary.events
     count = counted(now, "event") if now == all_ else f"{counted(now, 'new event')}, {grouped(all_)} in all"
-    return f"{summary.name}: {how}; {count} in {summary.seconds:.1f} s"
+    return f"{summary.name}: {how}; {count} in {summary.seconds:.{2 if summary.seconds < 10 else 0}f} s"
 
 
 def _dead(summary: Summary) -> str:
