@@ -30,6 +30,10 @@ from ensemble.score.units import duration_us
 from ensemble.score.vocabulary import Vocabulary
 
 
+TRACEBACK_MOST = 16_000
+"""Longest traceback that is kept, in characters."""
+
+
 class Word(msgspec.Struct, gc=False):
     """A topic that a player may say, made ready."""
 
@@ -503,7 +507,11 @@ def _traceback(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
-    return "".join(tracebacks.format_exception(type(error), error, trace))
+    try:
+        text = "".join(tracebacks.format_exception(type(error), error, trace))
+    except Exception:  # a player's own exception may be broken in itself
+        text = "".join(tracebacks.format_tb(trace)) + one_line(error)
+    return text if len(text) <= TRACEBACK_MOST else text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
 
 
 def _is_data(answer: Any) -> bool:

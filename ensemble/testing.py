@@ -34,6 +34,8 @@ class ManualClock:
     def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
         """Let this much time pass, playing on the way what falls due, each at its own moment."""
         target = self._now_us + round((seconds + 60 * minutes + 3600 * hours + 86400 * days) * 1_000_000)
+        for _, play in self._listeners:
+            play()
         while True:
             due = [moment() for moment, _ in self._listeners]
             moments = [moment for moment in due if moment is not None and moment <= target]

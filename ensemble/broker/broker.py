@@ -11,7 +11,6 @@ Invariants:
 
 from __future__ import annotations
 
-import traceback as tracebacks
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -26,6 +25,10 @@ from ensemble.score.model import Emit, RetryPolicy
 
 DEAD = "_band.dead"
 """The topic of the event that tells of a dead letter."""
+
+
+ERROR_MOST = 500
+"""Longest text of an error that is kept, in characters."""
 
 
 class Said(msgspec.Struct, gc=False):
@@ -436,8 +439,14 @@ def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """The error as its last traceback line would have it, on one line."""
-    return " ".join("".join(tracebacks.format_exception_only(error)).split())
+    """The error on one line: `ValueError: no such card`."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a player's own exception may be broken in itself
+        text = "(its text can't be shown)"
+    if len(text) > ERROR_MOST:
+        text = text[:ERROR_MOST] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _said(timer: Timer) -> Said:

@@ -1,0 +1,185 @@
+"""Whole histories as text: a script is played under a manual clock, and its log must read as the file beside it says.
+
+`pytest tests/traces --regenerate` writes the files anew; commit a difference only if you can explain it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import Event, Reject, emit
+from ensemble.event import Frame
+from ensemble.log import read_log
+from ensemble.testing import ManualClock
+
+HERE = Path(__file__).parent
+Players = dict[str, Callable[..., Any]]
+Script = Callable[[ManualClock], tuple[dict[str, Any], Players, Callable[[ensemble.Band], None]]]
+
+
+def a_chain_of_two(clock: ManualClock) -> Any:
+    """Two players, one after the other; the second keeps a table."""
+
+    def charge(order: Event) -> Any:
+        return emit("payment.captured", amount=order.data["total"])
+
+    def tally(paid: Event, ctx: Any) -> None:
+        ctx.state["paid"] = ctx.state.get("paid", 0) + paid.data["amount"]
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("order.placed", {"total": 30}, key="ann")
+        band.publish_many([{"total": 5}, {"total": 7}], topic="order.placed")
+        band.settle()
+
+    score = {
+        "charge": {"on": "order.placed", "emits": ["payment.captured"]},
+        "tally": {"on": "payment.*"},
+    }
+    return score, {"charge": charge, "tally": tally}, play
+
+
+def a_key_waits_for_its_failing_event(clock: ManualClock) -> Any:
+    """The second attempt is made a second later, and only then is the next event of the key heard; another key goes on."""
+
+    def fragile(event: Event, ctx: Any) -> None:
+        if event.data == "hot" and ctx.attempt == 1:
+            raise ValueError("too hot")
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("cup", "hot", key="ann")
+        band.publish("cup", "warm", key="ann")
+        band.publish("cup", "warm", key="bob")
+        band.settle()
+        clock.advance(seconds=2)
+
+    return {"fragile": {"on": "cup", "retry": {"first": "1s", "jitter": 0}}}, {"fragile": fragile}, play
+
+
+def a_dead_letter_is_heard_again(clock: ManualClock) -> Any:
+    """Attempts are used up; after the fault is mended the dead letter is heard."""
+    broken = [True]
+
+    def sign(event: Event) -> Any:
+        if broken[0]:
+            raise RuntimeError("no ink")
+        return emit("letter.signed")
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("letter", key="ann")
+        clock.advance(seconds=10)
+        broken[0] = False
+        band.retry_dead()
+        band.settle()
+
+    score = {"sign": {"on": "letter", "emits": ["letter.signed"], "retry": {"attempts": 2, "first": "1s", "jitter": 0}}}
+    return score, {"sign": sign}, play
+
+
+def a_held_key_waits(clock: ManualClock) -> Any:
+    """`on_failure: hold`: nothing of the key is heard until somebody says so."""
+    refused = ["first"]
+
+    def judge(event: Event) -> None:
+        if event.data in refused:
+            raise Reject("not yet")
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("case", "first", key="ann")
+        band.publish("case", "second", key="ann")
+        band.settle()
+        refused.clear()
+        band.retry_dead("judge")
+        band.settle()
+
+    return {"judge": {"on": "case", "on_failure": "hold"}}, {"judge": judge}, play
+
+
+def a_failure_that_is_answered(clock: ManualClock) -> Any:
+    """`on_failure: {emit: ...}`: the end of an event is an event of the score's own."""
+
+    def pay(event: Event) -> None:
+        raise Reject("no funds")
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("bill", 12, key="ann")
+        band.settle()
+
+    score = {"pay": {"on": "bill", "on_failure": {"emit": "bill.bounced"}}, "collect": {"on": "bill.bounced"}}
+    return score, {"pay": pay, "collect": lambda event: None}, play
+
+
+def one_event_published_twice(clock: ManualClock) -> Any:
+    """The same id is the same event."""
+
+    def play(band: ensemble.Band) -> None:
+        assert band.publish("said", 1, id="a") == band.publish("said", 2, id="a")
+        band.publish_many([{"topic": "said", "data": 3, "id": "a"}, {"topic": "said", "data": 4, "id": "b"}])
+        band.settle()
+
+    return {"hear": {"on": "said"}}, {"hear": lambda event: None}, play
+
+
+def an_event_said_later(clock: ManualClock) -> Any:
+    """`emit(after=)` sets a timer, which is recorded when it is set and when it fires."""
+
+    def remind(event: Event) -> Any:
+        return emit("reminder", after="5m")
+
+    def play(band: ensemble.Band) -> None:
+        band.publish("meeting", key="ann")
+        band.settle()
+        clock.advance(minutes=10)
+
+    return {"remind": {"on": "meeting", "emits": ["reminder"]}}, {"remind": remind}, play
+
+
+SCRIPTS: list[Script] = [
+    a_chain_of_two,
+    a_key_waits_for_its_failing_event,
+    a_dead_letter_is_heard_again,
+    a_held_key_waits,
+    a_failure_that_is_answered,
+    one_event_published_twice,
+    an_event_said_later,
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_the_log_reads_as_it_is_written_down(script: Script, request: pytest.FixtureRequest) -> None:
+    clock = ManualClock()
+    players, calls, play = script(clock)
+    url = f"memory:trace-{script.__name__}"
+    document = {"ensemble": 1, "name": "trace", "players": players}
+
+    with ensemble.open(document, store=url, players=calls, clock=clock) as band:
+        play(band)
+    log = read_log(url)
+    text = "\n".join(line for frame in log.frames() for line in told(frame, clock)) + "\n"
+
+    file = HERE / f"{script.__name__}.txt"
+    if request.config.getoption("--regenerate"):
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+def told(frame: Frame, clock: ManualClock) -> Iterator[str]:
+    """A frame as lines: its events, then its marks."""
+    seconds = frame.time_us / 1e6 - ManualClock().now_us() / 1e6
+    yield f"frame {frame.seq} at {seconds:g} s"
+    for ix in range(frame.count):
+        assert frame.rows is not None
+        event = frame.rows.event(ix)
+        cause = "" if event.causationid is None else f" because of {event.causationid.rpartition('-')[2]}"
+        data = event.data
+        if event.topic == "_band.dead":
+            data = {**data, "traceback": "..."}
+        yield f"    {event.offset} {event.topic} [{event.key}] {json.dumps(data)} by {event.source}{cause}"
+    for name, mark in frame.marks.items():
+        if name != "score":
+            yield f"    {name}: {json.dumps(mark, default=str)}"
