@@ -29,7 +29,6 @@ from ensemble.score.model import PlayerSpec
 from ensemble.score.units import duration_us
 from ensemble.score.vocabulary import Vocabulary
 
-
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
 
