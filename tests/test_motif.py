@@ -30,7 +30,10 @@ def read(value: Any, **motifs: Any) -> Motif:
         ({"seq": ["a", {"not": ["b", "c"]}], "within": "1m"}, Seq((Topic("a"), Not(AnyOf((Topic("b"), Topic("c"))))), MINUTE)),
         ({"count": "a", "times": 5, "within": "1m"}, Count(Topic("a"), 5, MINUTE)),
         ({"every": "10s", "of": ["a", "b"]}, Window(AnyOf((Topic("a"), Topic("b"))), 10_000_000)),
-        ({"all": [{"count": "a", "times": 2}, {"seq": ["b", "c"]}]}, AllOf((Count(Topic("a"), 2), Seq((Topic("b"), Topic("c")))))),
+        (
+            {"all": [{"count": "a", "times": 2}, {"seq": ["b", "c"]}]},
+            AllOf((Count(Topic("a"), 2), Seq((Topic("b"), Topic("c"))))),
+        ),
         ({"event": "a", "x-note": "mine"}, Topic("a")),
     ],
     ids=str,

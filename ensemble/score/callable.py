@@ -104,9 +104,9 @@ def _module(name: str, folder: str) -> types.ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise PlayerError(_not_found(name, error.name, here)) from None
-        raise PlayerError(_raised(name, error)) from error
+        raise PlayerError(_raised(name, error, here)) from error
     except (Exception, SystemExit) as error:
-        raise PlayerError(_raised(name, error)) from error
+        raise PlayerError(_raised(name, error, here)) from error
 
 
 def _homes(folder: str) -> list[Path]:
@@ -138,19 +138,15 @@ def _modules(folder: str) -> Iterator[str]:
             yield below.name
 
 
-def _raised(name: str, error: BaseException) -> str:
+def _raised(name: str, error: BaseException, here: Sequence[str]) -> str:
+    """What importing a module raised, and in which line of its author's."""
     what = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, ModuleNotFoundError):
         what += "; install it, or mend the import"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{name} can't be imported: {_short_path(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen importlib") and frame.filename != __file__
-        and "/importlib/" not in frame.filename
-    ]  # fmt: skip
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(tuple(here)) and "site-packages" not in frame.filename]
     place = f"{_short_path(own[-1].filename)}:{own[-1].lineno}: " if own else ""
     return f"{name} can't be imported: {place}{what}"
 

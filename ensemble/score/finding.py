@@ -67,7 +67,7 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     for each in by_case:
         mine, other = _differing(lower, each)
         distance = DamerauLevenshtein.distance(mine, other)
-        if distance <= max(1, min(3, len(mine) // 4)):
+        if distance <= min(3, max(len(mine) // 4, len(mine) + len(other) > 4)):  # of two letters none may differ
             like.append((distance, each))
     if like:
         return by_case[min(like)[1]]

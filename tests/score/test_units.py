@@ -31,7 +31,7 @@ def test_a_duration_is_text_with_units_or_seconds(written: str | float, us: int)
     ["", "5", "s", "-5s", "5 s", "5S", "1e3s", "5s 3", float("nan"), float("inf"), -1, True, None, [], "9" * 400 + "s"],
 )
 def test_what_is_no_duration_is_refused(written: object) -> None:
-    with pytest.raises(ValueError, match="is not a duration|out of bounds"):
+    with pytest.raises(ValueError, match=r"is not a duration|out of bounds"):
         duration_us(written)  # type: ignore[arg-type]
 
 
@@ -51,5 +51,5 @@ def test_a_rate_is_events_by_time_or_a_second(written: str | float, per_s: float
 
 @pytest.mark.parametrize("written", ["0/s", "5", "/s", "5/w", 0, -1, True, None, float("nan")])
 def test_what_is_no_rate_is_refused(written: object) -> None:
-    with pytest.raises(ValueError, match="is not a rate|out of bounds"):
+    with pytest.raises(ValueError, match=r"is not a rate|out of bounds"):
         rate(written)  # type: ignore[arg-type]
