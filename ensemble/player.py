@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.broker import Failure, Later, Outcome, Said, one_line, token_of
+from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
+from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
 from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8
 from ensemble.motif import matches

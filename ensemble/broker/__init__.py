@@ -8,9 +8,10 @@ No clock, disk, thread or Ray in here: time comes in as a number, frames go out 
     broker.py   decisions: publish, hear, fire, hear again; each gives one frame and applies it
 """
 
-from ensemble.broker.broker import Broker, Failure, Later, Outcome, Policy, Publication, Said
+from ensemble.broker.broker import Broker
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch, Section
 from ensemble.broker.state import State
+from ensemble.broker.words import Failure, Later, Outcome, Policy, Publication, Said
 
 __all__ = ["Batch", "Broker", "Failure", "Later", "Listener", "Outcome", "Policy", "Publication", "Said", "Section", "State"]

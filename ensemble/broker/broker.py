@@ -15,102 +15,13 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-import msgspec
-
+from ensemble.broker.failure import DEAD, backoff_us, obituary, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
 from ensemble.broker.state import State, Timer, dedupe_key
-from ensemble.event import Frame, Ref, Rows, digest, encode
-from ensemble.score.model import Emit, RetryPolicy
-
-DEAD = "_band.dead"
-"""The topic of the event that tells of a dead letter."""
-
-
-ERROR_MOST = 500
-"""Longest text of an error that is kept, in characters."""
-
-
-class Said(msgspec.Struct, gc=False):
-    """Events that somebody wants said, in columns. They have no offsets yet.
-
-    Shapes: one entry of `keys` and `data` an event; `topic_ix` is an int where all have one topic. `causes` and `roots` are
-            None for what is published from outside. `extras` as in `Rows`.
-    """
-
-    topics: list[str]
-    topic_ix: int | Sequence[int]
-    keys: Sequence[str]
-    data: Sequence[bytes]
-    causes: Sequence[Ref] | None = None
-    roots: Sequence[Ref] | None = None
-    extras: dict[int, dict[str, Any]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-class Publication(msgspec.Struct, gc=False):
-    """Events from outside, and how far their source has been read with them."""
-
-    said: Said
-    source: str
-    place: tuple[str, Any] | None = None
-
-
-class Failure(msgspec.Struct):
-    """One event that a player could not hear."""
-
-    offset: int
-    key: str
-    """The event's own key."""
-    lane: str
-    topic: str
-    root: Ref
-    error: str
-    """One line: `ValueError: no such card`."""
-    traceback: str
-    is_final: bool = False
-    """Not to be tried again, whatever the policy says."""
-    after_us: int | None = None
-    """When to try again, where the player said so."""
-
-
-class Later(msgspec.Struct):
-    """An event to be said after a delay."""
-
-    after_us: int
-    topic: str
-    key: str
-    data: bytes
-    cause: int
-    root: Ref
-
-
-class Outcome(msgspec.Struct):
-    """What came of a batch, or of a part of one: of all keys that it names, wholly.
-
-    Shapes: `keys` are the lanes of all events that come back; `heard` the offsets that were heard, in the order handed out.
-    """
-
-    section: str
-    count: int
-    keys: Sequence[str]
-    heard: Sequence[int]
-    said: Said | None
-    began_us: int
-    wrote: dict[str, bytes | None] = {}
-    later: Sequence[Later] = ()
-    failures: Sequence[Failure] = ()
-    skipped: Sequence[tuple[int, str]] = ()
-    """Offset and lane of what was not tried, since an earlier event of its lane failed."""
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What the score says of a player's failures."""
-
-    retry: RetryPolicy = RetryPolicy()
-    on_failure: str | Emit = "dead-letter"
+from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
+from ensemble.event import Frame, Ref, Rows, encode
+from ensemble.score.model import Emit
 
 
 class Broker:
@@ -411,42 +322,6 @@ class Broker:
             list(sources), source_ix if len(sources) > 1 else 0,
             causes or None, roots or None, extras or None,
         )  # fmt: skip
-
-
-def obituary(player: str, failure: Failure, attempts: int, *, is_held: bool) -> dict[str, Any]:
-    """The data of the event that tells of an event's end."""
-    return {
-        "player": player,
-        "offset": failure.offset,
-        "topic": failure.topic,
-        "attempts": attempts,
-        "error": failure.error,
-        "traceback": failure.traceback,
-        "held": is_held,
-    }
-
-
-def token_of(log_id: str, offset: int, player: str) -> str:
-    """The same text on every run of the same event by the same player: an idempotency key for the outside."""
-    return digest(f"{log_id}-{offset}/{player}", 16)
-
-
-def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:
-    """How long to wait after this attempt. The jitter follows from the token, so that a replay waits as long."""
-    delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
-    share = int(digest(f"{token}/{attempt}", 4), 16) / 0xFFFFFFFF
-    return max(0, round(delay * (1 + policy.jitter * (2 * share - 1))))
-
-
-def one_line(error: BaseException) -> str:
-    """The error on one line: `ValueError: no such card`."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # a player's own exception may be broken in itself
-        text = "(its text can't be shown)"
-    if len(text) > ERROR_MOST:
-        text = text[:ERROR_MOST] + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _said(timer: Timer) -> Said:

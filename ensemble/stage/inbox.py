@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.broker import Outcome, Publication
+from ensemble.broker.words import Outcome, Publication
 from ensemble.errors import Overloaded
 from ensemble.stage.commit import Group
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.broker import Publication, Said
+from ensemble.broker.words import Publication, Said
 from ensemble.errors import InvalidEvent
 from ensemble.event import encode, is_utf8, microseconds
 from ensemble.score.vocabulary import Vocabulary, Word

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ensemble.broker.broker import Publication
+from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError
 from ensemble.stage.inbox import Reply
 from ensemble.stage.sources import Source

@@ -9,8 +9,8 @@ import time
 
 import msgspec
 
-from ensemble.broker.broker import Outcome
 from ensemble.broker.section import Section
+from ensemble.broker.words import Outcome
 from ensemble.player import Player, Work
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Inline, Threads, Workers

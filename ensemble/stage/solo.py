@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ensemble.broker.broker import Broker, Outcome, Publication
+from ensemble.broker.broker import Broker
+from ensemble.broker.words import Outcome, Publication
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import EventLog, Snapshot

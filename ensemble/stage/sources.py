@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
-from ensemble.broker.broker import Publication
+from ensemble.broker.words import Publication
 from ensemble.errors import InvalidEvent, PlayerError, ScoreError, Unavailable
 from ensemble.event import EPOCH, Emission, encode, rfc3339
 from ensemble.score.callable import find

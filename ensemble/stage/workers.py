@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from ensemble.broker.broker import Outcome
+from ensemble.broker.words import Outcome
 from ensemble.errors import EnsembleError
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 

@@ -1,0 +1,96 @@
+"""What goes into a broker: what is to be said, and what came of hearing.
+
+Owns shapes only. They come from publishers and players, and have no offsets yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ensemble.event import Ref
+from ensemble.score.model import Emit, RetryPolicy
+
+
+class Said(msgspec.Struct, gc=False):
+    """Events that somebody wants said, in columns. They have no offsets yet.
+
+    Shapes: one entry of `keys` and `data` an event; `topic_ix` is an int where all have one topic. `causes` and `roots` are
+            None for what is published from outside. `extras` as in `Rows`.
+    """
+
+    topics: list[str]
+    topic_ix: int | Sequence[int]
+    keys: Sequence[str]
+    data: Sequence[bytes]
+    causes: Sequence[Ref] | None = None
+    roots: Sequence[Ref] | None = None
+    extras: dict[int, dict[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class Publication(msgspec.Struct, gc=False):
+    """Events from outside, and how far their source has been read with them."""
+
+    said: Said
+    source: str
+    place: tuple[str, Any] | None = None
+
+
+class Failure(msgspec.Struct):
+    """One event that a player could not hear."""
+
+    offset: int
+    key: str
+    """The event's own key."""
+    lane: str
+    topic: str
+    root: Ref
+    error: str
+    """One line: `ValueError: no such card`."""
+    traceback: str
+    is_final: bool = False
+    """Not to be tried again, whatever the policy says."""
+    after_us: int | None = None
+    """When to try again, where the player said so."""
+
+
+class Later(msgspec.Struct):
+    """An event to be said after a delay."""
+
+    after_us: int
+    topic: str
+    key: str
+    data: bytes
+    cause: int
+    root: Ref
+
+
+class Outcome(msgspec.Struct):
+    """What came of a batch, or of a part of one: of all keys that it names, wholly.
+
+    Shapes: `keys` are the lanes of all events that come back; `heard` the offsets that were heard, in the order handed out.
+    """
+
+    section: str
+    count: int
+    keys: Sequence[str]
+    heard: Sequence[int]
+    said: Said | None
+    began_us: int
+    wrote: dict[str, bytes | None] = {}
+    later: Sequence[Later] = ()
+    failures: Sequence[Failure] = ()
+    skipped: Sequence[tuple[int, str]] = ()
+    """Offset and lane of what was not tried, since an earlier event of its lane failed."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the score says of a player's failures."""
+
+    retry: RetryPolicy = RetryPolicy()
+    on_failure: str | Emit = "dead-letter"
