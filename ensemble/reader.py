@@ -113,7 +113,7 @@ class Reader:
             for later in self.events(since=event.offset + 1):
                 if later.causationid is not None:
                     answers.setdefault(later.causationid, []).append(later)
-        return Chain(event, tuple(reversed(causes)), _reaction(event, answers))
+        return Chain(event, tuple(reversed(causes)), _reaction(event, answers, self.id))
 
     # State
 
@@ -281,13 +281,19 @@ def _fitting(
             yield rows.event(row)
 
 
-def _reaction(event: Event, answers: Mapping[str, list[Event]]) -> Reaction:
+def _reaction(event: Event, answers: Mapping[str, list[Event]], log_id: str) -> Reaction:
     """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
+
+    def answers_to(each: Event) -> list[Event]:
+        # An answer may name its cause by its place in the log, though the publisher gave it an id.
+        names = dict.fromkeys((each.id, f"{log_id}-{each.offset}"))
+        return [answer for name in names for answer in answers.get(name, ())]
+
     order = [event]
     for each in order:
-        order.extend(answers.get(each.id, ()))
+        order.extend(answers_to(each))
     made: dict[str, Reaction] = {}
     for each in reversed(order):
-        said = tuple(made[answer.id] for answer in answers.get(each.id, ()))
+        said = tuple(made[answer.id] for answer in answers_to(each))
         made[each.id] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[event.id]

@@ -120,6 +120,16 @@ def test_why_takes_an_offset_and_writes_json(played: Shell) -> None:
     assert [(said["player"], said["event"]["topic"]) for said in story["tree"]["said"]] == [("pay", "order.paid")]
 
 
+def test_why_finds_the_answers_to_an_event_whose_publisher_gave_it_an_id(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+    shop.run("publish", "order.placed", '{"order_id": "o-1", "total": 5}', "--id", "mine")
+    shop.run("run", "shop.yaml")
+
+    story = shop.run("why", "mine", "--json").json
+
+    assert [said["event"]["topic"] for said in story["tree"]["said"]] == ["order.paid"]
+
+
 def test_a_store_is_named_by_its_score_or_by_being_the_only_one(played: Shell) -> None:
     by_score = played.run("events", "--store", "shop.yaml").out
     by_folder = played.run("events", "--store", ".ensemble/shop").out
