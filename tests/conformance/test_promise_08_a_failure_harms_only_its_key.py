@@ -207,7 +207,7 @@ def test_reject_makes_a_dead_letter_at_once(stand: Stand, fragile: Fragile, cloc
 
     [letter] = band.dead()
     assert letter.attempts == 1
-    assert letter.error == "ensemble.errors.Reject: we do not serve Mars"
+    assert letter.error == "Reject: we do not serve Mars"
 
 
 @pytest.mark.parametrize(("after", "seconds"), [("5s", 5.0), (2.5, 2.5), ("1m", 60.0), (0, 0.0)])
