@@ -5,6 +5,8 @@ No clock, disk, thread or Ray in here: time comes in as a number, frames go out 
     state.py    what is durable: a fold over frames (`apply`), live and on recovery by the same code
     routing.py  which events concern a section
     section.py  what is not durable: whose turn it is (lanes of keys, retries, what is in flight)
+    words.py    what goes in: publications and outcomes
+    failure.py  how failures are told and timed
     broker.py   decisions: publish, hear, fire, hear again; each gives one frame and applies it
 """
 

@@ -177,7 +177,7 @@ def told(frame: Frame, clock: ManualClock) -> Iterator[str]:
         event = frame.rows.event(ix)
         cause = "" if event.causationid is None else f" because of {event.causationid.rpartition('-')[2]}"
         data = event.data
-        if event.topic == "_band.dead":
+        if isinstance(data, dict) and "traceback" in data:  # which names files of this machine
             data = {**data, "traceback": "..."}
         yield f"    {event.offset} {event.topic} [{event.key}] {json.dumps(data)} by {event.source}{cause}"
     for name, mark in frame.marks.items():
