@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import importlib.machinery
 import inspect
 import pkgutil
 import sys
@@ -99,14 +100,36 @@ def _module(name: str, folder: str) -> types.ModuleType:
     here = [str(each) for each in _homes(folder)]
     sys.path[:] = here + [each for each in sys.path if each not in here]
     importlib.invalidate_caches()
+    _let_go(name.partition(".")[0], here)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        _IMPORTED.add(name.partition(".")[0])
+        return module
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise PlayerError(_not_found(name, error.name, here)) from None
         raise PlayerError(_raised(name, error, here)) from error
     except (Exception, SystemExit) as error:
         raise PlayerError(_raised(name, error, here)) from error
+
+
+_IMPORTED: set[str] = set()
+"""Top-level names that were imported for a score."""
+
+
+def _let_go(top: str, here: Sequence[str]) -> None:
+    """Forget a module that another score's folder gave under the same name: a notebook may open scores of two projects."""
+    old = sys.modules.get(top)
+    spec = importlib.machinery.PathFinder.find_spec(top, list(here))
+    if old is None or spec is None or top not in _IMPORTED:
+        return
+    places = spec.submodule_search_locations
+    if (spec.origin, None if places is None else list(places)) != (
+        getattr(old, "__file__", None),
+        list(old.__path__) if hasattr(old, "__path__") else None,
+    ):
+        for name in [each for each in sys.modules if each == top or each.startswith(top + ".")]:
+            del sys.modules[name]
 
 
 def _homes(folder: str) -> list[Path]:

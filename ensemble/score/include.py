@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ensemble.score.files import read_file
 from ensemble.score.finding import Finding, Where, path_text
-from ensemble.score.source import read_file, read_text
+from ensemble.score.source import read_text
 from ensemble.score.tree import Node, Unreadable
 
 NAMED = ("events", "motifs", "players", "sources", "costs")

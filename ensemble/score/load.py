@@ -13,10 +13,11 @@ from typing import Any
 
 from ensemble.errors import ScoreError
 from ensemble.score.build import build
+from ensemble.score.files import read_file
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
 from ensemble.score.include import Gathered
 from ensemble.score.model import Score
-from ensemble.score.source import read_file, read_text
+from ensemble.score.source import read_text
 from ensemble.score.structure import read
 from ensemble.score.tree import Node, NodePlaces, Unreadable, place_of, read_mapping, wrapped
 

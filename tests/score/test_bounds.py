@@ -9,7 +9,7 @@ import pytest
 
 import ensemble
 from ensemble.errors import ScoreError
-from ensemble.score.source import LARGEST
+from ensemble.score.files import LARGEST
 
 SECONDS = 5.0
 """Far more than any refusal takes, far less than reading what is refused would."""

@@ -108,3 +108,21 @@ def test_an_interrupt_while_a_module_is_imported_is_an_interrupt(project: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         find("beside_the_key:hear", str(project))
+
+
+def test_each_score_gets_the_code_of_its_own_folder_though_the_names_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for band in ("one", "two"):
+        (tmp_path / band / "namesakes").mkdir(parents=True)
+        (tmp_path / band / "namesakes" / "player.py").write_text(f"def hear(event):\n    return {band!r}\n")
+
+    calls = [find("namesakes.player:hear", str(tmp_path / band)) for band in ("one", "two", "one")]
+
+    assert [call(None) for call in calls] == ["one", "two", "one"]
+
+
+def test_code_that_is_found_twice_is_imported_once(project: Path) -> None:
+    assert find("beside_the_score:hear", str(project)) is find("beside_the_score:hear", str(project))
+    assert find("above_the_score.shop:Shop", str(project)) is find("above_the_score.shop:Shop", str(project))
