@@ -100,7 +100,7 @@ def _module(name: str, folder: str) -> types.ModuleType:
     here = [str(each) for each in _homes(folder)]
     sys.path[:] = here + [each for each in sys.path if each not in here]
     importlib.invalidate_caches()
-    _let_go(name.partition(".")[0], here)
+    _let_go(name.partition(".")[0])
     try:
         module = importlib.import_module(name)
         _IMPORTED.add(name.partition(".")[0])
@@ -117,10 +117,10 @@ _IMPORTED: set[str] = set()
 """Top-level names that were imported for a score."""
 
 
-def _let_go(top: str, here: Sequence[str]) -> None:
+def _let_go(top: str) -> None:
     """Forget a module that another score's folder gave under the same name: a notebook may open scores of two projects."""
     old = sys.modules.get(top)
-    spec = importlib.machinery.PathFinder.find_spec(top, list(here))
+    spec = importlib.machinery.PathFinder.find_spec(top)
     if old is None or spec is None or top not in _IMPORTED:
         return
     places = spec.submodule_search_locations
