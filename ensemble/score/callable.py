@@ -100,7 +100,7 @@ def _module(name: str, folder: str) -> types.ModuleType:
     here = [str(each) for each in _homes(folder)]
     sys.path[:] = here + [each for each in sys.path if each not in here]
     importlib.invalidate_caches()
-    _let_go(name.partition(".")[0])
+    _let_go(name)
     try:
         module = importlib.import_module(name)
         _IMPORTED.add(name.partition(".")[0])
@@ -117,19 +117,20 @@ _IMPORTED: set[str] = set()
 """Top-level names that were imported for a score."""
 
 
-def _let_go(top: str) -> None:
+def _let_go(name: str) -> None:
     """Forget a module that another score's folder gave under the same name: a notebook may open scores of two projects."""
-    old = sys.modules.get(top)
-    spec = importlib.machinery.PathFinder.find_spec(top)
-    if old is None or spec is None or top not in _IMPORTED:
-        return
-    places = spec.submodule_search_locations
-    if (spec.origin, None if places is None else list(places)) != (
-        getattr(old, "__file__", None),
-        list(old.__path__) if hasattr(old, "__path__") else None,
-    ):
-        for name in [each for each in sys.modules if each == top or each.startswith(top + ".")]:
-            del sys.modules[name]
+    top = name.partition(".")[0]
+    places: Any = None
+    for length in range(1, name.count(".") + 2 if top in _IMPORTED else 0):
+        part = ".".join(name.split(".")[:length])
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            return
+        places, file = spec.submodule_search_locations, getattr(sys.modules.get(part), "__file__", None)
+        if file is not None and file != spec.origin:
+            for each in [each for each in sys.modules if each == top or each.startswith(top + ".")]:
+                del sys.modules[each]
+            return
 
 
 def _homes(folder: str) -> list[Path]:

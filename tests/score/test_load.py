@@ -11,6 +11,7 @@ import pytest
 import ensemble
 from ensemble.errors import ScoreError
 from ensemble.motif import AnyOf, Topic
+from ensemble.score.finding import path_text
 from ensemble.score.model import Emit, EventSpec, RetryPolicy, Section
 from tests.score.test_properties import GOOD
 
@@ -173,3 +174,14 @@ print(sorted({"jsonschema_rs", "rapidfuzz", "cel", "networkx", "pydantic", "type
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
 
     assert told.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["7", "07", "a/b~c", ""])
+def test_a_name_that_looks_like_an_index_or_a_path_is_a_name(name: str) -> None:
+    with pytest.raises(ScoreError) as caught:
+        ensemble.load({"name": "x", "players": {name: {"on": "a", "ordr": "key"}, "p": {"on": 7}}})
+
+    told = [(finding.path, finding.code) for finding in caught.value.findings]  # type: ignore[union-attr]
+    assert ("players.p.on", "motif") in told
+    assert ((f"{path_text(('players', name))}.ordr", "unknown-key") in told) is (name != "")
+    assert ((f"{path_text(('players', name))}", "wrong-value") in told) is (name in ("a/b~c", ""))
