@@ -85,6 +85,11 @@ class Rows(msgspec.Struct, gc=False):
         """The id that a reference stands for."""
         return ref if isinstance(ref, str) else f"{self.log_id}-{ref}"
 
+    def ref(self, ix: int) -> Ref:
+        """How an answer to row ix names it."""
+        given: str | None = self.extra(ix, "id")
+        return self.first + ix if given is None else given
+
     def root(self, ix: int) -> Ref:
         """What events said in answer to row ix keep as their root."""
         if self.roots is not None:

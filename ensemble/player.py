@@ -45,11 +45,13 @@ class Word(msgspec.Struct, gc=False):
 class Work(msgspec.Struct):
     """A batch with its events.
 
-    Shapes: one entry of `events` and `roots` an event of the batch. `table` is the player's state by lane, encoded.
+    Shapes: one entry of `events`, `refs` (how an answer names it) and `roots` (of its chain) an event of the batch. `table`
+            is the player's state by lane, encoded.
     """
 
     batch: Batch
     events: Sequence[Event]
+    refs: Sequence[Ref]
     roots: Sequence[Ref]
     table: Mapping[str, bytes]
 
@@ -407,7 +409,7 @@ class Hearing:
                     emission.topic,
                     key,
                     payload,
-                    self.work.batch.offsets[ix],
+                    self.work.refs[ix],
                     self.work.roots[ix],
                 )
             )
@@ -437,6 +439,7 @@ class Hearing:
                 event.key,
                 lane,
                 event.topic,
+                self.work.refs[ix],
                 self.work.roots[ix],
                 one_line(error),
                 _traceback(error),
@@ -455,6 +458,14 @@ class Hearing:
             if ix not in heard and offset not in told:
                 self._skip(ix)
 
+    def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
+        """The trace contexts that publishers gave, for the answers to their events: extras by row."""
+        events = self.work.events
+        if self.work.refs is self.work.batch.offsets:  # the rule: no event has anything of its own
+            return None
+        given = {ix: events[ix]._rows.extra(events[ix]._ix, "traceparent") for ix in set(rows)}
+        return {row: {"traceparent": given[ix]} for row, ix in enumerate(rows) if given[ix]} or None
+
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
         batch, rows = self.work.batch, self._rows
@@ -472,8 +483,9 @@ class Hearing:
                 topic_ix,
                 self._keys,
                 self._data,
-                batch.offsets if is_one_each else [batch.offsets[ix] for ix in rows],
+                self.work.refs if is_one_each else [self.work.refs[ix] for ix in rows],
                 self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
+                self._traces(rows),
             )
         heard: Sequence[int] = batch.offsets
         if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):

@@ -18,7 +18,7 @@ from ensemble.errors import OffsetError, ScoreError
 from ensemble.event import Event, Frame, decode, microseconds
 from ensemble.listening import listener
 from ensemble.log.base import LogReader
-from ensemble.motif import matches
+from ensemble.motif import matches, pattern_fault
 from ensemble.score import load
 from ensemble.stage.sources import Place
 from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, SourceStatus, Status
@@ -61,6 +61,7 @@ class Reader:
         Units: `since` is an offset or a time (aware datetime or RFC 3339 text), and so is `until`, which is not included.
                Times are those of the broker.
         """
+        _check(pattern)
         stop = self._stop(until)
         for frame in self._frames(since):
             if stop is not None and (frame.first >= stop if isinstance(stop, int) else frame.time_us >= stop[0]):
@@ -69,6 +70,7 @@ class Reader:
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
+        _check(pattern)
         start = self._end() if since is None else self._start(since)
         offset = start if isinstance(start, int) else 0
         while True:
@@ -109,11 +111,13 @@ class Reader:
                 break
             causes.append(cause)
         answers: dict[str, list[Event]] = {}
-        if event.offset + 1 < self._end():
-            for later in self.events(since=event.offset + 1):
+        for frame in self._reader.rows(min(event.offset + 1, self._end())):
+            assert frame.rows is not None
+            for ix in range(max(0, event.offset + 1 - frame.first), frame.count):
+                later = frame.rows.event(ix)
                 if later.causationid is not None:
                     answers.setdefault(later.causationid, []).append(later)
-        return Chain(event, tuple(reversed(causes)), _reaction(event, answers, self.id))
+        return Chain(event, tuple(reversed(causes)), _reaction(event, answers))
 
     # State
 
@@ -263,6 +267,13 @@ def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:
     return {name: listener(spec).fits for name, spec in score.players.items()}
 
 
+def _check(pattern: str) -> None:
+    """ValueError unless it is a topic pattern."""
+    fault = pattern_fault(pattern)
+    if fault is not None:
+        raise ValueError(f"pattern {pattern!r:.80}: {fault[0]}; {fault[1]}")
+
+
 def _fitting(
     frame: Frame, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
 ) -> Iterator[Event]:
@@ -281,19 +292,13 @@ def _fitting(
             yield rows.event(row)
 
 
-def _reaction(event: Event, answers: Mapping[str, list[Event]], log_id: str) -> Reaction:
+def _reaction(event: Event, answers: Mapping[str, list[Event]]) -> Reaction:
     """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
-
-    def answers_to(each: Event) -> list[Event]:
-        # An answer may name its cause by its place in the log, though the publisher gave it an id.
-        names = dict.fromkeys((each.id, f"{log_id}-{each.offset}"))
-        return [answer for name in names for answer in answers.get(name, ())]
-
     order = [event]
     for each in order:
-        order.extend(answers_to(each))
+        order.extend(answers.get(each.id, ()))
     made: dict[str, Reaction] = {}
     for each in reversed(order):
-        said = tuple(made[answer.id] for answer in answers_to(each))
+        said = tuple(made[answer.id] for answer in answers.get(each.id, ()))
         made[each.id] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[event.id]

@@ -211,7 +211,7 @@ class Broker:
                 0,
                 [failure.key for failure in gone],
                 [data for _, data in ends],
-                [failure.offset for failure in gone],
+                [failure.ref for failure in gone],
                 [failure.root for failure in gone],
             )
             said.append((words, self.source(section.name)))

@@ -48,7 +48,7 @@ class Timer(msgspec.Struct, array_like=True):
     topic: str
     key: str
     data: bytes
-    cause: int
+    cause: int | str
     root: int | str
     source: str
 

@@ -49,6 +49,8 @@ class Failure(msgspec.Struct):
     """The event's own key."""
     lane: str
     topic: str
+    ref: Ref
+    """How an answer names the event."""
     root: Ref
     error: str
     """One line: `ValueError: no such card`."""
@@ -66,7 +68,7 @@ class Later(msgspec.Struct):
     topic: str
     key: str
     data: bytes
-    cause: int
+    cause: Ref
     root: Ref
 
 

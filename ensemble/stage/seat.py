@@ -99,9 +99,9 @@ class Seat:
         if batch is None:
             return False
         self._lingers_until = None
-        events, roots = self._tape.events(batch.offsets)
+        events, refs, roots = self._tape.events(batch.offsets)
         began_s = time.monotonic()
-        self.workers.start(Work(batch, events, roots, self.section.state.table))
+        self.workers.start(Work(batch, events, refs, roots, self.section.state.table))
         if isinstance(self.workers, Inline):
             self._pace.learn(len(batch), time.monotonic() - began_s)
         return True

@@ -56,8 +56,8 @@ class Tape:
         self._old[frame.first] = frame
         return frame
 
-    def events(self, offsets: Sequence[int]) -> tuple[list[Event], Sequence[Ref]]:
-        """The events at these offsets, and the root of each."""
+    def events(self, offsets: Sequence[int]) -> tuple[list[Event], Sequence[Ref], Sequence[Ref]]:
+        """The events at these offsets, and for each how an answer names it and the root of its chain."""
         if isinstance(offsets, range):
             frame = self.at(offsets[0])
             rows = frame.rows
@@ -65,12 +65,11 @@ class Tape:
             first, last = offsets[0] - frame.first, offsets[-1] - frame.first
             if offsets[-1] < frame.end:
                 events = [Event(rows, ix) for ix in range(first, last + 1)]
-                if rows.roots is not None:
-                    return events, rows.roots[first : last + 1]
                 if rows.extras is None:
-                    return events, offsets
-                return events, [rows.root(ix) for ix in range(first, last + 1)]
-        events, roots = [], []
+                    return events, offsets, offsets if rows.roots is None else rows.roots[first : last + 1]
+                ixs = range(first, last + 1)
+                return events, [rows.ref(ix) for ix in ixs], [rows.root(ix) for ix in ixs]
+        events, refs, roots = [], [], []
         rows = None
         lo = hi = 0
         for offset in offsets:
@@ -79,5 +78,6 @@ class Tape:
                 rows, lo, hi = frame.rows, frame.first, frame.end
             assert rows is not None
             events.append(Event(rows, offset - lo))
+            refs.append(offset if rows.extras is None else rows.ref(offset - lo))
             roots.append(rows.root(offset - lo))
-        return events, roots
+        return events, refs, roots

@@ -205,7 +205,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             is_final = data.draw(st.integers(0, 3)) == 0
             blocked.add(lane)
-            failures.append(Failure(offset, "k", lane, "x", offset, "E: no", "trace", is_final=is_final))
+            failures.append(Failure(offset, "k", lane, "x", offset, offset, "E: no", "trace", is_final=is_final))
             slow.tries[offset] = slow.tries.get(offset, 0) + 1
             if slow.tries[offset] < ATTEMPTS and not is_final:
                 slow.due[offset] = self.now + FIRST_US * 2 ** (slow.tries[offset] - 1)
