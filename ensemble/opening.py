@@ -27,7 +27,7 @@ from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.solo import HandClock, Solo
-from ensemble.stage.sources import open_source
+from ensemble.stage.sources import Source, open_source
 
 
 def open(  # noqa: A001 - ensemble.open(...)
@@ -62,6 +62,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     vocabulary = Vocabulary(score)
     prepared = {name: _prepare(spec, players, score, vocabulary) for name, spec in score.players.items()}
     url = store or score.store.url or f".ensemble/{score.name}"
+    sources: list[Source] = []
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     try:
         state = recover(log, score.store)
@@ -75,13 +76,14 @@ def open(  # noqa: A001 - ensemble.open(...)
         )
         inlet = Inlet(vocabulary, broker.source())
         now_us = clock.now_us() if clock is not None else time.time_ns() // 1000
-        sources = []
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)
             call = players.get(spec.name)
             sources.append(open_source(spec, inlet, place, folder=score.folder, now_us=now_us, is_strict=strict, call=call))
         solo = Solo(broker, log, prepared, sources, clock)
     except BaseException:
+        for source in sources:
+            source.close()
         log.close()
         raise
     solo.open(dict(score.document), [name for name, spec in score.players.items() if spec.from_ == "now"])
@@ -101,6 +103,7 @@ def connect(url: str) -> Band | Guest:
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
         return guest
+    sources: list[Source] = []
     log = open_log(url, name="", create=False)
     try:
         state = recover(log, StoreSpec())

@@ -88,7 +88,11 @@ class FileSource:
         self._due_us: int | None = None
         self._was_done = False
         if place.at:
-            self._go_on(spec.file)
+            try:
+                self._go_on(spec.file)
+            except BaseException:
+                self.close()
+                raise
 
     def _open(self, file: str) -> tuple[IO[bytes], IO[bytes]]:
         if file == "-":
