@@ -103,7 +103,6 @@ def connect(url: str) -> Band | Guest:
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
         return guest
-    sources: list[Source] = []
     log = open_log(url, name="", create=False)
     try:
         state = recover(log, StoreSpec())

@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def tell(error: Exception) -> int:
     """Say what went wrong, on stderr; the exit code for it."""
-    if os.environ.get("ENSEMBLE_TRACEBACK"):
+    if os.environ.get("ENSEMBLE_TRACEBACK", "0") not in ("", "0"):
         import traceback
 
         traceback.print_exception(error)

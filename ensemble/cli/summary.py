@@ -145,6 +145,9 @@ def show(summary: Summary) -> None:
         result(f"refused  {counted(more, 'more line')}{where}")
     if summary.dead:
         result(f"dead     {_dead(summary)}", style="bold red")
+    held = sum(each["held"] for each in summary.players.values())
+    if held:
+        result(f"held     {counted(held, 'event')} waiting behind a dead letter of the same key", style="yellow")
     if _is_gone(summary):
         result("log      was in memory, and is gone; --store .ensemble/NAME keeps it")
     else:

@@ -193,6 +193,44 @@ def test_a_second_interrupt_quits_at_once_though_a_player_hangs(shop: Shell) -> 
     assert shop.run("status", "--json").json["events"] == 1
 
 
+def test_an_interrupt_ends_a_run_that_waits_for_stdin(shop: Shell) -> None:
+    playing = shop.start("run", "shop.yaml", "--input", "-", stdin=-1)
+    eventually((shop.folder / ".ensemble/shop/door").exists, "the door")
+
+    playing.send_signal(signal.SIGINT)
+    code = playing.wait(60)
+    _, err = playing.communicate()
+
+    assert code == 130
+    assert err == "\nfinishing what is in flight; Ctrl-C again quits at once\n"
+
+
+def test_a_damaged_store_is_not_played_and_the_damage_is_named(shop: Shell) -> None:
+    shop.write_orders(5, 6)
+    shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+    path = shop.folder / ".ensemble/shop/ensemble.json"
+    path.write_text(path.read_text().replace('"shop"', '"chop"'))
+
+    for command in (["run", "shop.yaml"], ["events", "--store", ".ensemble/shop"], ["status", "--store", ".ensemble/shop"]):
+        ran = shop.run(*command)
+
+        assert ran.code == 4
+        assert "ensemble.json: byte 0: the manifest was changed or damaged" in ran.err
+        assert ran.out == ""
+
+
+def test_events_that_are_held_are_told(shop: Shell) -> None:
+    path = shop.folder / "shop.yaml"
+    path.write_text(path.read_text().replace("emits: [order.paid],", "emits: [order.paid], on_failure: hold,"))
+    line = '{"topic": "order.placed", "data": {"order_id": "o-1", "total": 5000}}\n'
+    shop.write("orders.jsonl", line + line)
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    assert ran.code == 3
+    assert "waiting behind a dead letter of the same key" in ran.out
+
+
 def test_what_was_killed_is_played_to_its_end_by_the_next_run(shop: Shell) -> None:
     shop.write_orders(*[5] * 2000)
     playing = shop.start("run", "shop.yaml", "--input", "orders.jsonl")

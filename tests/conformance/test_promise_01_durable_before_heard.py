@@ -113,7 +113,12 @@ def test_only_a_score_that_says_so_gives_up_the_disk(stand_on_disk: Stand, monke
 
     synced: list[int] = []
     sync = Files.sync
-    monkeypatch.setattr(Files, "sync", lambda self, fd: (synced.append(fd), sync(self, fd))[1])
+
+    def sync_and_count(self: Files, fd: int) -> None:
+        synced.append(fd)
+        sync(self, fd)
+
+    monkeypatch.setattr(Files, "sync", sync_and_count)
 
     def syncs_of_ten_events(**store: Any) -> int:
         band = stand_on_disk.play(store=store)

@@ -17,7 +17,7 @@ BACKLOG = 20_000
 
 class Listener:
     def __init__(self) -> None:
-        self.heard: list[int] = []
+        self.heard: list[Any] = []
 
     def hear(self, event: Event) -> None:
         self.heard.append(event.data)

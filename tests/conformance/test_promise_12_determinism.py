@@ -195,7 +195,8 @@ def test_a_band_under_a_manual_clock_does_nothing_by_itself(stand: Stand) -> Non
 def test_a_player_hears_the_same_time_in_the_same_run(tmp_path: Path, runs: int) -> None:
     told = []
     for _ in range(runs):
-        clock, seen = ManualClock(), []
+        clock = ManualClock()
+        seen: list[Any] = []
         stand = Stand(Setup("solo", "memory"), tmp_path)
 
         def look(event: Event, ctx: Any, seen: list[Any] = seen) -> None:
