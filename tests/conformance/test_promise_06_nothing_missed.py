@@ -165,4 +165,4 @@ def test_the_bands_own_events_are_heard_only_by_who_asks_for_them_by_name(stand:
     band.settle()
 
     assert everything.heard == [1]
-    assert [letter["player"] for letter in own.heard] == ["fail"]  # type: ignore[index]
+    assert [letter["player"] for letter in own.heard] == ["fail"]
