@@ -37,7 +37,7 @@ test: setup
 	@$(BIN)/pytest $(TESTS)
 
 coverage: setup
-	@$(BIN)/pytest tests/broker tests/log tests/properties tests/conformance --cov=ensemble.broker --cov=ensemble.log \
+	@$(BIN)/pytest tests/log tests/properties tests/conformance --cov=ensemble.broker --cov=ensemble.log \
 		--cov-branch --cov-report=term --cov-fail-under=95
 
 lint: setup

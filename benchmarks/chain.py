@@ -1,12 +1,13 @@
 """Three players in a chain over a durable log, beside the same three functions called in a bare loop.
 
-    python benchmarks/chain.py [--events N] [--orders N] [--store URL]
+    python benchmarks/chain.py [--stage solo|ray] [--events N] [--orders N] [--store FOLDER]
 
 Prints one JSON line on stdout:
     heard_per_s         events heard a second by all three players, from the first publish until all is heard and durable
     bare_loop_per_s     the same functions, with the same decode and encode, called one after the other: the machine's yardstick
     ratio               the first by the second, in the same run
     p50_ms, p99_ms      one order alone, from publish until the third player has heard it: three durable hops
+    of_solo             heard_per_s by that of solo in the same run (stage ray only)
     rss_mb, log_mb      resident memory at its highest, and the log's size
 Each player decodes its event and answers with one; the last counts. An event's data is about 100 bytes.
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import queue
 import resource
 import statistics
 import sys
@@ -56,23 +56,18 @@ def pay(event: Event) -> Any:
     return emit("order.paid", data)
 
 
-class Count:
-    """The last of the chain. `heard` tells somebody who waits for one order."""
+def count(event: Event) -> None:
+    """The last of the chain."""
+    assert event.data["n"] == 3
 
-    total = 0
 
-    def __init__(self) -> None:
-        self.heard: queue.SimpleQueue[float] | None = None
-
-    def __call__(self, event: Event) -> None:
-        self.total += event.data["n"]
-        if self.heard is not None:
-            self.heard.put(time.perf_counter())
+def note(event: Event, ctx: Any) -> None:
+    """The last of the chain, for an order alone: it keeps when it heard it, by a clock that all processes share."""
+    ctx.state["heard_at"] = time.monotonic()
 
 
 def bare_loop(orders: list[dict[str, Any]]) -> float:
     """Events heard a second by the three functions alone: each event is encoded once and decoded once."""
-    count = Count()
     keys = [""] * len(orders)
     start = time.perf_counter()
     published = [encode(data) for data in orders]
@@ -83,34 +78,40 @@ def bare_loop(orders: list[dict[str, Any]]) -> float:
     for ix in range(len(orders)):
         count(Event(rows, ix))
     took = time.perf_counter() - start
-    assert count.total == 3 * len(orders), "each event was heard once by each"
     return 3 * len(orders) / took
 
 
-def throughput(orders: list[dict[str, Any]], store: str) -> tuple[float, float]:
+def warm_up(band: ensemble.Band) -> None:
+    """Let every player have an instance before the clock runs."""
+    band.publish("order.placed", order(0))
+    band.settle(60)
+
+
+def throughput(orders: list[dict[str, Any]], stage: str, store: str) -> tuple[float, float]:
     """Events heard a second through the band, and the log's size in MB."""
-    count = Count()
-    with ensemble.open(SCORE, store=store, players={"price": price, "pay": pay, "count": count}) as band:
+    with ensemble.open(SCORE, stage=stage, store=store, players={"price": price, "pay": pay, "count": count}) as band:
+        warm_up(band)
         start = time.perf_counter()
         band.publish_many(orders, topic="order.placed")
         band.settle()
         took = time.perf_counter() - start
-        assert count.total == 3 * len(orders), "each event was heard once by each"
+        heard = sum(section.heard for section in band.status().sections.values())
+        assert heard == 3 * (len(orders) + 1), "each event was heard once by each"
+        assert band.dead() == []
         return 3 * len(orders) / took, (band.status().bytes or 0) / 1e6
 
 
-def latency(orders: int, store: str) -> tuple[float, float]:
+def latency(orders: int, stage: str, store: str) -> tuple[float, float]:
     """Median and 99th percentile of one order alone through three durable hops, in milliseconds."""
-    count = Count()
-    count.heard = queue.SimpleQueue()
-    took = []
-    with ensemble.open(SCORE, store=store, players={"price": price, "pay": pay, "count": count}) as band:
+    published: dict[str, float] = {}
+    with ensemble.open(SCORE, stage=stage, store=store, players={"price": price, "pay": pay, "count": note}) as band:
+        warm_up(band)
         for number in range(orders):
-            start = time.perf_counter()
+            published[f"o-{number}"] = time.monotonic()
             band.publish("order.placed", order(number))
-            took.append(1000 * (count.heard.get(timeout=10) - start))
             band.settle(10)
-    took = sorted(took[orders // 10 :])
+        table = dict(band.table("count").items())
+    took = sorted(1000 * (table[key]["heard_at"] - at) for key, at in published.items())
     return statistics.median(took), took[int(0.99 * len(took))]
 
 
@@ -128,17 +129,19 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000, help="orders published (default: %(default)s)")
     parser.add_argument("--orders", type=int, default=1000, help="orders played alone, for latency (default: %(default)s)")
     parser.add_argument("--store", help="folder to make the stores in (default: the system's temporary folder)")
+    parser.add_argument("--stage", choices=["solo", "ray"], default="solo", help="where to play (default: %(default)s)")
     options = parser.parse_args()
     orders = [order(number) for number in range(options.events)]
     stores = places(options.store)
     bare_loop(orders[:20_000])  # warm up
     bare = bare_loop(orders)
-    heard, log_mb = throughput(orders, next(stores))
+    of_solo = None if options.stage == "solo" else throughput(orders, "solo", next(stores))[0]
+    heard, log_mb = throughput(orders, options.stage, next(stores))
     bare = (bare + bare_loop(orders)) / 2  # the machine is shared: before and after
-    p50_ms, p99_ms = latency(options.orders, next(stores))
+    p50_ms, p99_ms = latency(options.orders, options.stage, next(stores))
     rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = {
-        "stage": "solo",
+        "stage": options.stage,
         "events": options.events,
         "heard_per_s": round(heard),
         "bare_loop_per_s": round(bare),
@@ -148,6 +151,8 @@ def main() -> None:
         "rss_mb": round(rss_kb / 1024, 1),
         "log_mb": round(log_mb, 1),
     }
+    if of_solo is not None:
+        line["of_solo"] = round(heard / of_solo, 3)
     json.dump(line, sys.stdout)
     print()
 

@@ -5,22 +5,19 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ensemble.broker.state import State
 from ensemble.errors import InvalidEvent
 from ensemble.event import Receipt, decode
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
+from ensemble.stage.base import Answer, Stage, View
 from ensemble.stage.door import Door, store_folder
-from ensemble.stage.inbox import Reply
 from ensemble.stage.inlet import Inlet
-from ensemble.stage.solo import Solo
-from ensemble.status import SectionStatus, Status
 
 CHUNK = 500
 """How many events `publish_many` sends at a time."""
@@ -30,23 +27,25 @@ CHUNK_BYTES = 4 << 20
 class Table(Mapping[str, Any]):
     """A player's state by key, as of each look. What is seen is durable."""
 
-    def __init__(self, name: str, ask: Callable[[Callable[[], Any]], Any], table: dict[str, bytes]) -> None:
+    def __init__(self, name: str, view: View) -> None:
         self.name = name
-        self._ask = ask
-        self._table = table
+        self._view = view
 
     def __getitem__(self, key: str) -> Any:
-        return decode(self._ask(lambda: self._table[key]))
+        value = self._view.table_value(self.name, key)
+        if value is None:
+            raise KeyError(key)
+        return decode(value)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ask(lambda: list(self._table)))
+        return iter(self._view.table_keys(self.name))
 
     def __len__(self) -> int:
-        return int(self._ask(lambda: len(self._table)))
+        return len(self._view.table_keys(self.name))
 
     def items(self) -> Any:
         """All of it at one moment."""
-        return {key: decode(value) for key, value in self._ask(lambda: dict(self._table)).items()}.items()
+        return {key: decode(value) for key, value in self._view.table_items(self.name).items()}.items()
 
     def values(self) -> Any:
         return dict(self.items()).values()
@@ -58,12 +57,11 @@ class Table(Mapping[str, Any]):
 class Band(Reader):
     """A score being played. Made by `ensemble.open`; any thread may use it."""
 
-    def __init__(self, score: Score, stage: Solo, inlet: Inlet, url: str, notes: Sequence[str]) -> None:
-        super().__init__(stage.log, url)
+    def __init__(self, score: Score, stage: Stage, inlet: Inlet, url: str) -> None:
+        super().__init__(stage.log, stage.view, url)
         self.score = score
         self._stage = stage
         self._inlet = inlet
-        self._noted = tuple(notes)
         self._closed = False
         self._door: Any = None
 
@@ -95,7 +93,7 @@ class Band(Reader):
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
         count = 0
-        replies: list[Reply] = []
+        replies: list[Answer] = []
         batch = self._inlet.batch(topic)
         try:
             for item in items:
@@ -114,7 +112,7 @@ class Band(Reader):
         self._finish(batch, replies, wait)
         return count
 
-    def _finish(self, batch: Any, replies: list[Reply], wait: bool) -> None:
+    def _finish(self, batch: Any, replies: list[Answer], wait: bool) -> None:
         if len(batch):
             replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
         for reply in replies:
@@ -143,66 +141,23 @@ class Band(Reader):
         return "; ".join(left) or "events are on their way"
 
     def table(self, name: str) -> Mapping[str, Any]:
-        sections = self._stage.broker.state.sections
-        if name not in sections:
-            raise KeyError(f"no player {name!r} in this band; there are {', '.join(sections) or 'none'}")
-        return Table(name, self._ask, sections[name].table)
+        self._check_player(name)
+        return Table(name, self._view)
 
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or one. How many.
 
         Errors: KeyError if there is no such player.
         """
-        broker = self._stage.broker
-        if player is not None and player not in broker.state.sections:
-            raise KeyError(f"no player {player!r} in this band; there are {', '.join(broker.state.sections)}")
-        wanted = None if id is None else self.event(id).offset
-
-        def again() -> int:
-            count = 0
-            for name, section in broker.state.sections.items():
-                offsets = [offset for offset in section.dead if wanted in (None, offset)]
-                if offsets and player in (None, name):
-                    self._stage.seal(broker.again(name, offsets, self._stage.now_us()))
-                    count += len(offsets)
-            return count
-
-        return int(self._ask(again))
-
-    def status(self) -> Status:
-        return self._ask(self._status_now)  # type: ignore[no-any-return]
-
-    def _status_now(self) -> Status:
-        stage, state = self._stage, self._stage.broker.state
-        sections = {}
-        for name, section in state.sections.items():
-            seat = stage.broker.sections.get(name)
-            sections[name] = SectionStatus(
-                lag=stage.broker.lag(name) if seat is not None else len(section.open),
-                heard=section.heard,
-                emitted=section.emitted,
-                failed=section.failed,
-                dead=len(section.dead),
-                instances=stage.seats[name].workers.count if seat is not None else 0,
-                waiting=seat.waiting if seat is not None else len(section.attempts),
-                held=len(section.held),
-            )
-        totals: dict[str, int | None] = dict.fromkeys(state.places)
-        totals.update(stage.totals())
-        return self._status(state, sections, totals)
+        if player is not None:
+            self._check_player(player)
+        return self._stage.again(player, None if id is None else self.event(id).offset)
 
     def _notes(self) -> tuple[str, ...]:
-        return self._noted
+        return tuple(self._stage.notes)
 
     def _follow(self, offset: int) -> bool:
         return self._stage.wait_beyond(offset, FOLLOW_S)
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        return question() if self._closed else self._stage.ask(question)
-
-    def _state(self) -> State:
-        self._ask(lambda: None)
-        return self._stage.broker.state
 
     def close(self) -> None:
         """Finish what is in flight; the rest is heard when the band is opened again."""

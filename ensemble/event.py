@@ -5,7 +5,7 @@ Must not know brokers, logs, stages or scores. An `Event` is a row of `Rows`; no
 asked for.
 
 Invariants, for row i of `rows`:
-    offset(i)        = rows.first + i
+    offset(i)        = rows.first + i      (of rows picked out of a frame: as listed)
     id(i)            = the publisher's id if it gave one, else f"{rows.log_id}-{offset(i)}"
     correlationid(i) = id of the event at the root of i's chain; a published event is its own root
 """
@@ -61,6 +61,9 @@ class Rows(msgspec.Struct, gc=False):
     def __len__(self) -> int:
         return len(self.keys)
 
+    def offset(self, ix: int) -> int:
+        return self.first + ix
+
     def topic(self, ix: int) -> str:
         column = self.topic_ix
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
@@ -79,7 +82,7 @@ class Rows(msgspec.Struct, gc=False):
         return None if row is None else row.get(name)
 
     def id(self, ix: int) -> str:
-        return self.extra(ix, "id") or f"{self.log_id}-{self.first + ix}"
+        return self.extra(ix, "id") or f"{self.log_id}-{self.offset(ix)}"
 
     def name(self, ref: Ref) -> str:
         """The id that a reference stands for."""
@@ -88,16 +91,65 @@ class Rows(msgspec.Struct, gc=False):
     def ref(self, ix: int) -> Ref:
         """How an answer to row ix names it."""
         given: str | None = self.extra(ix, "id")
-        return self.first + ix if given is None else given
+        return self.offset(ix) if given is None else given
 
     def root(self, ix: int) -> Ref:
         """What events said in answer to row ix keep as their root."""
         if self.roots is not None:
             return self.roots[ix]
-        return self.extra(ix, "correlationid") or self.extra(ix, "id") or self.first + ix
+        return self.extra(ix, "correlationid") or self.extra(ix, "id") or self.offset(ix)
 
     def event(self, ix: int) -> Event:
         return Event(self, ix)
+
+    def between(self, lo: int, hi: int) -> Rows:
+        """Rows lo to hi-1, as rows of their own."""
+        if lo == 0 and hi == len(self):
+            return self
+        return Rows(
+            self.log_id,
+            self.shard,
+            self.first + lo,
+            self.time_us,
+            self.topics,
+            self.topic_ix if isinstance(self.topic_ix, int) else self.topic_ix[lo:hi],
+            self.keys[lo:hi],
+            self.data[lo:hi],
+            self.sources,
+            self.source_ix if isinstance(self.source_ix, int) else self.source_ix[lo:hi],
+            None if self.causes is None else self.causes[lo:hi],
+            None if self.roots is None else self.roots[lo:hi],
+            None if self.extras is None else {ix - lo: extra for ix, extra in self.extras.items() if lo <= ix < hi} or None,
+        )
+
+    def pick(self, ixs: Sequence[int]) -> Picked:
+        """These rows, ascending, as rows of their own; each keeps its offset."""
+        extras = self.extras
+        return Picked(
+            self.log_id,
+            self.shard,
+            self.first,
+            self.time_us,
+            self.topics,
+            self.topic_ix if isinstance(self.topic_ix, int) else [self.topic_ix[ix] for ix in ixs],
+            [self.keys[ix] for ix in ixs],
+            [self.data[ix] for ix in ixs],
+            self.sources,
+            self.source_ix if isinstance(self.source_ix, int) else [self.source_ix[ix] for ix in ixs],
+            None if self.causes is None else [self.causes[ix] for ix in ixs],
+            None if self.roots is None else [self.roots[ix] for ix in ixs],
+            None if extras is None else {new: extras[ix] for new, ix in enumerate(ixs) if ix in extras} or None,
+            offsets=[self.offset(ix) for ix in ixs],
+        )
+
+
+class Picked(Rows, gc=False):
+    """Rows with gaps between them: what was picked out of a frame for one listener."""
+
+    offsets: Sequence[int] = ()
+
+    def offset(self, ix: int) -> int:
+        return self.offsets[ix]
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
@@ -151,7 +203,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
 
     @property
     def offset(self) -> int:
-        return self._rows.first + self._ix
+        return self._rows.offset(self._ix)
 
     @property
     def source(self) -> str:

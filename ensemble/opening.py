@@ -6,28 +6,24 @@ Owns `open`, `read` and `connect`.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from ensemble.band import Band
-from ensemble.broker import Broker, Policy, State
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import digest
-from ensemble.listening import listener
 from ensemble.log import open_log, read_log
-from ensemble.log.base import LogReader
 from ensemble.player import Player
-from ensemble.reader import Reader
+from ensemble.reader import FoldedView, Reader
 from ensemble.score import Score, check, load
 from ensemble.score.callable import find
-from ensemble.score.model import PlayerSpec, SourceSpec, StoreSpec
+from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
+from ensemble.stage.base import HandClock, Role
+from ensemble.stage.begin import begin
 from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inlet import Inlet
-from ensemble.stage.solo import HandClock, Solo
-from ensemble.stage.sources import Source, open_source
+from ensemble.stage.solo import SoloCrew
 
 
 def open(  # noqa: A001 - ensemble.open(...)
@@ -41,19 +37,20 @@ def open(  # noqa: A001 - ensemble.open(...)
     strict: bool = False,
     inputs: Sequence[str] = (),
     durability: Literal["disk", "memory"] | None = None,
+    address: str | None = None,
 ) -> Band:
     """Begin to play a score, or go on where its store says.
 
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
-            line that is refused; `clock` is an `ensemble.testing.ManualClock`.
+            line that is refused; `clock` is an `ensemble.testing.ManualClock`; `address` is that of a Ray cluster.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
     if not isinstance(score, Score):
         score = load(score)
     kind = stage or score.stage.kind
-    if kind != "solo":
-        raise Unavailable(f"stage {kind!r}: this version plays solo; leave --stage out, or write stage: {{kind: solo}}")
+    if kind not in ("solo", "ray"):
+        raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
     players = dict(players or {})
     _check_players(score, players)
     errors = [finding for finding in check(score, players=players) if finding.severity == "error"]
@@ -62,32 +59,39 @@ def open(  # noqa: A001 - ensemble.open(...)
     vocabulary = Vocabulary(score)
     prepared = {name: _prepare(spec, players, score, vocabulary) for name, spec in score.players.items()}
     url = store or score.store.url or f".ensemble/{score.name}"
-    sources: list[Source] = []
-    log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
-    try:
-        state = recover(log, score.store)
-        broker = Broker(
-            state,
-            log_id=log.id,
-            name=score.name,
-            listeners={name: listener(player.spec) for name, player in prepared.items()},
-            policies={name: Policy(player.spec.retry, player.spec.on_failure) for name, player in prepared.items()},
-            overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
+    if kind == "ray":
+        if clock is not None:
+            raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
+        from ensemble.stage.on_ray.plan import Plan, pickled
+        from ensemble.stage.on_ray.stage import RayStage
+
+        plan = Plan(
+            dict(score.document),
+            _absolute(url),
+            calls={name: pickled(name, call) for name, call in players.items()},
+            coroutines=[name for name, player in prepared.items() if player.shape.is_async],
+            durability=durability or score.store.durability,
+            again=again,
+            strict=strict,
+            inputs=list(inputs),
+            runtime_env=dict(score.stage.runtime_env),
         )
-        inlet = Inlet(vocabulary, broker.source())
-        now_us = clock.now_us() if clock is not None else time.time_ns() // 1000
-        for spec in _sources(score, inputs):
-            place = None if again and spec.file else state.places.get(spec.name)
-            call = players.get(spec.name)
-            sources.append(open_source(spec, inlet, place, folder=score.folder, now_us=now_us, is_strict=strict, call=call))
-        solo = Solo(broker, log, prepared, sources, clock)
-    except BaseException:
-        for source in sources:
-            source.close()
-        log.close()
-        raise
-    solo.open(dict(score.document), [name for name, spec in score.players.items() if spec.from_ == "now"])
-    band = Band(score, solo, inlet, url, log.notes)
+        return Band(score, RayStage(score, plan, address or score.stage.address), Inlet(vocabulary, f"/{score.name}"), url)
+    log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
+    loop = begin(
+        score,
+        log,
+        {name: Role(player.spec, player.shape.is_async) for name, player in prepared.items()},
+        SoloCrew(prepared, by_hand=clock is not None),
+        overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
+        calls=players,
+        inputs=inputs,
+        again=again,
+        strict=strict,
+        clock=clock,
+    )
+    inlet = Inlet(vocabulary, loop.broker.source())
+    band = Band(score, loop, inlet, url)
     if clock is None:
         band._open_door()
     return band
@@ -105,16 +109,14 @@ def connect(url: str) -> Band | Guest:
         return guest
     log = open_log(url, name="", create=False)
     try:
-        state = recover(log, StoreSpec())
-        score = load(state.score) if state.score else Score(name=log.name)
-        broker = Broker(state, log_id=log.id, name=log.name, listeners={}, policies={})
-        inlet = Inlet(Vocabulary(score), broker.source())
-        solo = Solo(broker, log, {}, [])
+        known = FoldedView(log).score()
+        score = load(known) if known else Score(name=log.name)
     except BaseException:
         log.close()
         raise
-    solo.open(None, [])
-    return Band(score, solo, inlet, url, log.notes)
+    # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
+    loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
+    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source()), url)
 
 
 def read(url: str) -> Reader:
@@ -122,17 +124,8 @@ def read(url: str) -> Reader:
 
     Errors: Unavailable if there is no such store; LogCorrupt.
     """
-    return Reader(read_log(url), url)
-
-
-def recover(log: LogReader, store: StoreSpec) -> State:
-    """The state that a log adds up to: its newest snapshot, and the frames since."""
-    snapshot = log.snapshot()
-    state = State() if snapshot is None else State.load(snapshot.state)
-    state.dedupe_us, state.dedupe_most = store.dedupe_us, store.dedupe_most
-    for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
-        state.apply(frame)
-    return state
+    log = read_log(url)
+    return Reader(log, FoldedView(log), url)
 
 
 def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:
@@ -147,6 +140,12 @@ def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabul
     return Player(spec, call, vocabulary)
 
 
+def _absolute(url: str) -> str:
+    """The url of a store as other processes find it."""
+    folder = store_folder(url)
+    return url if folder is None or url.startswith("file:") else str(folder.absolute())
+
+
 def _overlaps(player: Player, clock: HandClock | None) -> bool:
     return clock is None and (player.shape.is_async or player.spec.section.max > 1)
 
@@ -158,16 +157,6 @@ def _check_players(score: Score, players: Mapping[str, Any]) -> None:
             raise ScoreError(f"players={{{name!r}: ...}}: the score has no player {name!r}; it has {', '.join(sorted(known))}")
         if not callable(call):
             raise ScoreError(f"players={{{name!r}: ...}}: {call!r} can't be called; give a function or a class")
-
-
-def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:
-    if not inputs:
-        return list(score.sources.values())
-    kept = [spec for spec in score.sources.values() if spec.file is None]
-    return kept + [
-        SourceSpec(name=file if file == "-" else str(Path(file).resolve()), file=file if file == "-" else str(Path(file)))
-        for file in inputs
-    ]
 
 
 def _log_options(clock: HandClock | None, score: Score) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from ensemble.listening import listener
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
 from ensemble.score import load
-from ensemble.stage.sources import Place
-from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, SourceStatus, Status
+from ensemble.stage.base import View
+from ensemble.stage.view import Question, StateView
+from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, Status
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
@@ -30,12 +31,10 @@ FOLLOW_S = 0.02
 class Reader:
     """The reading half of a band: any process may hold one, and disturbs nobody."""
 
-    def __init__(self, log: LogReader, url: str) -> None:
+    def __init__(self, log: LogReader, view: View, url: str) -> None:
         self._reader = log
+        self._view = view
         self.url = url
-        self._folded = State()
-        self._folded_to = 0
-        self._has_snapshot = False
 
     @property
     def name(self) -> str:
@@ -88,9 +87,9 @@ class Reader:
         prefix, _, offset = id.rpartition("-")
         if prefix == self.id and offset.isdecimal():
             return self._at(int(offset))
-        known = self._state().seen.get(id)
+        known = self._view.seen(id)
         if known is not None:
-            return self._at(known[0])
+            return self._at(known)
         for event in self.events():
             if event.id == id:
                 return event
@@ -126,23 +125,14 @@ class Reader:
 
         Errors: KeyError if no player of that name has played here.
         """
-        sections = self._state().sections
-        if name not in sections:
-            raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(sections) or 'none'}")
-        return {key: decode(value) for key, value in sections[name].table.items()}
+        self._check_player(name)
+        return {key: decode(value) for key, value in self._view.table_items(name).items()}
 
     def dead(self, player: str | None = None) -> list[DeadLetter]:
         """The dead letters, in the order in which they died."""
-        sections = self._state().sections
-        if player is not None and player not in sections:
-            raise KeyError(f"no player {player!r} has played in {self.url}; there are {', '.join(sections) or 'none'}")
-        told = [
-            (letter, offset, name)
-            for name, section in sections.items()
-            if player in (None, name)
-            for offset, letter in section.dead.items()
-        ]
-        return [self._dead_letter(*each) for each in sorted(told)]
+        if player is not None:
+            self._check_player(player)
+        return [self._dead_letter(*each) for each in self._view.dead() if player in (None, each[2])]
 
     def _dead_letter(self, letter: int, offset: int, name: str) -> DeadLetter:
         told = self._at(letter)
@@ -151,44 +141,25 @@ class Reader:
             self._at(offset), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
         )
 
-    def status(self) -> Status:
-        """How the band stands, by its log."""
-        state = self._state()
-        listeners = _listeners_of(state)
-        sections = {}
-        for name, section in state.sections.items():
-            fits = listeners.get(name)
-            said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
-            lag = max(0, said - section.passed) + len(section.open)
-            sections[name] = SectionStatus(
-                lag,
-                section.heard,
-                section.emitted,
-                section.failed,
-                len(section.dead),
-                0,
-                len(section.attempts),
-                len(section.held),
-            )
-        return self._status(state, sections, dict.fromkeys(state.places))
+    def _check_player(self, name: str) -> None:
+        known = self._view.sections()
+        if name not in known:
+            raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(known) or 'none'}")
 
-    def _status(self, state: State, sections: Mapping[str, SectionStatus], totals: Mapping[str, int | None]) -> Status:
-        sources = {}
-        for name, total in totals.items():
-            recorded = state.places.get(name)
-            place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
-            sources[name] = SourceStatus(place.read, total, place.said, place.refused, place.is_done)
+    def status(self) -> Status:
+        """How the band stands."""
+        standing = self._view.standing()
         return Status(
             self.name,
             self.id,
             self.url,
-            state.end,
-            state.frames,
+            standing.events,
+            standing.frames,
             self._reader.size_bytes(),
-            dict(state.topics),
-            sections,
-            sources,
-            len(state.timers),
+            standing.topics,
+            standing.sections,
+            standing.sources,
+            standing.timers,
             self._notes(),
         )
 
@@ -196,18 +167,6 @@ class Reader:
         return ()
 
     # What a band does in another way
-
-    def _state(self) -> State:
-        """The state as of now."""
-        if not self._has_snapshot:
-            self._has_snapshot = True
-            snapshot = self._reader.snapshot()
-            if snapshot is not None:
-                self._folded, self._folded_to = State.load(snapshot.state), snapshot.at.seq
-        for frame in self._reader.frames(self._folded_to):
-            self._folded.apply(frame)
-            self._folded_to = frame.seq + 1
-        return self._folded
 
     def _end(self) -> int:
         return self._reader.end().offset
@@ -254,6 +213,37 @@ class Reader:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class FoldedView(StateView):
+    """What a log adds up to as of each question; it is folded as far as it goes first."""
+
+    def __init__(self, log: LogReader) -> None:
+        super().__init__(self._ask_folded)
+        self._log = log
+        self._state: State | None = None
+        self._seq = 0
+
+    def _ask_folded(self, question: Question) -> Any:
+        if self._state is None:
+            snapshot = self._log.snapshot()
+            self._state = State() if snapshot is None else State.load(snapshot.state)
+            self._seq = 0 if snapshot is None else snapshot.at.seq
+        for frame in self._log.frames(self._seq):
+            self._state.apply(frame)
+            self._seq = frame.seq + 1
+        return question(self._state)
+
+    def score(self) -> Mapping[str, Any] | None:
+        """The document of the score that was played last."""
+        document: Mapping[str, Any] | None = self._ask(lambda state: state.score)
+        return document
+
+    def _section(self, state: State, name: str) -> SectionStatus:
+        fits = _listeners_of(state).get(name)
+        said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
+        section = state.sections[name]
+        return msgspec.structs.replace(super()._section(state, name), lag=max(0, said - section.passed) + len(section.open))
 
 
 def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:

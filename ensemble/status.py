@@ -40,6 +40,17 @@ class SourceStatus(msgspec.Struct, frozen=True):
     done: bool
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How one shard stands, as its broker tells it."""
+
+    events: int
+    frames: int
+    topics: Mapping[str, int]
+    sections: Mapping[str, SectionStatus]
+    sources: Mapping[str, SourceStatus]
+    timers: int
+
+
 class Status(msgspec.Struct, frozen=True):
     """How a band stands."""
 

@@ -17,8 +17,9 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
+    "status",
     "player", "stage",
-    "status", "reader", "band", "opening",
+    "reader", "band", "opening",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

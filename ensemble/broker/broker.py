@@ -128,9 +128,15 @@ class Broker:
 
     # From players
 
-    def hear(self, outcome: Outcome, now_us: int) -> Frame:
-        """Record what came of a batch: what was heard, said and written, and what failed; all of it, or none."""
+    def hear(self, outcome: Outcome, now_us: int) -> Frame | None:
+        """Record what came of a batch: what was heard, said and written, and what failed; all of it, or none.
+
+        None: all of it only comes back, to be handed out again.
+        """
         section = self.sections[outcome.section]
+        if not outcome.heard and not outcome.failures:
+            section.settle(outcome.keys, outcome.count, skipped=outcome.skipped)
+            return None
         marks: dict[str, Any] = {}
         said = [(outcome.said, self.source(outcome.section))] if outcome.said is not None and len(outcome.said) else []
         emitted = len(outcome.said) if outcome.said is not None else 0
@@ -270,6 +276,10 @@ class Broker:
         section, listener = self.sections[name], self._listeners[name]
         said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
         return said - section.looked + section.unheard
+
+    def load(self, name: str) -> int:
+        """The same, but for what is held: that waits for a person."""
+        return self.lag(name) - len(self.sections[name].state.held)
 
     # Frames
 

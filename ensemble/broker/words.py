@@ -89,6 +89,8 @@ class Outcome(msgspec.Struct):
     failures: Sequence[Failure] = ()
     skipped: Sequence[tuple[int, str]] = ()
     """Offset and lane of what was not tried, since an earlier event of its lane failed."""
+    took_s: float = 0.0
+    """How long the player took, where the batch was heard in one go. Nothing is decided by it: it sets the stage's pace."""
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -69,7 +69,12 @@ class _Builder:
             motifs=motifs,
             players={name: player for name, player in players.items() if player is not None},
             sources=sources,
-            stage=StageSpec(kind=document.stage.kind, shards=document.stage.shards, address=document.stage.address),
+            stage=StageSpec(
+                kind=document.stage.kind,
+                shards=document.stage.shards,
+                address=document.stage.address,
+                runtime_env=document.stage.runtime_env,
+            ),
             store=self._store(document.store),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
             costs=document.costs,
@@ -186,6 +191,8 @@ class _Builder:
             cpus=section.cpus,
             gpus=section.gpus,
             memory=self._read(units.size_bytes, section.memory, (*at, "memory")) or 0,
+            resources=section.resources,
+            cooldown_us=self._read(duration_us, section.cooldown, (*at, "cooldown")) or 0,
         )
 
     def _retry(self, retry: doc.RetryDoc, at: Where) -> RetryPolicy:

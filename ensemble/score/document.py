@@ -82,6 +82,13 @@ class SectionDoc(_Doc):
         Annotated[str, _like(f"^{SIZE}$", "512MiB", "1GiB")] | Annotated[int, Meta(ge=0)],
         _about("Memory that an instance needs (stage ray)."),
     ] = 0
+    resources: Annotated[
+        dict[str, Annotated[float, Meta(gt=0)]],
+        _about("Custom resources that an instance needs, by their names on the cluster (stage ray)."),
+    ] = {}
+    cooldown: Annotated[
+        Duration, _about("How long a section must have wanted fewer instances before it has fewer (stage ray).")
+    ] = "10s"
 
 
 class RetryDoc(_Doc):
@@ -155,6 +162,9 @@ class StageDoc(_Doc):
     kind: Annotated[Literal["solo", "ray"], _about("One process, or a Ray cluster.")] = "solo"
     shards: Annotated[int, Meta(ge=1, le=10_000, description="Into how many shards the log is divided.")] = 1
     address: Annotated[str | None, _about("The address of the Ray cluster.")] = None
+    runtime_env: Annotated[
+        dict[str, Any], _about("What Ray brings to the nodes: working_dir, pip, env_vars and the like (stage ray).")
+    ] = {}
 
 
 class StoreDoc(_Doc):

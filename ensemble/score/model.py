@@ -55,6 +55,10 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 1.0
     gpus: float = 0.0
     memory: int = 0
+    resources: Mapping[str, float] = {}
+    """Custom resources that an instance needs, by their names on the cluster."""
+    cooldown_us: int = 10_000_000
+    """How long a section must have wanted fewer instances before it has fewer, while there is work."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,8 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["solo", "ray"] = "solo"
     shards: int = 1
     address: str | None = None
+    runtime_env: Mapping[str, Any] = {}
+    """What Ray brings to the nodes beside Ensemble: `working_dir`, `pip`, `env_vars` and the like."""
 
 
 class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,20 +21,38 @@ EVENTS_MOST = 20_000
 """Events that may wait to be published; of one publication there may be more."""
 
 
+_telling = threading.Lock()
+
+
 class Reply:
     """What somebody outside the loop waits for. Given once, by the loop."""
 
-    __slots__ = ("_error", "_lock", "_value")
+    __slots__ = ("_error", "_lock", "_then", "_value")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
         self._value: Any = None
         self._error: BaseException | None = None
+        self._then: Callable[[], Any] | None = None
 
     def give(self, value: Any, error: BaseException | None = None) -> None:
         self._value, self._error = value, error
         self._lock.release()
+        self._tell()
+
+    def then(self, call: Callable[[], Any]) -> None:
+        """Have this called once the answer is there: in the thread that gives it, or now. One call a reply."""
+        self._then = call
+        if not self._lock.locked():
+            self._tell()
+
+    def _tell(self) -> None:
+        """Call what waits, once, whoever comes first: who gives, or who asked to be called."""
+        with _telling:
+            call, self._then = self._then, None
+        if call is not None:
+            call()
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. TimeoutError if it does not come in time; or what went wrong."""
@@ -66,12 +84,20 @@ class Settle(msgspec.Struct):
     reply: Reply
 
 
+class Announce(msgspec.Struct):
+    """Have the band itself say something: under `_band`."""
+
+    topic: str
+    key: str
+    data: Any
+
+
 class Wake(msgspec.Struct):
     """Something changed that the loop has to look at."""
 
 
 Request = Publish | Ask | Settle | Wake
-Item = Request | Outcome | Group | BaseException
+Item = Request | Announce | Outcome | Group | BaseException
 
 
 class Inbox:
@@ -91,6 +117,10 @@ class Inbox:
             return self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
         except Empty:
             return None
+
+    def has_room(self, count: int) -> bool:
+        """Whether `admit` would not wait."""
+        return not self._load or self._load + count <= EVENTS_MOST
 
     def admit(self, count: int, *, wait: bool, check: Callable[[], None]) -> None:
         """Wait until there is room for so many events. `check` raises where there never will be.

@@ -6,14 +6,16 @@ Owns when a section looks at the log, and how large its batches are. All of it r
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from ensemble.broker.section import Section
 from ensemble.broker.words import Outcome
-from ensemble.player import Player, Work
+from ensemble.player import Work
+from ensemble.stage.base import Role
 from ensemble.stage.tape import Tape
-from ensemble.stage.workers import Inline, Threads, Workers
+from ensemble.stage.workers import Workers
 
 WINDOW = 4096
 """How many events are taken off the log ahead of being heard, at the least."""
@@ -39,15 +41,18 @@ class Pace(msgspec.Struct):
 class Seat:
     """One section's place. `is_paced` is False under a manual clock: batches must not follow the machine's speed."""
 
-    def __init__(self, section: Section, player: Player, workers: Workers, tape: Tape, *, is_paced: bool) -> None:
+    def __init__(
+        self, section: Section, role: Role, workers: Workers, tape: Tape, load: Callable[[], int], *, is_paced: bool
+    ) -> None:
         self.section = section
         self.workers = workers
+        self.load = load
+        """How many events there are to deal with; those that are held are not among them."""
         self._tape = tape
-        self._batch = max(1, player.spec.section.batch)
-        self._spread = max(1, player.spec.section.max) if isinstance(workers, Threads) else 1
-        self._linger_s = player.spec.section.linger_us / 1e6 if is_paced else 0.0
+        self._batch = max(1, role.spec.section.batch)
+        self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
         self._lingers_until: float | None = None
-        is_measured = is_paced and isinstance(workers, (Inline, Threads))
+        is_measured = is_paced and not role.is_async
         self._pace = Pace(self._batch) if is_measured else Pace(self._batch, limit=self._batch, moment_s=float("inf"))
 
     def can_look(self, durable_end: int) -> bool:
@@ -93,20 +98,18 @@ class Seat:
     def play(self, now_us: int) -> bool:
         """Hand out one batch; False if there is none."""
         limit = min(int(self._pace.limit), self.workers.room())
-        if self._spread > 1:  # leave some for the other instances
-            limit = min(limit, max(1, self.section.ready_count // self._spread))
+        spread = self.workers.spread
+        if spread > 1:  # leave some for the other instances
+            limit = min(limit, max(1, self.section.ready_count // spread))
         batch = self.section.take(limit, now_us)
         if batch is None:
             return False
         self._lingers_until = None
         events, refs, roots = self._tape.events(batch.offsets)
-        began_s = time.monotonic()
         self.workers.start(Work(batch, events, refs, roots, self.section.state.table))
-        if isinstance(self.workers, Inline):
-            self._pace.learn(len(batch), time.monotonic() - began_s)
         return True
 
-    def came_back(self, outcome: Outcome, now_us: int) -> None:
-        """Learn from a batch that was heard elsewhere."""
-        if isinstance(self.workers, Threads):
-            self._pace.learn(outcome.count, (now_us - outcome.began_us) / 1e6)
+    def came_back(self, outcome: Outcome) -> None:
+        """Learn from a batch how long the next should be."""
+        if outcome.took_s:
+            self._pace.learn(outcome.count, outcome.took_s)

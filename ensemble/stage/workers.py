@@ -24,8 +24,10 @@ Fail = Callable[[BaseException], None]
 class Workers(Protocol):
     """The instances of one section."""
 
-    overlapping: bool
-    """Whether more than one batch may be in flight."""
+    @property
+    def spread(self) -> int:
+        """How many instances share what there is to hear."""
+        ...
 
     def room(self) -> int:
         """How many more events could be started now; 0: none."""
@@ -35,8 +37,11 @@ class Workers(Protocol):
         """Begin to hear a batch. Called by the stage's thread, only when there is room."""
         ...
 
-    def tend(self, now_s: float) -> float | None:
-        """Give up what took too long, close what idles. When to be called again (monotonic seconds); None: no need."""
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
+        """Give up what took too long, close what idles; `load` says how many events there are to deal with.
+
+        When to be called again (monotonic seconds) comes back; None: no need.
+        """
         ...
 
     @property
@@ -47,10 +52,18 @@ class Workers(Protocol):
         ...
 
 
+def timed(instance: Instance, work: Work) -> Outcome:
+    """The outcome of a batch, and how long it took."""
+    began_s = time.perf_counter()
+    outcome = instance.hear(work)
+    outcome.took_s = time.perf_counter() - began_s
+    return outcome
+
+
 class Inline:
     """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
 
-    overlapping = False
+    spread = 1
     count = 1
 
     def __init__(self, player: Player, post: Post) -> None:
@@ -61,9 +74,9 @@ class Inline:
         return 1 << 30
 
     def start(self, work: Work) -> None:
-        self._post(self._instance.hear(work))
+        self._post(timed(self._instance, work))
 
-    def tend(self, now_s: float) -> float | None:
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         return None
 
     def close(self) -> None:
@@ -142,7 +155,7 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return instance.hear(work)
+            return timed(instance, work)
         self.watch = Watch()
         self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
         return self.hearing.hear()
@@ -158,7 +171,7 @@ class Threads:
         self._idle_s = player.spec.section.idle_us / 1e6
         timeout_us = player.spec.timeout_us
         self._timeout_s = None if timeout_us is None else timeout_us / 1e6
-        self.overlapping = self._most > 1
+        self.spread = self._most
         self._lock = threading.Lock()
         self._free: list[_Thread] = []
         self._busy: set[_Thread] = set()
@@ -188,7 +201,7 @@ class Threads:
             worker.idle_since = time.monotonic()
             self._free.append(worker)
 
-    def tend(self, now_s: float) -> float | None:
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         again: list[float] = []
         with self._lock:
             busy = list(self._busy)
@@ -231,11 +244,21 @@ class Threads:
             worker.thread.join(timeout=5)
 
 
+def lanes_of(work: Work, order: str) -> list[tuple[str, list[int]]]:
+    """The rows of each lane of a batch, in order."""
+    if order == "none":
+        return [(lane, [ix]) for ix, lane in enumerate(work.batch.keys)]
+    rows: dict[str, list[int]] = {}
+    for ix, lane in enumerate(work.batch.keys):
+        rows.setdefault(lane, []).append(ix)
+    return list(rows.items())
+
+
 class Tasks:
     """One instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
 
     count = 1
-    overlapping = True
+    spread = 1
 
     def __init__(self, player: Player, post: Post, loop: asyncio.AbstractEventLoop) -> None:
         self._player, self._post, self._loop = player, post, loop
@@ -258,17 +281,8 @@ class Tasks:
         self._flying += len(work.batch)
         self._loop.call_soon_threadsafe(self._spread, work)
 
-    def groups(self, work: Work) -> list[tuple[str, list[int]]]:
-        """The rows of each lane, in order."""
-        if self._player.spec.order == "none":
-            return [(lane, [ix]) for ix, lane in enumerate(work.batch.keys)]
-        rows: dict[str, list[int]] = {}
-        for ix, lane in enumerate(work.batch.keys):
-            rows.setdefault(lane, []).append(ix)
-        return list(rows.items())
-
     def _spread(self, work: Work) -> None:
-        for lane, rows in self.groups(work):
+        for lane, rows in lanes_of(work, self._player.spec.order):
             task = self._loop.create_task(self._hear(work, lane, rows))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -283,7 +297,7 @@ class Tasks:
         await hearing.later_one_by_one(rows, self._timeout_s)
         return hearing.outcome([lane], len(rows))
 
-    def tend(self, now_s: float) -> float | None:
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         return None
 
     def close(self) -> None:
@@ -298,11 +312,11 @@ class Tasks:
 class InlineTasks(Tasks):
     """Asynchronous players under a manual clock: all of a batch at once, outcomes in the order of the batch."""
 
-    overlapping = False
-
     def start(self, work: Work) -> None:
+        lanes = lanes_of(work, self._player.spec.order)
+
         async def all_groups() -> list[Outcome]:
-            return await asyncio.gather(*(self.hear(work, lane, rows) for lane, rows in self.groups(work)))
+            return await asyncio.gather(*(self.hear(work, lane, rows) for lane, rows in lanes))
 
         for outcome in self._on_loop(all_groups()):
             self._post(outcome)

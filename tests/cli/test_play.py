@@ -103,7 +103,6 @@ def test_input_can_be_stdin_or_compressed(shop: Shell) -> None:
         (["run", "shop.yaml", "--input", "nope.jsonl"], 1, "--input nope.jsonl: there is no such file"),
         (["run", "shop.yaml", "--store", "s3://bucket/shop"], 4, "object stores are to come"),
         (["run", "shop.yaml", "--store", "shop.py/store"], 4, "shop.py/store: this is a file, or lies below one"),
-        (["run", "shop.yaml", "--stage", "ray"], 4, "stage 'ray': this version plays solo"),
         (["run", "shop.yaml", "--stage", "moon"], 2, "'moon' is not one of"),
         (["run", "shop.yaml", "--durability", "paper"], 2, "'paper' is not one of"),
         (["run"], 2, "Missing argument 'SCORE'"),

@@ -28,9 +28,9 @@ def forget_places() -> None:
 
 def hear_again() -> None:
     """Forget of each section the last of what it has heard, when the store is opened again."""
-    from ensemble import opening
+    from ensemble.stage import begin
 
-    recover = opening.recover
+    recover = begin.recover
 
     def carelessly(*given: Any) -> Any:
         state = recover(*given)
@@ -38,7 +38,7 @@ def hear_again() -> None:
             section.position = max(0, section.position - 50)
         return state
 
-    opening.recover = carelessly  # type: ignore[assignment]
+    begin.recover = carelessly  # type: ignore[assignment]
 
 
 SABOTAGES = {"forget places": forget_places, "hear again": hear_again}

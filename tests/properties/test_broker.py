@@ -224,6 +224,8 @@ class Machine(RuleBasedStateMachine):
             Outcome(batch.section, len(batch), batch.keys, whole, None, 0, failures=failures, skipped=skipped), self.now
         )
 
+        if frame is None:  # all of it only came back
+            return
         self.keep(frame)
         for _ in range(frame.count):  # dead letters are events too, under a topic that nobody here hears
             self.lanes.append(("_band.dead", "k"))

@@ -1,0 +1,86 @@
+"""How a shard begins to play: its log is folded, its broker and its sources made, its loop started.
+
+Owns what is the same on every stage, the first time and after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ensemble.broker import Broker, Policy, State
+from ensemble.listening import listener
+from ensemble.log.base import EventLog, LogReader
+from ensemble.score.model import Score, SourceSpec, StoreSpec
+from ensemble.score.vocabulary import Vocabulary
+from ensemble.stage.base import Clock, Crew, HandClock, Role
+from ensemble.stage.inlet import Inlet
+from ensemble.stage.loop import Loop
+from ensemble.stage.sources import Source, open_source
+
+
+def begin(
+    score: Score,
+    event_log: EventLog,
+    roles: Mapping[str, Role],
+    crew: Crew,
+    *,
+    overlapping: Sequence[str] = (),
+    calls: Mapping[str, Callable[..., Any]] | None = None,
+    inputs: Sequence[str] = (),
+    again: bool = False,
+    strict: bool = False,
+    clock: HandClock | None = None,
+) -> Loop:
+    """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
+
+    Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
+            only speak; the rest as in `ensemble.open`.
+    """
+    sources: list[Source] = []
+    try:
+        state = recover(event_log, score.store)
+        broker = Broker(
+            state,
+            log_id=event_log.id,
+            name=score.name,
+            shard=event_log.shard,
+            listeners={name: listener(role.spec) for name, role in roles.items()},
+            policies={name: Policy(role.spec.retry, role.spec.on_failure) for name, role in roles.items()},
+            overlapping=overlapping,
+        )
+        inlet = Inlet(Vocabulary(score), broker.source())
+        now_us = (clock or Clock()).now_us()
+        for spec in _sources(score, inputs):
+            place = None if again and spec.file else state.places.get(spec.name)
+            call = (calls or {}).get(spec.name)
+            sources.append(open_source(spec, inlet, place, folder=score.folder, now_us=now_us, is_strict=strict, call=call))
+        loop = Loop(broker, event_log, roles, sources, crew, clock)
+    except BaseException:
+        for source in sources:
+            source.close()
+        event_log.close()
+        raise
+    loop.open(dict(score.document) or None, [name for name, role in roles.items() if role.spec.from_ == "now"])
+    return loop
+
+
+def recover(log: LogReader, store: StoreSpec) -> State:
+    """The state that a log adds up to: its newest snapshot, and the frames since."""
+    snapshot = log.snapshot()
+    state = State() if snapshot is None else State.load(snapshot.state)
+    state.dedupe_us, state.dedupe_most = store.dedupe_us, store.dedupe_most
+    for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
+        state.apply(frame)
+    return state
+
+
+def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:
+    if not inputs:
+        return list(score.sources.values())
+    kept = [spec for spec in score.sources.values() if spec.file is None]
+    return kept + [
+        SourceSpec(name=file if file == "-" else str(Path(file).resolve()), file=file if file == "-" else str(Path(file)))
+        for file in inputs
+    ]

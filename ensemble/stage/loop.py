@@ -1,0 +1,575 @@
+"""The loop: one thread that owns the broker of a shard, on every stage.
+
+Everything else speaks to the shard through the loop's inbox, and hears back when what it asked for is durable. In each turn
+the loop takes in what came, lets players hear what is durable, and commits. With a manual clock there is no thread at all:
+`settle` and the clock drive the same turns in the caller's thread, so that a run can be repeated byte by byte.
+
+Invariant: nothing leaves the loop (a batch to a player, a receipt, an answer) that a crash could still lose.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from ensemble.broker.broker import Broker
+from ensemble.broker.state import State
+from ensemble.broker.words import Outcome, Publication, Said
+from ensemble.errors import EnsembleError, Unavailable
+from ensemble.event import Frame, encode
+from ensemble.log.base import EventLog, Snapshot
+from ensemble.stage.base import Clock, Crew, HandClock, Role
+from ensemble.stage.commit import Commit, Group
+from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Settle, Wake
+from ensemble.stage.pump import Pump
+from ensemble.stage.seat import Seat
+from ensemble.stage.sources import Source
+from ensemble.stage.tape import Tape
+from ensemble.stage.view import Question, StateView, standing_of
+from ensemble.stage.workers import Workers
+from ensemble.status import SectionStatus, Standing
+
+FRAME_MOST = 4096
+"""Events published by several at a time that are put into one frame."""
+BEHIND_MOST = 100_000
+"""How far the sections may trail before the sources wait for them, in events."""
+SNAPSHOT_BYTES = 64 << 20
+"""How much log is written between snapshots, at the least; four times the last snapshot if that is more."""
+LEAVING_S = 30.0
+"""How long `close` waits for what is in flight."""
+
+T = TypeVar("T")
+log = logging.getLogger("ensemble.stage")
+
+
+class Loop:
+    """One shard, played. `clock` is one moved by hand, or None for the machine's. In one process it is the stage itself."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        event_log: EventLog,
+        roles: Mapping[str, Role],
+        sources: Sequence[Source],
+        crew: Crew,
+        clock: HandClock | None = None,
+    ) -> None:
+        self.broker = broker
+        self.log = event_log
+        self.notes = event_log.notes
+        self.view = LoopView(self)
+        self.seats: dict[str, Seat] = {}
+        self._roles = roles
+        self._hand = clock
+        self._clock = clock or Clock()
+        self._inbox = Inbox(broker.name)
+        self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
+        self._tape = Tape(event_log)
+        self._crew = crew
+        self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
+        self._requests: deque[Request] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._settlers: list[Reply] = []
+        self._wake_s: float | None = None
+        self._failed: BaseException | None = None
+        self._is_closing = False
+        self._is_closed = self._is_left = False
+        self._snapshot_at = self._snapshot_size = 0
+        self._thread: threading.Thread | None = None
+        self._turning = threading.RLock()
+        self._refusing = threading.Lock()
+        self._grown = threading.Condition()
+
+    # Beginning and ending
+
+    def open(self, score: dict[str, Any] | None, from_now: Sequence[str]) -> None:
+        """Build the instances and begin to play. PlayerError if a player can't be built."""
+        workers: dict[str, Workers] = {}
+        try:
+            for name, role in self._roles.items():
+                workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
+            frame = self.broker.open(score, from_now, self.now_us())
+            if frame is not None:
+                self.seal(frame)
+            self._flush_here()
+            if self._failed is not None:
+                raise self._failed
+        except BaseException:
+            self._release(workers.values())
+            raise
+        for name, section in self.broker.sections.items():
+            is_paced = self._hand is None
+            load = partial(self.broker.load, name)
+            self.seats[name] = Seat(section, self._roles[name], workers[name], self._tape, load, is_paced=is_paced)
+        if self._hand is not None:
+            self._hand.join(self._due_us, self._play_due)
+            return
+        self._thread = threading.Thread(target=self._run, name="ensemble-loop", daemon=True)
+        self._thread.start()
+        for pump in self._pumps.values():
+            pump.start()
+
+    def close(self) -> None:
+        """Finish what is in flight, make it durable, and leave the rest for the next opening."""
+        if self._is_closed:
+            return
+        self._is_closing = True
+        for pump in self._pumps.values():
+            pump.stop()
+        if self._hand is not None:
+            self._hand.leave(self._play_due)
+            with self._turning:
+                self._end()
+        elif self._thread is not None:
+            self._wake()
+            self._thread.join()
+        self._release([seat.workers for seat in self.seats.values()])
+        self._is_left = True
+
+    def _release(self, workers: Any) -> None:
+        self._is_closed = True
+        for pump in self._pumps.values():
+            pump.close()
+        for each in workers:
+            each.close()
+        self._crew.close()
+        self._commit.close()
+        self.log.close()
+        with self._grown:
+            self._grown.notify_all()
+
+    def _end(self) -> None:
+        """Move the positions, keep a snapshot, write it all."""
+        if self._failed is None:
+            try:
+                frame = self.broker.rest(self.now_us())
+                if frame is not None:
+                    self.seal(frame)
+                if self._commit.size > 0:
+                    self._snapshot()
+                self._flush_all()
+            except EnsembleError as error:
+                self._fail(error)
+        self._refuse_all(self._failed or self._closed())
+
+    def _closed(self) -> Unavailable:
+        return Unavailable(f"band {self.broker.name} is closed; open it again")
+
+    # What is asked from outside
+
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    def publish(self, publication: Publication, *, wait: bool = True) -> Reply:
+        """Have these events said. The reply brings their offsets, once they are durable.
+
+        Errors: Overloaded if the inbox is full and `wait` is False; Unavailable if the band is closed or its log failed.
+        """
+        self._check_open()
+        if threading.current_thread() is self._thread:
+            raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
+        reply = Reply()
+        if self._hand is not None:
+            with self._turning:
+                self._publish([Publish(publication, reply)])
+                self._flush_here()
+        else:
+            self._inbox.admit(len(publication.said), wait=wait, check=self._check_open)
+            self._inbox.put(Publish(publication, reply))
+            self._refuse_late()
+        return reply
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """What `question` answers in the loop, once all that it could have seen is durable; of a closed band, at once."""
+        if threading.current_thread() is self._thread or self._is_left:
+            return question()
+        self._check_open()
+        reply = Reply()
+        if self._hand is not None:
+            with self._turning:
+                self._answer(Ask(question, reply))
+                self._flush_here()
+        else:
+            self._inbox.put(Ask(question, reply))
+            self._refuse_late()
+        value: T = reply.wait()
+        return value
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until nothing is left to react to. TimeoutError; or what made that impossible.
+
+        Under a clock moved by hand: play all that is due now.
+        """
+        self._check_open()
+        if self._hand is not None:
+            self._play_due()
+            self._check_open()
+        else:
+            reply = Reply()
+            self._inbox.put(Settle(reply))
+            self._refuse_late()
+            reply.wait(timeout)
+        self._raise_trouble()
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many events can be published now without waiting."""
+        return self._inbox.has_room(count)
+
+    def wait_beyond(self, offset: int, timeout: float) -> bool:
+        """Wait until the log is durable beyond an offset. False: it is not, and the band is closed."""
+        while not self.grows_beyond(offset, timeout):
+            if self._is_closed or self._failed is not None:
+                return False
+        return True
+
+    def grows_beyond(self, offset: int, timeout: float) -> bool:
+        """Whether the log is durable beyond an offset, now or the next time that it grows, within a timeout."""
+        with self._grown:
+            if self._commit.durable_end <= offset and not self._is_closed:
+                self._grown.wait(timeout)
+        return self._commit.durable_end > offset
+
+    def again(self, section: str | None, offset: int | None) -> int:
+        """See `Stage.again`."""
+
+        def again() -> int:
+            count = 0
+            for name, state in self.broker.state.sections.items():
+                offsets = [each for each in state.dead if offset in (None, each)]
+                if offsets and section in (None, name):
+                    self.seal(self.broker.again(name, offsets, self.now_us()))
+                    count += len(offsets)
+            return count
+
+        return self.ask(again)
+
+    def totals(self) -> dict[str, int | None]:
+        """Bytes of each source's file, where known."""
+        return {name: pump.source.total for name, pump in self._pumps.items()}
+
+    def _check_open(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        if self._is_closing:
+            raise self._closed()
+
+    def _refuse_late(self) -> None:
+        """Answer what was put into the inbox when the loop had ended already."""
+        if self._is_closed or self._failed is not None:
+            self._refuse_all(self._failed or self._closed())
+
+    def _wake(self) -> None:
+        self._inbox.put(Wake())
+
+    def _say_of(self, publication: Publication) -> Reply:
+        """What a pump calls; under a clock moved by hand, from within a turn."""
+        if self._hand is None:
+            return self.publish(publication)
+        reply = Reply()
+        self._publish([Publish(publication, reply)])
+        return reply
+
+    # The loop
+
+    def _run(self) -> None:
+        try:
+            leaving_s = 0.0
+            while self._failed is None:
+                self._turn()
+                if self._is_closing:
+                    leaving_s = leaving_s or time.monotonic() + LEAVING_S
+                    if not self._is_flying() or time.monotonic() > leaving_s:
+                        break
+            self._end()
+        except BaseException as error:
+            log.exception("the loop of band %s stopped", self.broker.name)
+            self._fail(error)
+
+    def _turn(self) -> None:
+        self._take_in()
+        if not self._is_closing and not self._commit.is_full:
+            now_us = self.now_us()
+            self._say_what_is_due(now_us)
+            for seat in self.seats.values():
+                seat.look(self._commit.durable_end)
+                self._play(seat, now_us)
+        self._keep_going()
+        if self._settlers and self._is_quiet():
+            for reply in self._settlers:
+                reply.give(None)
+            self._settlers.clear()
+
+    def _take_in(self) -> None:
+        """Wait for something to do, and take it."""
+        item = self._inbox.get(0 if self._hand is not None else self._pause_s())
+        while item is not None:
+            self._take(item)
+            item = self._inbox.get(0)
+        if self._requests and not self._commit.is_full:
+            self._take_requests()
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Outcome):
+            self._hear(item)
+        elif isinstance(item, Group):
+            self._committed(item)
+        elif isinstance(item, Announce):
+            self._announce(item)
+        elif isinstance(item, BaseException):
+            self._fail(item)
+        else:
+            self._requests.append(item)
+
+    def _take_requests(self) -> None:
+        """In the order in which they came; publications that follow each other become one frame."""
+        together: list[Publish] = []
+        count = 0
+        while self._requests:
+            request = self._requests.popleft()
+            if isinstance(request, Publish):
+                together.append(request)
+                count += len(request.publication.said)
+                if count < FRAME_MOST:
+                    continue
+            if together:
+                self._publish(together)
+                together, count = [], 0
+            if isinstance(request, Ask):
+                self._answer(request)
+            elif isinstance(request, Settle):
+                self._settlers.append(request.reply)
+        if together:
+            self._publish(together)
+
+    def _pause_s(self) -> float:
+        """How long nothing can happen but through the inbox; 0: there is work."""
+        if self._commit.is_full:
+            return 1.0
+        if not self._commit.is_clean and not self._commit.is_writing:
+            return 0
+        if self._is_closing:
+            return 0.1
+        durable_end = self._commit.durable_end
+        if any(seat.can_look(durable_end) or seat.can_play() for seat in self.seats.values()):
+            return 0
+        now_s = time.monotonic()
+        pauses = [60.0]
+        pauses += [seat.wake_s - now_s for seat in self.seats.values() if seat.wake_s is not None]
+        if self._wake_s is not None:
+            pauses.append(self._wake_s - now_s)
+        due_us = self.broker.due_us()
+        if due_us is not None:
+            pauses.append((due_us - self.now_us()) / 1e6)
+        return max(0.0, min(pauses))
+
+    def _publish(self, requests: Sequence[Publish]) -> None:
+        frame, offsets = self.broker.publish([request.publication for request in requests], self.now_us())
+        if frame is not None:
+            self.seal(frame)
+
+        def told(error: BaseException | None) -> None:
+            self._inbox.leave(sum(len(request.publication.said) for request in requests))
+            for request, where in zip(requests, offsets, strict=True):
+                if request.reply is not None:
+                    request.reply.give(where, error)
+
+        self._commit.tell(told)
+
+    def _announce(self, news: Announce) -> None:
+        """Have the band itself say something."""
+        said = Said([news.topic], 0, [news.key], [encode(news.data)])
+        frame, _ = self.broker.publish([Publication(said, self.broker.source())], self.now_us())
+        if frame is not None:
+            self.seal(frame)
+
+    def _answer(self, request: Ask) -> None:
+        try:
+            answer = request.question()
+        except Exception as error:
+            request.reply.give(None, error)
+            return
+        self._commit.tell(lambda error: request.reply.give(answer, error))
+
+    # Playing
+
+    def _say_what_is_due(self, now_us: int) -> None:
+        frame = self.broker.fire(now_us)
+        if frame is not None:
+            self.seal(frame)
+        for seat in self.seats.values():
+            seat.section.wake(now_us)
+
+    def _play(self, seat: Seat, now_us: int) -> None:
+        """Hand out batches, as many as there is room for; an inline section hears one a turn."""
+        while seat.can_play() and seat.play(now_us):
+            if self._outcomes:
+                while self._outcomes:
+                    self._hear(self._outcomes.popleft())
+                return
+
+    def _hear(self, outcome: Outcome) -> None:
+        now_us = self.now_us()
+        self.seats[outcome.section].came_back(outcome)
+        frame = self.broker.hear(outcome, now_us)
+        if frame is not None:
+            self.seal(frame)
+
+    def _keep_going(self) -> None:
+        """Tend the instances and the sources, and commit."""
+        if self._hand is None:
+            now_s = time.monotonic()
+            moments = [seat.workers.tend(now_s, seat.load) for seat in self.seats.values()]
+            self._wake_s = min((moment for moment in moments if moment is not None), default=None)
+            if self._pumps:
+                end = self.broker.state.end
+                slowest = min((seat.section.next for seat in self.seats.values()), default=end)
+                for pump in self._pumps.values():
+                    pump.let(end - slowest < BEHIND_MOST)
+        if self._commit.size - self._snapshot_at > max(SNAPSHOT_BYTES, 4 * self._snapshot_size):
+            frame = self.broker.rest(self.now_us())
+            if frame is not None:
+                self.seal(frame)
+            self._snapshot()
+        if not self._commit.is_clean:
+            self._flush(here=self._is_idle())
+
+    # Committing
+
+    def seal(self, frame: Frame) -> None:
+        """Have a frame of the broker's written. In the loop only."""
+        size = self._commit.seal(frame)
+        if frame.rows is not None:
+            self._tape.keep(frame, size)
+
+    def _flush(self, *, here: bool) -> None:
+        try:
+            group = self._commit.flush(here=here)
+        except EnsembleError as error:
+            self._fail(error)
+            return
+        if group is not None:
+            self._committed(group)
+
+    def _flush_here(self) -> None:
+        while not self._commit.is_clean and self._failed is None:
+            self._flush(here=True)
+
+    def _flush_all(self) -> None:
+        """Flush, with a group on the writer's thread perhaps."""
+        while not self._commit.is_clean and self._failed is None:
+            if self._commit.is_writing:
+                item = self._inbox.get(1.0)
+                if isinstance(item, (Group, BaseException)):
+                    self._take(item)
+                elif item is not None and not isinstance(item, (Outcome, Announce)):
+                    self._requests.append(item)
+            else:
+                self._flush(here=True)
+
+    def _committed(self, group: Group) -> None:
+        self._commit.done(group)
+        with self._grown:
+            self._grown.notify_all()
+
+    def _is_idle(self) -> bool:
+        """Whether the loop would only wait for the writer."""
+        durable_end = self._commit.durable_end
+        return self._inbox.empty() and not any(seat.can_look(durable_end) or seat.can_play() for seat in self.seats.values())
+
+    def _snapshot(self) -> None:
+        state = self.broker.state.dump()
+        self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
+        self._commit.save(Snapshot(self._commit.sealed_to(), state))
+
+    def _fail(self, error: BaseException) -> None:
+        """The log takes no more, or a section can't play: stop, and say so to all that wait."""
+        if self._failed is None:
+            self._failed = error
+            self._commit.fail(error)
+            self._refuse_all(error)
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
+        with self._refusing:
+            while (item := self._inbox.get(0)) is not None:
+                if isinstance(item, (Publish, Ask, Settle)):
+                    self._requests.append(item)
+            while self._requests:
+                request = self._requests.popleft()
+                if isinstance(request, Publish):
+                    self._inbox.leave(len(request.publication.said))
+                if not isinstance(request, Wake) and request.reply is not None:
+                    request.reply.give(None, error)
+            while self._settlers:
+                self._settlers.pop().give(None, error)
+
+    # Settling
+
+    def _is_flying(self) -> bool:
+        return any(seat.section.flying for seat in self.seats.values())
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is left to react to."""
+        if not self._inbox.empty() or self._requests or not self._commit.is_clean:
+            return False
+        if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
+            return False
+        end = self.broker.state.end
+        sections = [seat.section for seat in self.seats.values()]
+        return not any(s.reopened or s.next < end or s.flying or s.has_work or s.waiting for s in sections)
+
+    def _raise_trouble(self) -> None:
+        """What ended a source before its time; told once."""
+        for pump in self._pumps.values():
+            if pump.trouble is not None:
+                trouble, pump.trouble = pump.trouble, None
+                raise trouble
+
+    # A clock moved by hand
+
+    def _due_us(self) -> int | None:
+        if self._failed is not None:
+            return None
+        moments = [self.broker.due_us()]
+        moments += [pump.source.due_us() for pump in self._pumps.values() if not pump.is_dry]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _play_due(self) -> None:
+        """Play all that is due by the clock."""
+        with self._turning:
+            while self._failed is None:
+                before = self.broker.state.frames
+                has_spoken = [pump.step() for pump in self._pumps.values()]
+                self._turn()
+                if not any(has_spoken) and self.broker.state.frames == before and self._is_idle():
+                    break
+
+
+class LoopView(StateView):
+    """What can be asked of a shard that plays."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(self._ask_loop)
+        self._loop = loop
+
+    def _ask_loop(self, question: Question) -> Any:
+        return self._loop.ask(lambda: question(self._loop.broker.state))
+
+    def _standing(self, state: State) -> Standing:
+        return standing_of(state, {name: self._section(state, name) for name in state.sections}, self._loop.totals())
+
+    def _section(self, state: State, name: str) -> SectionStatus:
+        quiet = super()._section(state, name)
+        seat = self._loop.seats.get(name)
+        if seat is None:
+            return quiet
+        return msgspec.structs.replace(
+            quiet, lag=self._loop.broker.lag(name), instances=seat.workers.count, waiting=seat.section.waiting
+        )

@@ -1,0 +1,15 @@
+"""The Ray stage: the same loop, in an actor; each instance of a player an actor too; the driver speaks to them.
+
+wire.py      what travels between the actors, as bytes
+plan.py      what an actor is made from
+shard.py     the actor of a shard: the loop, its log, and what may be asked of it
+instance.py  the actor of one instance of a player
+crew.py      the instances of a section, as the loop sees them
+scaling.py   how many instances a section should have
+line.py      how a process speaks to a shard's actor, and what a log and its state look like from afar
+cluster.py   finding, starting and ending Ray
+stage.py     the stage that a band holds
+
+Ray is imported inside functions only, so that nothing but playing on it needs it. Nothing is kept only in Ray: a plan and the
+store are all that an actor needs to begin again.
+"""

@@ -1,0 +1,165 @@
+"""Ray itself: found, started, ended, and asked what it has.
+
+Owns every call that is about the cluster as a whole. The band's actors live in one namespace, so that any process finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble.errors import Unavailable
+from ensemble.score.model import Score, Section
+
+NAMESPACE = "ensemble"
+STORE_BYTES = 256 << 20
+"""Ray's object store where we start Ray ourselves: batches pass through it, nothing stays."""
+SHARD_CPUS = 0.5
+"""CPUs that the actor of a shard asks for."""
+KNOCK_S = 3.0
+
+_lock = threading.Lock()
+_users = 0
+_is_ours = False
+
+
+def join(address: str | None, score: Score) -> None:
+    """Be connected to the cluster at `address` (or Ray's own RAY_ADDRESS), or start Ray on this machine.
+
+    Errors: Unavailable if Ray is not installed or no cluster answers.
+    """
+    global _users, _is_ours  # noqa: PLW0603 - Ray itself is one a process
+    ray = _ray()
+    with _lock:
+        if not ray.is_initialized():
+            logging.getLogger("ray").setLevel(logging.ERROR)  # it greets, and tells of its tokens
+            where = address or os.environ.get("RAY_ADDRESS")
+            if where:
+                _connect(ray, where)
+            else:
+                _start(ray, score)
+                _is_ours = True
+        _users += 1
+
+
+def leave() -> None:
+    """The band is closed; the last one ends Ray, if we started it."""
+    global _users, _is_ours  # noqa: PLW0603
+    import ray
+
+    with _lock:
+        _users -= 1
+        if not _users and _is_ours:
+            _is_ours = False
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise Unavailable(
+            "stage ray: Ray is not installed here; pip install 'ensemble-band[ray]', or play with --stage solo"
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), KNOCK_S).close()
+        except OSError as error:
+            raise Unavailable(
+                f"stage ray: no cluster answers at {address} ({error.strerror or error}); start one with `ray start --head`, "
+                "or leave the address out to play on this machine"
+            ) from error
+    try:
+        ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise Unavailable(
+            f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status`, or leave the "
+            "address out to play on this machine"
+        ) from error
+
+
+def _start(ray: Any, score: Score) -> None:
+    """Ray on this machine, with as many CPUs by name as the score asks for: they are shares, not cores."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    wanted = SHARD_CPUS * score.stage.shards + sum(
+        spec.section.cpus * max(1, spec.section.max) for spec in score.players.values()
+    )
+    custom: dict[str, float] = {}
+    for spec in score.players.values():
+        for name, amount in spec.section.resources.items():
+            custom[name] = custom.get(name, 0.0) + amount * max(1, spec.section.max)
+    try:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            num_cpus=max(os.cpu_count() or 1, int(wanted) + 1),
+            resources=custom or None,
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+    except Exception as error:
+        raise Unavailable(f"stage ray: Ray can't be started on this machine: {_first_line(error)}") from error
+
+
+def shortage(section: Section) -> str:
+    """What an instance needs and what the nodes have: for a section that waits for a place."""
+    needs = {"CPU": section.cpus, "GPU": section.gpus, "memory": section.memory, **section.resources}
+    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+    needed = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
+    lines = "; ".join(_resources(node) for node in nodes)
+    fits = any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes)
+    what = "no node has room for it now" if fits else "no node can ever give that"
+    return (
+        f"an instance waits for a place: it needs {needed or 'nothing'}, and {what} (the cluster's nodes have: {lines}); "
+        "it goes on waiting; add a node, or lower the section's cpus, gpus, memory or resources"
+    )
+
+
+def _nodes() -> list[Any]:
+    import ray
+
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
+def _resources(node: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {amount:g}" for name, amount in sorted(node.items()) if not name.startswith(("node:", "object_store"))
+    )
+
+
+def find(name: str) -> Any | None:
+    """The actor of this name in Ensemble's namespace; None if there is none."""
+    import ray
+
+    with contextlib.suppress(ValueError):
+        return ray.get_actor(name, namespace=NAMESPACE)
+    return None
+
+
+def is_restarted() -> bool:
+    """Whether this process is an actor that Ray made anew after a crash."""
+    import ray
+
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+def shard_name(band: str, number: int) -> str:
+    return f"band:{band}:{number}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,391 @@
+"""The instances of a section on Ray, as the loop sees them: each an actor that is handed batches.
+
+Owns which instance gets a batch, what happens when one dies, and starting and ending them as `scaling.py` says. Two batches
+are in flight an instance, so that it never waits for the next; never one call an event.
+
+When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
+halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ensemble.broker.words import Failure, Outcome
+from ensemble.errors import EnsembleError, PlayerError
+from ensemble.player import Work
+from ensemble.stage.base import Role
+from ensemble.stage.inbox import Announce, Item, Wake
+from ensemble.stage.on_ray.cluster import shortage
+from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
+from ensemble.stage.on_ray.scaling import Scaler
+from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
+from ensemble.stage.workers import Workers
+
+IN_FLIGHT = 2
+"""Batches an instance has at a time: one that it hears, one that waits for it."""
+SCALED = "_band.section.scaled"
+"""The topic of the event that tells of a section that grew or shrank."""
+STARTS_MOST = 5
+"""How often in a row an instance may fail to start before the band gives up."""
+HUNGRY_S = 10.0
+"""After how long without a place on the cluster a section says so."""
+TEND_S = 0.2
+"""How often the size of a section is thought over while there is work."""
+GRACE_S = 5.0
+"""How much longer than its timeout a batch may take before its instance counts as hanging."""
+
+log = logging.getLogger("ensemble.stage")
+NOTHING = 1 << 30
+
+
+class Hand:
+    """One instance: its actor, and the batches that it has."""
+
+    def __init__(self, actor: Any, now_s: float) -> None:
+        self.actor = actor
+        self.flights: deque[Flight] = deque()
+        self.started_s = now_s
+        self.idle_since_s = now_s
+        self.is_ready = False
+        self.is_leaving = False
+        self.pid = 0
+
+
+class Flight:
+    """A batch on its way through an instance."""
+
+    def __init__(self, work: Work, now_s: float) -> None:
+        self.work = work
+        self.left = set(work.batch.offsets)
+        """What has not come back yet."""
+        self.began_s = now_s
+
+
+class Instances:
+    """The workers of one section: actors, as many as there is work for."""
+
+    def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
+        self._role, self._plan, self._post, self._aio = role, plan, post, aio
+        self._scaler = Scaler(role.spec.section)
+        self._lock = threading.RLock()
+        self._hands: list[Hand] = []
+        self._suspects: set[int] = set()
+        self._limit = NOTHING
+        self._failed_starts = 0
+        self._not_before_s = 0.0
+        self._has_complained = False
+        self._is_closing = False
+
+    # What the loop asks
+
+    @property
+    def count(self) -> int:
+        return sum(1 for hand in self._hands if hand.is_ready)
+
+    @property
+    def spread(self) -> int:
+        return max(1, len(self._hands), min(self._role.spec.section.max, 4))
+
+    def room(self) -> int:
+        with self._lock:
+            return self._limit if self._free() is not None else 0
+
+    def start(self, work: Work) -> None:
+        now_s = time.monotonic()
+        flight = Flight(work, now_s)
+        with self._lock:
+            hand = self._free()
+            assert hand is not None, "start is called only when there is room"
+            if not hand.flights:
+                hand.idle_since_s = now_s
+            hand.flights.append(flight)
+        batch = pack_work(work)
+        if self._role.is_async:
+            asyncio.run_coroutine_threadsafe(self._collect(hand, flight, hand.actor.hear.remote(batch)), self._aio)
+        else:
+            future = hand.actor.hear.remote(batch).future()
+            future.add_done_callback(lambda done: self._came_back(hand, flight, done))
+
+    def _free(self) -> Hand | None:
+        """The instance that has least to do and may have more."""
+        depth = 1 if self._suspects else IN_FLIGHT
+        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and len(hand.flights) < depth]
+        return min(free, key=lambda hand: len(hand.flights), default=None)
+
+    # What comes back: in threads of Ray's
+
+    def _came_back(self, hand: Hand, flight: Flight, done: Any) -> None:
+        error = done.exception()
+        if error is not None:
+            self._died(hand, error)
+            return
+        try:
+            outcome, is_spent = unpack_outcome(done.result(), flight.work)
+        except Exception as broken:
+            self._died(hand, broken)
+            return
+        self._take(hand, flight, outcome)
+        if is_spent:
+            self._let_go(hand)
+
+    async def _collect(self, hand: Hand, flight: Flight, answers: Any) -> None:
+        """The outcomes of an asynchronous instance, as they come."""
+        try:
+            async for answer in answers:
+                outcome, _ = unpack_outcome(await answer, flight.work)
+                self._take(hand, flight, outcome)
+        except Exception as error:
+            self._died(hand, error)
+
+    def _take(self, hand: Hand, flight: Flight, outcome: Outcome) -> None:
+        with self._lock:
+            if hand not in self._hands:
+                return  # it was given up, and what it had came back already
+            flight.left.difference_update(outcome.heard)
+            flight.left.difference_update(failure.offset for failure in outcome.failures)
+            flight.left.difference_update(offset for offset, _ in outcome.skipped)
+            if not flight.left:
+                hand.flights.remove(flight)
+                hand.idle_since_s = time.monotonic()
+            self._clear(outcome.heard)
+            self._clear([failure.offset for failure in outcome.failures])
+            self._scaler.learn(outcome.count, outcome.took_s)
+            self._post(outcome)
+
+    def _clear(self, offsets: Sequence[int]) -> None:
+        """These are under suspicion no more."""
+        if self._suspects:
+            self._suspects.difference_update(offsets)
+            if not self._suspects:
+                self._limit = NOTHING
+
+    def _died(self, hand: Hand, error: BaseException) -> None:
+        """An instance is gone. What it was hearing comes back."""
+        with self._lock:
+            if hand not in self._hands:
+                return
+            self._hands.remove(hand)
+            flights = list(hand.flights)
+            hand.flights.clear()
+            running = flights if self._role.is_async else flights[:1]
+            left = [offset for flight in running for offset in flight.left]
+            is_alone = len(left) == 1 and not _is_no_fault(error)
+            for flight in flights:
+                self._post(self._given_back(flight, error, is_charged=is_alone and flight in running))
+            if is_alone:
+                self._clear(left)
+            elif left and not _is_no_fault(error):
+                self._suspects.update(left)
+                self._limit = max(1, min(self._limit, len(left) // 2))
+            if not self._is_closing:
+                log.warning("player %s: an instance died: %s", self._role.spec.name, _cause(error))
+        _kill(hand.actor)
+        self._post(Wake())
+
+    def _given_back(self, flight: Flight, error: BaseException, *, is_charged: bool) -> Outcome:
+        """What came of a batch whose instance died: nothing, but for the one event that is charged with it."""
+        batch, events = flight.work.batch, flight.work.events
+        rows = [row for row, offset in enumerate(batch.offsets) if offset in flight.left]
+        failures, skipped = [], []
+        for row in rows:
+            if is_charged:
+                name = self._role.spec.name
+                why = f"InstanceDied: the process of player {name} died while it heard this event: {_cause(error)}"
+                failures.append(
+                    Failure(
+                        batch.offsets[row], events[row].key, batch.keys[row], events[row].topic,
+                        flight.work.refs[row], flight.work.roots[row], why, "",
+                    )
+                )
+            else:
+                skipped.append((batch.offsets[row], batch.keys[row]))
+        return Outcome(
+            batch.section, len(rows), [batch.keys[row] for row in rows], (), None, batch.began_us,
+            failures=failures, skipped=skipped,
+        )  # fmt: skip
+
+    # Growing and shrinking
+
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
+        if self._is_closing:
+            return None
+        waiting = load()
+        with self._lock:
+            self._end_what_hangs(now_s)
+            there = [hand for hand in self._hands if not hand.is_leaving]
+            target = self._scaler.target(waiting, len(there), now_s)
+            if target > len(there) and now_s >= self._not_before_s:
+                for _ in range(target - len(there)):
+                    self._start_one(now_s, waiting)
+            elif target < len(there):
+                self._end_some(there, len(there) - target, waiting)
+            self._complain(now_s)
+            due_s = self._scaler.due_s(waiting, len(there), now_s)
+        return now_s + TEND_S if waiting else due_s
+
+    def scale(self, count: int | None) -> None:
+        """Have so many instances from now on; None: as the load says again."""
+        self._scaler.fixed = count
+        self._post(Wake())
+
+    def _start_one(self, now_s: float, lag: int) -> None:
+        import ray
+
+        section = self._role.spec.section
+        options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
+        if section.memory:
+            options["memory"] = section.memory
+        if section.resources:
+            options["resources"] = dict(section.resources)
+        kind = AsyncInstanceActor if self._role.is_async else InstanceActor
+        actor: Any = ray.remote(kind).options(**options).remote(self._plan, self._role.spec.name)
+        hand = Hand(actor, now_s)
+        self._hands.append(hand)
+        future = actor.ready.remote().future()
+        future.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+
+    def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
+        error = done.exception()
+        now_s = time.monotonic()
+        with self._lock:
+            if error is None:
+                self._failed_starts = 0
+                self._has_complained = False
+                hand.is_ready, hand.pid, hand.idle_since_s = True, done.result()["pid"], now_s
+                before = self.count - 1
+                self._tell_scaled(before, before + 1, lag, took_ms=round(1000 * (now_s - hand.started_s)))
+            else:
+                self._start_failed(hand, error, now_s)
+        self._post(Wake())
+
+    def _start_failed(self, hand: Hand, error: BaseException, now_s: float) -> None:
+        if hand in self._hands:
+            self._hands.remove(hand)
+        if self._is_closing:
+            return
+        told = getattr(error, "cause", error)
+        self._failed_starts += 1
+        self._not_before_s = now_s + 0.1 * 2**self._failed_starts
+        if isinstance(told, EnsembleError):
+            self._post(told)
+        elif self._failed_starts >= STARTS_MOST:
+            name = self._role.spec.name
+            self._post(PlayerError(f"player {name}: its instances can't be started on the cluster: {_cause(error)}"))
+        else:
+            log.warning("player %s: an instance did not start: %s", self._role.spec.name, _cause(error))
+
+    def _end_some(self, there: list[Hand], count: int, lag: int) -> None:
+        """Let the instances that have least to do finish, and go."""
+        leaving = sorted(there, key=lambda hand: (hand.is_ready, len(hand.flights)))[:count]
+        before = self.count
+        for hand in leaving:
+            if not hand.flights:
+                self._let_go(hand)
+            else:
+                hand.is_leaving = True
+        for hand in [hand for hand in self._hands if hand.is_leaving and not hand.flights]:
+            self._let_go(hand)
+        after = self.count - sum(hand.is_leaving for hand in self._hands)
+        if after < before:
+            self._tell_scaled(before, after, lag)
+
+    def _let_go(self, hand: Hand) -> None:
+        """End an instance that has nothing in flight, or of which nothing is expected any more."""
+        with self._lock:
+            if hand not in self._hands:
+                return
+            self._hands.remove(hand)
+            for flight in hand.flights:
+                self._post(self._given_back(flight, RuntimeError(), is_charged=False))
+        closed = hand.actor.close.remote().future()
+        closed.add_done_callback(lambda _: _kill(hand.actor))
+        if not hand.is_ready or hand.flights:
+            _kill(hand.actor)
+        self._post(Wake())
+
+    def _end_what_hangs(self, now_s: float) -> None:
+        """End instances that do not even answer that a call took too long. Their event is found as that of a dead one."""
+        for hand in [hand for hand in self._hands if hand.is_leaving and not hand.flights]:
+            self._let_go(hand)
+        timeout_us = self._role.spec.timeout_us
+        if timeout_us is None:
+            return
+        for hand in list(self._hands):
+            if hand.flights and now_s - hand.flights[0].began_s > self._most_s(hand, timeout_us / 1e6):
+                self._died(hand, TimeoutError(f"it took longer than its timeout of {timeout_us / 1e6:g} s, and did not answer"))
+
+    @staticmethod
+    def _most_s(hand: Hand, timeout_s: float) -> float:
+        return GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
+
+    def _tell_scaled(self, before: int, after: int, lag: int, took_ms: int | None = None) -> None:
+        told: dict[str, Any] = {"player": self._role.spec.name, "from": before, "to": after, "lag": lag}
+        told["service_ms"] = round(1000 * self._scaler.service_s, 3)
+        if took_ms is not None:
+            told["took_ms"] = took_ms
+        self._post(Announce(SCALED, self._role.spec.name, told))
+
+    def _complain(self, now_s: float) -> None:
+        """Say once that no node can give what an instance needs, and go on waiting."""
+        hungry = [hand for hand in self._hands if not hand.is_ready and now_s - hand.started_s > HUNGRY_S]
+        if hungry and not self._has_complained:
+            self._has_complained = True
+            log.warning("player %s: %s", self._role.spec.name, shortage(self._role.spec.section))
+
+    def close(self) -> None:
+        import ray
+
+        self._is_closing = True
+        with self._lock:
+            hands, self._hands = self._hands, []
+        closed = [hand.actor.close.remote() for hand in hands if hand.is_ready and not hand.flights]
+        if closed:
+            ray.wait(closed, num_returns=len(closed), timeout=5)
+        for hand in hands:
+            _kill(hand.actor)
+
+
+class RayCrew:
+    """Who plays on the cluster. `aio` is the event loop of the actor that the section's loop lives in."""
+
+    def __init__(self, plan: bytes, aio: asyncio.AbstractEventLoop) -> None:
+        self._plan, self._aio = plan, aio
+        self.sections: dict[str, Instances] = {}
+
+    def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
+        instances = Instances(role, self._plan, post, self._aio)
+        self.sections[role.spec.name] = instances
+        return instances
+
+    def close(self) -> None:
+        pass
+
+
+def _kill(actor: Any) -> None:
+    import ray
+
+    ray.kill(actor)
+
+
+def _is_no_fault(error: BaseException) -> bool:
+    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go."""
+    import ray.exceptions
+
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return False
+    text = str(error).lower()
+    return "node" in text and ("died" in text or "dead" in text or "terminated" in text) and "node ip" not in text
+
+
+def _cause(error: BaseException) -> str:
+    """Why, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if line.startswith("Worker") or "reason" in line.lower()), None)
+    return (told or (lines or [repr(error)])[0])[:500]

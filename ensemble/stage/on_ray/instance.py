@@ -1,0 +1,135 @@
+"""One instance of a player, in a process of its own.
+
+Owns hearing a batch that came over the wire, and ending a call that takes too long. It keeps nothing: all that it is made of
+is in the plan, all that came of a batch is in its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ensemble.broker.words import Outcome
+from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
+from ensemble.stage.on_ray.wire import pack_outcome, unpack_work
+from ensemble.stage.workers import Watch, lanes_of, timed
+
+PATIENCE_S = 0.05
+"""How often a call that is limited in time is looked at, at the least."""
+
+
+class InstanceActor:
+    """An instance of a player that is no coroutine: batches one after the other."""
+
+    def __init__(self, plan: bytes, name: str) -> None:
+        self._plan = Plan.load(plan)
+        self._name = name
+        self._instance: Instance | None = None
+        self._timeout_s: float | None = None
+
+    def ready(self) -> dict[str, Any]:
+        """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
+        check_versions(self._plan, "the cluster")
+        player = player_of(self._plan, self._name)
+        _log_by_player(player)
+        self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
+        self._instance = player.build()
+        return {"pid": os.getpid()}
+
+    def hear(self, batch: bytes) -> bytes:
+        assert self._instance is not None, "an instance is built before it hears"
+        work = unpack_work(batch)
+        if self._timeout_s is None:
+            return pack_outcome(timed(self._instance, work), work)
+        outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
+        return pack_outcome(outcome, work, is_spent=is_spent)
+
+    def _hear_in_time(self, instance: Instance, work: Work, timeout_s: float) -> tuple[Outcome, bool]:
+        """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent."""
+        watch = Watch()
+        hearing = Hearing(instance, work, watch.guard(instance.call))
+        outcomes: list[Outcome] = []
+        errors: list[BaseException] = []
+        is_done = threading.Event()
+
+        def hear() -> None:
+            began_s = time.perf_counter()
+            try:
+                outcome = hearing.hear()
+                outcome.took_s = time.perf_counter() - began_s
+                outcomes.append(outcome)
+            except GivenUp:
+                pass
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                is_done.set()
+
+        threading.Thread(target=hear, name=f"ensemble-{self._name}", daemon=True).start()
+        while not is_done.wait(min(timeout_s, PATIENCE_S)):
+            if watch.give_up(timeout_s, time.monotonic()):
+                error = TimeoutError(f"player {self._name} took longer than its timeout of {timeout_s:g} s")
+                hearing.give_up(error)
+                return hearing.outcome(work.batch.keys, len(work.batch)), True
+        if errors:
+            raise errors[0]
+        return outcomes[0], False
+
+    def close(self) -> None:
+        """Let it free what it holds."""
+        if self._instance is not None:
+            self._instance.close()
+
+
+class AsyncInstanceActor:
+    """An instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
+
+    def __init__(self, plan: bytes, name: str) -> None:
+        self._plan = Plan.load(plan)
+        self._name = name
+        self._instance: Instance | None = None
+
+    async def ready(self) -> dict[str, Any]:
+        check_versions(self._plan, "the cluster")
+        player = player_of(self._plan, self._name)
+        _log_by_player(player)
+        self._instance = player.build()
+        return {"pid": os.getpid()}
+
+    async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
+        """The outcomes of a batch's lanes, each as soon as it is there."""
+        instance = self._instance
+        assert instance is not None, "an instance is built before it hears"
+        work = unpack_work(batch)
+        timeout_us = instance.player.spec.timeout_us
+        timeout_s = None if timeout_us is None else timeout_us / 1e6
+
+        async def hear_lane(lane: str, rows: list[int]) -> Outcome:
+            hearing = Hearing(instance, work)
+            await hearing.later_one_by_one(rows, timeout_s)
+            return hearing.outcome([lane], len(rows))
+
+        lanes = lanes_of(work, instance.player.spec.order)
+        for next_done in asyncio.as_completed([hear_lane(lane, rows) for lane, rows in lanes]):
+            yield pack_outcome(await next_done, work)
+
+    async def close(self) -> None:
+        if self._instance is not None:
+            self._instance.close()
+
+
+def _log_by_player(player: Player) -> None:
+    """Let the player's own log lines go to the driver, with who said them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(levelname)s player {player.name}, instance {os.getpid()}: %(message)s"))
+    player.log.addHandler(handler)
+    player.log.propagate = False
+    if player.log.level == logging.NOTSET:
+        player.log.setLevel(logging.INFO)

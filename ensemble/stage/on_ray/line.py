@@ -1,0 +1,169 @@
+"""How a process speaks to the actor of a shard, and how the shard's log and state look through it.
+
+Owns the questions as they are put from afar; `shard.py` answers them. A shard whose process died is made anew by Ray: who asks
+meanwhile waits, and asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ensemble import errors
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import Frame, decode
+from ensemble.log import frame as frames
+from ensemble.log.base import Position, Snapshot
+from ensemble.status import Standing
+
+PATIENCE_S = 60.0
+"""How long a question is put again while the shard's process is being made anew."""
+PAUSE_S = 0.2
+
+log = logging.getLogger("ensemble.stage")
+
+
+class Line:
+    """The line to one shard's actor. Any thread may speak."""
+
+    def __init__(self, actor: Any, name: str) -> None:
+        self.actor = actor
+        self.name = name
+
+    def call(self, verb: str, *given: Any) -> Any:
+        """Put a question, and don't wait: an object reference comes back."""
+        return self.actor.ask.remote(verb, *given)
+
+    def ask(self, verb: str, *given: Any) -> Any:
+        """Put a question that does no harm when put twice, and wait for the answer."""
+        return self.wait(self.call(verb, *given), verb, *given)
+
+    def wait(self, ref: Any, verb: str, *given: Any, timeout: float | None = None) -> Any:
+        """The answer to a call. If the shard's process died before it came, the question is put again.
+
+        Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back.
+        """
+        import ray
+        import ray.exceptions
+
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._answer(ray.get(ref, timeout=timeout))
+            except ray.exceptions.GetTimeoutError:
+                raise TimeoutError from None
+            except ray.exceptions.RayActorError as error:
+                if _is_for_good(error) or time.monotonic() > until:
+                    raise Unavailable(
+                        f"band {self.name}: the process that plays it is gone, and Ray does not start it again; open the band "
+                        "again: what was durable is in its store"
+                    ) from error
+                time.sleep(PAUSE_S)
+                ref = self.call(verb, *given)
+
+    @staticmethod
+    def _answer(data: bytes) -> Any:
+        answer = decode(data)
+        if len(answer) == 1:
+            return answer[0]
+        kinds: dict[str, type[Exception]] = {"KeyError": KeyError, "TimeoutError": TimeoutError}
+        kind: Any = kinds.get(answer[0]) or getattr(errors, answer[0], Unavailable)
+        raise kind(answer[1])
+
+
+def _is_for_good(error: BaseException) -> bool:
+    """Whether Ray will not make the actor anew."""
+    text = str(error)
+    return "ray.kill" in text or "max_restarts" in text or "fate" in text or "owner" in text.lower()
+
+
+class RemoteView:
+    """A shard's state: `View`, through a line."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def sections(self) -> list[str]:
+        return list(self._line.ask("sections"))
+
+    def seen(self, id: str) -> int | None:
+        offset: int | None = self._line.ask("seen", id)
+        return offset
+
+    def dead(self) -> list[tuple[int, int, str]]:
+        return [(letter, offset, name) for letter, offset, name in self._line.ask("dead")]
+
+    def table_keys(self, name: str) -> list[str]:
+        return list(self._line.ask("table_keys", name))
+
+    def table_value(self, name: str, key: str) -> bytes | None:
+        value: bytes | None = self._line.ask("table_value", name, key)
+        return value
+
+    def table_items(self, name: str) -> Mapping[str, bytes]:
+        items: dict[str, bytes] = self._line.ask("table_items", name)
+        return items
+
+    def standing(self) -> Standing:
+        return msgspec.convert(self._line.ask("standing"), type=Standing)
+
+
+class RemoteLog:
+    """A shard's log: `LogReader`, through a line."""
+
+    def __init__(self, line: Line, hello: Mapping[str, Any]) -> None:
+        self._line = line
+        self.id: str = hello["id"]
+        self.name: str = hello["name"]
+        self.shard: int = hello["shard"]
+        self._is_closed = False
+
+    def end(self) -> Position:
+        return Position(*self._ask("end"))
+
+    def frames(self, seq: int = 0) -> Iterator[Frame]:
+        end = self.end().seq
+        return self._pieces("frames", seq, end)
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]:
+        end = self.end().offset
+        if not 0 <= offset <= end:
+            raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        return self._pieces("rows", offset, end)
+
+    def _pieces(self, verb: str, at: int, end: int) -> Iterator[Frame]:
+        """Frames from a place on, a piece at a time, until the end as it was."""
+        while at < end:
+            for data in self._ask(verb, at):
+                frame = self._frame(data)
+                at = frame.seq + 1 if verb == "frames" else frame.end
+                yield frame
+                if at >= end:
+                    return
+
+    def frame_at(self, offset: int) -> Frame:
+        return self._frame(self._ask("frame_at", offset))
+
+    def snapshot(self) -> Snapshot | None:
+        """None: who looks from afar asks the shard for its state instead of folding it."""
+        return None
+
+    def size_bytes(self) -> int:
+        return int(self._ask("size_bytes"))
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        if self._is_closed:
+            raise Unavailable(f"band {self.name} is closed; open it again, or read its store with ensemble.read")
+        return self._line.ask(verb, *given)
+
+    def _frame(self, data: bytes) -> Frame:
+        return frames.decode(data, self.id, self.shard)
+
+

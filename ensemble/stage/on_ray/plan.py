@@ -1,0 +1,129 @@
+"""What an actor is made from: all that it needs to begin, and to begin again after a crash.
+
+Owns the plan and how players are made ready from it, the same way on every node. A plan holds no object reference: one that
+was evicted would keep an actor from restarting.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from ensemble.errors import PlayerError, Unavailable
+from ensemble.event import encode
+from ensemble.player import Player
+from ensemble.score import load
+from ensemble.score.callable import find
+from ensemble.score.model import PlayerSpec
+from ensemble.score.vocabulary import Vocabulary
+
+INLINE_MOST = 90_000
+"""Bytes that Ray carries inside a call; what is larger it would put into its object store, as a reference."""
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """What has to be the same everywhere: pickled players and frames are read on the other side."""
+
+    ensemble: str
+    python: str
+    ray: str
+
+
+class Plan(msgspec.Struct):
+    """What to play, and where."""
+
+    document: dict[str, Any]
+    url: str
+    calls: dict[str, bytes] = {}
+    """Callables that were given for players and sources by name, pickled."""
+    durability: str = "disk"
+    coroutines: list[str] = []
+    """The players that are asynchronous."""
+    again: bool = False
+    strict: bool = False
+    inputs: list[str] = []
+    versions: Versions = Versions("", "", "")
+    is_detached: bool = False
+    runtime_env: dict[str, Any] = {}
+
+    def dump(self) -> bytes:
+        return encode(self)
+
+    @classmethod
+    def load(cls, data: bytes) -> Plan:
+        return msgspec.msgpack.decode(data, type=cls)
+
+
+def versions() -> Versions:
+    """Those of this process."""
+    import ray
+
+    return Versions(version("ensemble-band"), platform.python_version(), ray.__version__)
+
+
+def check_versions(plan: Plan, where: str) -> None:
+    """Unavailable if this process is not what the driver is."""
+    here = versions()
+    wrong = [
+        f"{name} {getattr(here, name)} there, {getattr(plan.versions, name)} here"
+        for name in Versions.__struct_fields__
+        if getattr(here, name) != getattr(plan.versions, name)
+    ]
+    if wrong:
+        raise Unavailable(f"{where} does not have the versions of this process: {'; '.join(wrong)}; install the same on both")
+
+
+def pickled(name: str, call: Callable[..., Any]) -> bytes:
+    """A callable as bytes.
+
+    Errors: PlayerError if it can't travel.
+    """
+    from ray import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(call)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise PlayerError(
+            f"player {name} can't be sent to the cluster: {error}; a lock, a file or a connection can't be pickled: make it in "
+            "the player's class, in __init__, or name the player by play: module:function"
+        ) from error
+    if len(data) > INLINE_MOST:
+        raise PlayerError(
+            f"player {name} has {len(data):,} bytes when pickled, more than the {INLINE_MOST:,} that travel with an actor; "
+            "load what is large in the player's class, in __init__"
+        )
+    return data
+
+
+def call_of(plan: Plan, spec: PlayerSpec, folder: str) -> Callable[..., Any]:
+    """A player's code. PlayerError if this node can't import it."""
+    given = plan.calls.get(spec.name)
+    if given is None:
+        assert spec.play is not None, "a player without code does not get this far"
+        try:
+            call: Callable[..., Any] = find(spec.play, folder)
+        except PlayerError as error:
+            raise PlayerError(f"player {spec.name} can't be imported on {platform.node()}: {error}") from error
+        return call
+    import pickle
+
+    try:
+        call = pickle.loads(given)
+    except Exception as error:
+        raise PlayerError(
+            f"player {spec.name} can't be unpickled on {platform.node()}: {type(error).__name__}: {error}; its module must be "
+            "there too: name its folder in stage: {runtime_env: {working_dir: ...}}"
+        ) from error
+    return call
+
+
+def player_of(plan: Plan, name: str) -> Player:
+    """A player made ready, with its code. PlayerError if this node does not have it."""
+    score = load(plan.document)
+    return Player(score.players[name], call_of(plan, score.players[name], score.folder), Vocabulary(score))
+
+

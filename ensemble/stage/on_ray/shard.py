@@ -1,0 +1,172 @@
+"""The actor of a shard: the loop and its log in a process of their own, and what may be asked of them.
+
+Owns the verbs. An answer is [value], or [kind of error, its text]. Ray makes the actor anew when its process dies; it then
+opens the store again and goes on, like a solo band that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ensemble.errors import EnsembleError, Unavailable
+from ensemble.event import Frame, encode
+from ensemble.log import frame as frames
+from ensemble.log import open_log
+from ensemble.score import load
+from ensemble.stage.base import Role
+from ensemble.stage.begin import begin
+from ensemble.stage.loop import Loop
+from ensemble.stage.on_ray.cluster import is_restarted
+from ensemble.stage.on_ray.crew import RayCrew
+from ensemble.stage.on_ray.plan import Plan, check_versions
+from ensemble.stage.on_ray.wire import unpack_publication
+from ensemble.stage.workers import AsyncThread
+
+PIECE_BYTES = 4 << 20
+"""How much of the log one answer carries."""
+
+log = logging.getLogger("ensemble.stage")
+
+
+class ShardActor:
+    """One shard, playing. Asynchronous: many may wait at once for what they asked."""
+
+    def __init__(self, plan: bytes, number: int) -> None:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+        self._number = number
+        self._async = AsyncThread()
+        self._loop: Loop | None = None
+        self._error: EnsembleError | None = None
+        self._plan = plan
+        self._open()
+
+    def _open(self) -> None:
+        """Open the store and begin to play. What is wrong is told to who asks: it would be lost with the constructor."""
+        try:
+            plan = Plan.load(self._plan)
+            check_versions(plan, "the cluster")
+            self._crew = RayCrew(self._plan, self._async.loop())
+            self._loop, self._error = _play(plan, self._crew), None
+        except EnsembleError as error:
+            self._error = error
+        except Exception as error:
+            log.exception("shard %s can't begin", self._number)
+            self._error = Unavailable(f"shard {self._number} can't begin: {type(error).__name__}: {error}")
+
+    async def ask(self, verb: str, *given: Any) -> bytes:
+        """The answer to a question, or what came of a request."""
+        try:
+            return encode([await self._answer(verb, given)])
+        except (EnsembleError, KeyError, TimeoutError) as error:
+            return encode([type(error).__name__, str(error.args[0]) if error.args else str(error)])
+
+    async def _answer(self, verb: str, given: Sequence[Any]) -> Any:
+        if verb == "reopen":
+            if self._loop is None:
+                self._plan = given[0]
+                await asyncio.to_thread(self._open)
+            return await self._answer("hello", ())
+        loop = self._loop
+        if loop is None:
+            raise self._error or Unavailable("the band is closed; open it again")
+        if verb == "publish":
+            return await self._publish(loop, *given)
+        if verb == "scale":
+            self._crew.sections[given[0]].scale(given[1])
+            return None
+        if verb == "close":
+            await asyncio.to_thread(loop.close)
+            self._loop = None
+            return None
+        return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
+
+    async def _publish(self, loop: Loop, data: bytes, wait: bool) -> Any:
+        """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
+        publication = unpack_publication(data)
+        if wait and not loop.has_room(len(publication.said)):
+            reply = await asyncio.to_thread(loop.publish, publication, wait=True)
+        else:
+            reply = loop.publish(publication, wait=wait)
+        aio = asyncio.get_running_loop()
+        done = aio.create_future()
+        reply.then(lambda: aio.call_soon_threadsafe(done.set_result, None))
+        await done
+        offsets = reply.wait()
+        return [offsets.start, len(offsets)] if isinstance(offsets, range) else {"each": list(offsets)}
+
+
+def _play(plan: Plan, crew: RayCrew) -> Loop:
+    """The loop of a plan, begun or gone on with."""
+    score = load(plan.document)
+    event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
+    return begin(
+        score,
+        event_log,
+        {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()},
+        crew,
+        overlapping=list(score.players),
+        calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
+        inputs=plan.inputs,
+        again=plan.again and not is_restarted(),
+        strict=plan.strict,
+    )
+
+
+# What may be asked
+
+
+def _hello(loop: Loop) -> dict[str, Any]:
+    event_log = loop.log
+    return {
+        "id": event_log.id,
+        "name": event_log.name,
+        "shard": event_log.shard,
+        "notes": list(loop.notes),
+        "pid": os.getpid(),
+        "folder": str(Path.cwd()),
+    }
+
+
+def _some(found: Iterator[Frame]) -> list[bytes]:
+    """Frames as bytes, as many as one answer carries."""
+    out: list[bytes] = []
+    size = 0
+    for frame in found:
+        out.append(frames.encode(frame))
+        size += len(out[-1])
+        if size >= PIECE_BYTES:
+            break
+    return out
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "hello": _hello,
+    "settle": lambda loop, timeout: loop.settle(timeout),
+    "again": lambda loop, section, offset: loop.again(section, offset),
+    "beyond": lambda loop, offset, timeout: loop.grows_beyond(offset, timeout),
+    # the state
+    "sections": lambda loop: loop.view.sections(),
+    "seen": lambda loop, id: loop.view.seen(id),
+    "dead": lambda loop: loop.view.dead(),
+    "table_keys": lambda loop, name: loop.view.table_keys(name),
+    "table_value": lambda loop, name, key: loop.view.table_value(name, key),
+    "table_items": lambda loop, name: loop.view.table_items(name),
+    "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
+    # the log
+    "end": lambda loop: tuple(loop.log.end()),
+    "frames": lambda loop, seq: _some(loop.log.frames(seq)),
+    "rows": lambda loop, offset: _some(loop.log.rows(offset)),
+    "frame_at": lambda loop, offset: frames.encode(loop.log.frame_at(offset)),
+    "size_bytes": lambda loop: loop.log.size_bytes(),
+}
+"""What may be asked of a shard beside publishing and closing: each is answered on a thread of its own."""

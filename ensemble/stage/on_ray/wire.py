@@ -1,0 +1,241 @@
+"""What travels between the actors of the Ray stage, as bytes.
+
+Owns the shapes on the wire; knows no Ray. The events of a batch travel in the log's own form, a frame of columns, so that a
+sealed frame can stand in for them as it is.
+
+    unpack_work(pack_work(work)) hears as work does
+    unpack_outcome(pack_outcome(outcome, work), work) = outcome
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.section import Batch
+from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
+from ensemble.event import Event, Frame, Picked, Ref, Rows
+from ensemble.log import frame as frames
+from ensemble.player import Work
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Piece(msgspec.Struct, array_like=True, gc=False):
+    """Rows of one frame of the log."""
+
+    frame: bytes
+    """They, as a frame of their own."""
+    offsets: list[int] | None
+    """Where they are not one run."""
+
+
+class _Batch(msgspec.Struct, array_like=True, gc=False):
+    section: str
+    log_id: str
+    shard: int
+    pieces: list[_Piece]
+    lanes: list[str] | str | None
+    """None: the events' keys."""
+    attempts: dict[int, int]
+    began_us: int
+    table: dict[str, bytes]
+
+
+class _Outcome(msgspec.Struct, array_like=True, gc=False):
+    count: int
+    keys: list[str] | None
+    heard: list[int] | None
+    topics: list[str]
+    topic_ix: int | list[int]
+    said_keys: list[str] | None
+    data: list[bytes]
+    causes: list[Ref] | None
+    roots: list[Ref] | None
+    extras: dict[int, dict[str, Any]] | None
+    wrote: dict[str, bytes | None]
+    later: list[Later]
+    failures: list[Failure]
+    skipped: list[tuple[int, str]]
+    took_s: float
+    is_spent: bool
+
+
+_read_batch = msgspec.msgpack.Decoder(_Batch).decode
+_read_outcome = msgspec.msgpack.Decoder(_Outcome).decode
+
+
+# Batches
+
+
+def pack_work(work: Work) -> bytes:
+    """A batch with its events, and the state of the lanes that it touches."""
+    pieces = []
+    events = work.events
+    lo, count = 0, len(events)
+    shard, log_id = events[0]._rows.shard, events[0]._rows.log_id
+    while lo < count:
+        rows = events[lo]._rows
+        hi = lo + 1
+        if events[-1]._rows is rows:
+            hi = count
+        else:
+            while hi < count and events[hi]._rows is rows:
+                hi += 1
+        pieces.append(_piece(rows, [event._ix for event in events[lo:hi]]))
+        lo = hi
+    lanes = work.batch.keys
+    is_by_key = len(pieces) == 1 and lanes == [event.key for event in events]
+    table = work.table
+    return _encode(
+        _Batch(
+            work.batch.section,
+            log_id,
+            shard,
+            pieces,
+            None if is_by_key else list(lanes),
+            work.batch.attempts,
+            work.batch.began_us,
+            {lane: table[lane] for lane in dict.fromkeys(lanes) if lane in table} if table else {},
+        )
+    )
+
+
+def _piece(rows: Rows, ixs: Sequence[int]) -> _Piece:
+    if ixs[-1] - ixs[0] + 1 == len(ixs) and all(a < b for a, b in pairwise(ixs)):
+        chosen = rows.between(ixs[0], ixs[-1] + 1)
+        return _Piece(frames.encode(Frame(chosen.first, chosen.time_us, chosen, {})), None)
+    picked = rows.pick(ixs)
+    return _Piece(frames.encode(Frame(picked.first, picked.time_us, picked, {})), list(picked.offsets))
+
+
+def unpack_work(data: bytes) -> Work:
+    """The batch, as a player's instance hears it."""
+    wire = _read_batch(data)
+    events: list[Event] = []
+    offsets: Sequence[int] = ()
+    refs: list[Ref] = []
+    roots: list[Ref] = []
+    has_own_ids = False
+    for piece in wire.pieces:
+        rows = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
+        assert rows is not None, "a batch has events"
+        where: Sequence[int] = range(rows.first, rows.first + len(rows))
+        if piece.offsets is not None:
+            where = piece.offsets
+            rows = Picked(**msgspec.structs.asdict(rows), offsets=where)
+        offsets = where if not offsets else [*offsets, *where]
+        has_own_ids = has_own_ids or rows.extras is not None
+        events.extend(Event(rows, ix) for ix in range(len(rows)))
+    if has_own_ids:
+        refs = [event._rows.ref(event._ix) for event in events]
+    roots = [event._rows.root(event._ix) for event in events]
+    lanes = [event.key for event in events] if wire.lanes is None else wire.lanes
+    batch = Batch(wire.section, offsets, lanes, wire.attempts, wire.began_us)
+    return Work(batch, events, refs or offsets, roots, wire.table)
+
+
+# Outcomes
+
+
+def pack_outcome(outcome: Outcome, work: Work, *, is_spent: bool = False) -> bytes:
+    """What came of a batch or of a part of it. What the broker can tell from the batch itself is left out.
+
+    `is_spent` says that the instance is of no more use: a call of it never came back.
+    """
+    said, batch = outcome.said, work.batch
+    is_whole = outcome.keys is batch.keys
+    causes = None if said is None or said.causes is work.refs else list(said.causes or ())
+    keys = None
+    if said is not None and not (causes is None and said.keys == [event.key for event in work.events]):
+        keys = list(said.keys)
+    return _encode(
+        _Outcome(
+            outcome.count,
+            None if is_whole else list(outcome.keys),
+            None if outcome.heard is batch.offsets else list(outcome.heard),
+            [] if said is None else said.topics,
+            0 if said is None else said.topic_ix if isinstance(said.topic_ix, int) else list(said.topic_ix),
+            keys,
+            [] if said is None else list(said.data),
+            causes,
+            None if causes is None or said is None else list(said.roots or ()),
+            None if said is None else said.extras,
+            outcome.wrote,
+            list(outcome.later),
+            list(outcome.failures),
+            list(outcome.skipped),
+            outcome.took_s,
+            is_spent,
+        )
+    )
+
+
+def unpack_outcome(data: bytes, work: Work) -> tuple[Outcome, bool]:
+    """The outcome of this batch, and whether the instance is spent."""
+    wire = _read_outcome(data)
+    batch = work.batch
+    said = None
+    if wire.data:
+        said = Said(
+            wire.topics,
+            wire.topic_ix,
+            [event.key for event in work.events] if wire.said_keys is None else wire.said_keys,
+            wire.data,
+            work.refs if wire.causes is None else wire.causes,
+            work.roots if wire.causes is None else wire.roots,
+            wire.extras,
+        )
+    outcome = Outcome(
+        batch.section,
+        wire.count,
+        batch.keys if wire.keys is None else wire.keys,
+        batch.offsets if wire.heard is None else wire.heard,
+        said,
+        batch.began_us,
+        wire.wrote,
+        wire.later,
+        wire.failures,
+        wire.skipped,
+        wire.took_s,
+    )
+    return outcome, wire.is_spent
+
+
+# Publications
+
+
+class _Publication(msgspec.Struct, array_like=True, gc=False):
+    topics: list[str]
+    topic_ix: int | list[int]
+    keys: list[str]
+    data: list[bytes]
+    extras: dict[int, dict[str, Any]] | None
+    source: str
+
+
+_read_publication = msgspec.msgpack.Decoder(_Publication).decode
+
+
+def pack_publication(publication: Publication) -> bytes:
+    said = publication.said
+    assert publication.place is None, "sources speak where their shard is"
+    return _encode(
+        _Publication(
+            said.topics,
+            said.topic_ix if isinstance(said.topic_ix, int) else list(said.topic_ix),
+            list(said.keys),
+            list(said.data),
+            said.extras,
+            publication.source,
+        )
+    )
+
+
+def unpack_publication(data: bytes) -> Publication:
+    wire = _read_publication(data)
+    return Publication(Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras), wire.source)
+

@@ -1,0 +1,79 @@
+"""What can be asked of a shard's state, answered from the state itself.
+
+Owns the questions; `ask` owns when they may be put: a reader folds the log first, a loop answers in its own thread and once
+all that it could have seen is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.state import State
+from ensemble.stage.sources import Place
+from ensemble.status import SectionStatus, SourceStatus, Standing
+
+Question = Callable[[State], Any]
+Fits = Callable[[str], bool]
+
+
+class StateView:
+    """A `View` over one state."""
+
+    def __init__(self, ask: Callable[[Question], Any]) -> None:
+        self._ask = ask
+
+    def sections(self) -> list[str]:
+        names: list[str] = self._ask(lambda state: list(state.sections))
+        return names
+
+    def seen(self, id: str) -> int | None:
+        known = self._ask(lambda state: state.seen.get(id))
+        return None if known is None else int(known[0])
+
+    def dead(self) -> list[tuple[int, int, str]]:
+        letters: list[tuple[int, int, str]] = self._ask(
+            lambda state: sorted(
+                (letter, offset, name) for name, section in state.sections.items() for offset, letter in section.dead.items()
+            )
+        )
+        return letters
+
+    def table_keys(self, name: str) -> list[str]:
+        keys: list[str] = self._ask(lambda state: list(state.sections[name].table))
+        return keys
+
+    def table_value(self, name: str, key: str) -> bytes | None:
+        value: bytes | None = self._ask(lambda state: state.sections[name].table.get(key))
+        return value
+
+    def table_items(self, name: str) -> Mapping[str, bytes]:
+        items: dict[str, bytes] = self._ask(lambda state: dict(state.sections[name].table))
+        return items
+
+    def standing(self) -> Standing:
+        standing: Standing = self._ask(self._standing)
+        return standing
+
+    def _standing(self, state: State) -> Standing:
+        """How the shard stands by its state alone: nobody plays."""
+        return standing_of(state, {name: self._section(state, name) for name in state.sections}, {})
+
+    def _section(self, state: State, name: str) -> SectionStatus:
+        section = state.sections[name]
+        return SectionStatus(
+            len(section.open), section.heard, section.emitted, section.failed, len(section.dead), 0,
+            len(section.attempts), len(section.held),
+        )  # fmt: skip
+
+
+def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Mapping[str, int | None]) -> Standing:
+    """A standing from a state, of these sections; `totals` are the bytes of each source's file, where known."""
+    sources = {}
+    for name in {**state.places, **totals}:
+        recorded = state.places.get(name)
+        place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
+        sources[name] = SourceStatus(place.read, totals.get(name), place.said, place.refused, place.is_done)
+    return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers))
