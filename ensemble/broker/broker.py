@@ -78,13 +78,22 @@ class Broker:
         kept: list[Publication] = []
         end = self.state.end
         fresh: dict[str, int] = {}
+        sent: dict[str, Sequence[int]] = {}
         for publication in publications:
+            token = publication.token
+            if token is not None:
+                before = sent.get(token) or self.state.sent_at(token)
+                if before is not None:
+                    offsets.append(before)
+                    continue
             said = publication.said
             where: Sequence[int] = range(end, end + len(said))
             if said.extras and any("id" in extra for extra in said.extras.values()):
                 said, where = self._without_seen(said, end, fresh, now_us)
             offsets.append(where)
             end += len(said)
+            if token is not None:
+                sent[token] = where
             if len(said) or publication.place:
                 kept.append(Publication(said, publication.source, publication.place))
         if not kept:
@@ -93,6 +102,8 @@ class Broker:
         places = dict(publication.place for publication in kept if publication.place)
         if places:
             marks["place"] = places
+        if sent:
+            marks["sent"] = {token: {w.start: len(w)} if isinstance(w, range) else list(w) for token, w in sent.items()}
         return self._frame(self._merge([(p.said, p.source) for p in kept if len(p.said)]), marks, now_us), offsets
 
     def _without_seen(self, said: Said, end: int, fresh: dict[str, int], now_us: int) -> tuple[Said, Sequence[int]]:

@@ -12,12 +12,15 @@ Invariants, for a section s and any offset o that concerns it:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from ensemble.event import Frame
+
+SENT_MOST = 2_000
+"""Publications whose tokens are remembered: they are sent again within seconds, or never."""
 
 
 class SectionState(msgspec.Struct):
@@ -66,6 +69,8 @@ class State(msgspec.Struct):
     sections: dict[str, SectionState] = msgspec.field(default_factory=dict)
     seen: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Id that a publisher gave (`dedupe_key`) -> offset and time; oldest first."""
+    sent: dict[str, tuple[int, dict[int, int] | list[int]]] = msgspec.field(default_factory=dict)
+    """Token of a publication -> when it came, and its offsets (a run as first -> count); oldest first."""
     places: dict[str, Any] = msgspec.field(default_factory=dict)
     """Source -> how far it has been read."""
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
@@ -91,6 +96,17 @@ class State(msgspec.Struct):
 
     def section(self, name: str) -> SectionState:
         return self.sections.setdefault(name, SectionState())
+
+    def sent_at(self, token: str) -> Sequence[int] | None:
+        """The offsets of the publication with this token; None if it is not remembered."""
+        known = self.sent.get(token)
+        if known is None:
+            return None
+        where = known[1]
+        if isinstance(where, list):
+            return where
+        ((first, count),) = where.items()
+        return range(first, first + count)
 
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(self)
@@ -193,6 +209,14 @@ def _wrote(state: State, mark: dict[str, dict[str, bytes | None]], frame: Frame)
             del table[key]
 
 
+def _sent(state: State, mark: dict[str, Any], frame: Frame) -> None:
+    sent = state.sent
+    for token, where in mark.items():
+        sent[token] = (frame.time_us, where)
+    while len(sent) > SENT_MOST:
+        del sent[next(iter(sent))]
+
+
 def _placed(state: State, mark: dict[str, Any], frame: Frame) -> None:
     state.places.update(mark)
 
@@ -216,6 +240,7 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "failed": _failed,
     "dead": _dead,
     "wrote": _wrote,
+    "sent": _sent,
     "place": _placed,
     "fired": _fired,
     "later": _later,

@@ -39,6 +39,8 @@ class Publication(msgspec.Struct, gc=False):
     said: Said
     source: str
     place: tuple[str, Any] | None = None
+    token: str | None = None
+    """Makes it the same publication when it comes again, from who could not know whether it had arrived."""
 
 
 class Failure(msgspec.Struct):

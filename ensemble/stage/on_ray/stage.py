@@ -5,7 +5,9 @@ Owns the actor's life: made when the band is opened, and ended with it.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -45,6 +47,7 @@ class RayStage:
         cluster.join(address, score)
         self._is_closed = False
         self._name = score.name
+        self._publisher, self._numbers = secrets.token_hex(6), itertools.count()
         self._keeps = plan.url.startswith("memory:") and plan.url != "memory:"
         try:
             plan.versions = versions()
@@ -59,6 +62,7 @@ class RayStage:
 
     def publish(self, publication: Publication, *, wait: bool = True) -> RayReply:
         self._check_open()
+        publication.token = f"{self._publisher}-{next(self._numbers)}"
         return RayReply(self._line, pack_publication(publication), wait=wait)
 
     def settle(self, timeout: float | None = None) -> None:
