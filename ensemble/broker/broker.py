@@ -59,8 +59,7 @@ class Broker:
         joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
             if name not in self.state.sections:
-                past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-                joined[name] = [self.state.end, past] if name in from_now else [0, 0]
+                joined[name] = self._beginning(listener, from_now=name in from_now)
         if joined:
             marks["joined"] = joined
         if score is not None and score != self.state.score:
@@ -69,6 +68,41 @@ class Broker:
         for name, listener in self._listeners.items():
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
         return frame
+
+    def seat(
+        self, name: str, listener: Listener, policy: Policy, *, overlapping: bool, from_now: bool, now_us: int
+    ) -> Frame | None:
+        """Seat one more section while the others play, or one anew that has nothing in flight. None: it was known."""
+        held = self.sections.get(name)
+        assert held is None or not held.flying, f"section {name} still hears"
+        self._listeners = {**self._listeners, name: listener}
+        self._policies = {**self._policies, name: policy}
+        frame = None
+        if name not in self.state.sections:
+            frame = self._frame(None, {"joined": {name: self._beginning(listener, from_now=from_now)}}, now_us)
+        self.sections[name] = Section(name, self.state.section(name), listener, overlapping=overlapping)
+        return frame
+
+    def unseat(self, name: str) -> None:
+        """Let a section go that has nothing in flight. What it has heard and keeps stays in the log."""
+        assert not self.sections[name].flying, f"section {name} still hears"
+        del self.sections[name]
+        self._listeners = {other: listener for other, listener in self._listeners.items() if other != name}
+        self._policies = {other: policy for other, policy in self._policies.items() if other != name}
+
+    def record(self, score: dict[str, Any] | None, plan: bytes, now_us: int) -> Frame | None:
+        """Record the score that is played from here on, and what its stage begins anew from; None if both are recorded."""
+        marks: dict[str, Any] = {}
+        if score is not None and score != self.state.score:
+            marks["score"] = score
+        if plan != self.state.plan:
+            marks["plan"] = plan
+        return self._frame(None, marks, now_us) if marks else None
+
+    def _beginning(self, listener: Listener, *, from_now: bool) -> list[int]:
+        """Where a new section begins: its position, and how many events under its topics lie below."""
+        past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
+        return [self.state.end, past] if from_now else [0, 0]
 
     # From outside
 

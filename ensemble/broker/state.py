@@ -78,6 +78,8 @@ class State(msgspec.Struct):
     """How many timers were ever set: the number of the next."""
     score: dict[str, Any] | None = None
     """The document of the score that was played last."""
+    plan: bytes = b""
+    """What the stage needs to begin again in another process, where it needs more than the score."""
     dedupe_us: int = 86_400_000_000
     dedupe_most: int = 200_000
 
@@ -154,6 +156,10 @@ def _joined(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
 
 def _scored(state: State, mark: dict[str, Any], frame: Frame) -> None:
     state.score = mark
+
+
+def _planned(state: State, mark: bytes, frame: Frame) -> None:
+    state.plan = mark
 
 
 def _again(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
@@ -235,6 +241,7 @@ def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
     "score": _scored,
+    "plan": _planned,
     "again": _again,
     "heard": _heard,
     "failed": _failed,

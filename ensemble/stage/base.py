@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from ensemble.broker.words import Outcome, Publication
 from ensemble.log.base import LogReader
-from ensemble.score.model import PlayerSpec
-from ensemble.stage.inbox import Item
+from ensemble.stage.inbox import Item, Role
 from ensemble.stage.workers import Workers
 from ensemble.status import Standing
 
@@ -93,13 +90,6 @@ class Stage(Protocol):
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""
         ...
-
-
-class Role(msgspec.Struct, frozen=True):
-    """What a stage needs to know of a player, wherever its code may be."""
-
-    spec: PlayerSpec
-    is_async: bool
 
 
 class Crew(Protocol):

@@ -14,7 +14,8 @@ from ensemble.listening import listener
 from ensemble.log.base import EventLog, LogReader
 from ensemble.score.model import Score, SourceSpec, StoreSpec
 from ensemble.score.vocabulary import Vocabulary
-from ensemble.stage.base import Clock, Crew, HandClock, Role
+from ensemble.stage.base import Clock, Crew, HandClock
+from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.loop import Loop
 from ensemble.stage.sources import Source, open_source
@@ -32,6 +33,7 @@ def begin(
     again: bool = False,
     strict: bool = False,
     clock: HandClock | None = None,
+    plan: bytes = b"",
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
@@ -62,7 +64,7 @@ def begin(
             source.close()
         event_log.close()
         raise
-    loop.open(dict(score.document) or None, [name for name, role in roles.items() if role.spec.from_ == "now"])
+    loop.open(dict(score.document) or None, [name for name, role in roles.items() if role.spec.from_ == "now"], plan=plan)
     return loop
 
 

@@ -13,7 +13,7 @@ import msgspec
 from ensemble.broker.section import Section
 from ensemble.broker.words import Outcome
 from ensemble.player import Work
-from ensemble.stage.base import Role
+from ensemble.stage.inbox import Role
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
 
@@ -48,6 +48,8 @@ class Seat:
         self.workers = workers
         self.load = load
         """How many events there are to deal with; those that are held are not among them."""
+        self.is_leaving = False
+        """Whether it is handed nothing more, since another player takes its place."""
         self._tape = tape
         self._batch = max(1, role.spec.section.batch)
         self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
@@ -79,7 +81,7 @@ class Seat:
 
     def can_play(self) -> bool:
         """Whether a batch could be handed out now."""
-        return self.section.has_work and self.workers.room() > 0 and not self._lingers()
+        return not self.is_leaving and self.section.has_work and self.workers.room() > 0 and not self._lingers()
 
     def _lingers(self) -> bool:
         """Whether it waits a little for more events to hear together."""

@@ -25,6 +25,11 @@ class Workers(Protocol):
     """The instances of one section."""
 
     @property
+    def overlaps(self) -> bool:
+        """Whether more than one batch may be in flight."""
+        ...
+
+    @property
     def spread(self) -> int:
         """How many instances share what there is to hear."""
         ...
@@ -63,6 +68,7 @@ def timed(instance: Instance, work: Work) -> Outcome:
 class Inline:
     """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
 
+    overlaps = False
     spread = 1
     count = 1
 
@@ -172,6 +178,7 @@ class Threads:
         timeout_us = player.spec.timeout_us
         self._timeout_s = None if timeout_us is None else timeout_us / 1e6
         self.spread = self._most
+        self.overlaps = self._most > 1
         self._lock = threading.Lock()
         self._free: list[_Thread] = []
         self._busy: set[_Thread] = set()
@@ -258,6 +265,7 @@ class Tasks:
     """One instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
 
     count = 1
+    overlaps = True
     spread = 1
 
     def __init__(self, player: Player, post: Post, loop: asyncio.AbstractEventLoop) -> None:
@@ -311,6 +319,8 @@ class Tasks:
 
 class InlineTasks(Tasks):
     """Asynchronous players under a manual clock: all of a batch at once, outcomes in the order of the batch."""
+
+    overlaps = False
 
     def start(self, work: Work) -> None:
         lanes = lanes_of(work, self._player.spec.order)

@@ -20,10 +20,10 @@ from typing import Any
 from ensemble.broker.words import Failure, Outcome
 from ensemble.errors import EnsembleError, PlayerError
 from ensemble.player import Work
-from ensemble.stage.base import Role
-from ensemble.stage.inbox import Announce, Item, Wake
+from ensemble.stage.inbox import Announce, Item, Role, Wake
 from ensemble.stage.on_ray.cluster import shortage
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
+from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.scaling import Scaler
 from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 from ensemble.stage.workers import Workers
@@ -73,6 +73,7 @@ class Instances:
 
     def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
         self._role, self._plan, self._post, self._aio = role, plan, post, aio
+        self._runtime_env = Plan.load(plan).runtime_env
         self._scaler = Scaler(role.spec.section)
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
@@ -84,6 +85,8 @@ class Instances:
         self._is_closing = False
 
     # What the loop asks
+
+    overlaps = True
 
     @property
     def count(self) -> int:
@@ -133,7 +136,7 @@ class Instances:
             return
         self._take(hand, flight, outcome)
         if is_spent:
-            self._let_go(hand)
+            self._let_go(hand, is_spent=True)
 
     async def _collect(self, hand: Hand, flight: Flight, answers: Any) -> None:
         """The outcomes of an asynchronous instance, as they come."""
@@ -186,8 +189,12 @@ class Instances:
                 self._limit = max(1, min(self._limit, len(left) // 2))
             if not self._is_closing:
                 log.warning("player %s: an instance died: %s", self._role.spec.name, _cause(error))
-        _kill(hand.actor)
+        self._end(hand)
         self._post(Wake())
+
+    def _end(self, hand: Hand) -> None:
+        """End an actor. Not in this thread: it may be one of Ray's own, in which a call to Ray waits for itself."""
+        self._aio.call_soon_threadsafe(_kill, hand.actor)
 
     def _given_back(self, flight: Flight, error: BaseException, *, is_charged: bool) -> Outcome:
         """What came of a batch whose instance died: nothing, but for the one event that is charged with it."""
@@ -240,6 +247,8 @@ class Instances:
 
         section = self._role.spec.section
         options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
+        if self._runtime_env:
+            options["runtime_env"] = self._runtime_env
         if section.memory:
             options["memory"] = section.memory
         if section.resources:
@@ -296,7 +305,7 @@ class Instances:
         if after < before:
             self._tell_scaled(before, after, lag)
 
-    def _let_go(self, hand: Hand) -> None:
+    def _let_go(self, hand: Hand, *, is_spent: bool = False) -> None:
         """End an instance that has nothing in flight, or of which nothing is expected any more."""
         with self._lock:
             if hand not in self._hands:
@@ -304,10 +313,10 @@ class Instances:
             self._hands.remove(hand)
             for flight in hand.flights:
                 self._post(self._given_back(flight, RuntimeError(), is_charged=False))
-        closed = hand.actor.close.remote().future()
-        closed.add_done_callback(lambda _: _kill(hand.actor))
-        if not hand.is_ready or hand.flights:
-            _kill(hand.actor)
+        if hand.is_ready and not hand.flights and not is_spent:
+            hand.actor.close.remote().future().add_done_callback(lambda _: self._end(hand))
+        else:
+            self._end(hand)
         self._post(Wake())
 
     def _end_what_hangs(self, now_s: float) -> None:
@@ -356,11 +365,13 @@ class RayCrew:
     """Who plays on the cluster. `aio` is the event loop of the actor that the section's loop lives in."""
 
     def __init__(self, plan: bytes, aio: asyncio.AbstractEventLoop) -> None:
-        self._plan, self._aio = plan, aio
+        self.plan = plan
+        """What the instances are made from that are hired from now on."""
+        self._aio = aio
         self.sections: dict[str, Instances] = {}
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
-        instances = Instances(role, self._plan, post, self._aio)
+        instances = Instances(role, self.plan, post, self._aio)
         self.sections[role.spec.name] = instances
         return instances
 

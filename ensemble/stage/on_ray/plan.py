@@ -47,8 +47,12 @@ class Plan(msgspec.Struct):
     strict: bool = False
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
-    is_detached: bool = False
+    folders: dict[str, str] = {}
+    """The folder of a player's code, where it is another than the score's."""
+    joined: dict[str, dict[str, list[str]]] = {}
+    """Scores that have joined: what of the document is theirs, by kind."""
     runtime_env: dict[str, Any] = {}
+    """What Ray brings to the nodes on which instances run."""
 
     def dump(self) -> bytes:
         return encode(self)
@@ -105,7 +109,7 @@ def call_of(plan: Plan, spec: PlayerSpec, folder: str) -> Callable[..., Any]:
     if given is None:
         assert spec.play is not None, "a player without code does not get this far"
         try:
-            call: Callable[..., Any] = find(spec.play, folder)
+            call: Callable[..., Any] = find(spec.play, plan.folders.get(spec.name, folder))
         except PlayerError as error:
             raise PlayerError(f"player {spec.name} can't be imported on {platform.node()}: {error}") from error
         return call

@@ -22,9 +22,9 @@ from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import frame as frames
 from ensemble.log import open_log
-from ensemble.score import load
-from ensemble.stage.base import Role
-from ensemble.stage.begin import begin
+from ensemble.score import Score, load
+from ensemble.stage.begin import begin, recover
+from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
 from ensemble.stage.on_ray.cluster import is_restarted
 from ensemble.stage.on_ray.crew import RayCrew
@@ -57,6 +57,7 @@ class ShardActor:
             check_versions(plan, "the cluster")
             self._crew = RayCrew(self._plan, self._async.loop())
             self._loop, self._error = _play(plan, self._crew), None
+            self._plan = self._crew.plan
         except EnsembleError as error:
             self._error = error
         except Exception as error:
@@ -82,13 +83,30 @@ class ShardActor:
         if verb == "publish":
             return await self._publish(loop, *given)
         if verb == "scale":
-            self._crew.sections[given[0]].scale(given[1])
-            return None
+            return await asyncio.to_thread(self._scale, *given)
+        if verb == "plan":
+            return self._plan
+        if verb == "rescore":
+            return await asyncio.to_thread(self._rescore, loop, *given)
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
             return None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
+
+    def _scale(self, section: str, count: int | None) -> None:
+        if section not in self._crew.sections:
+            raise KeyError(f"no player {section!r} plays here; there are {', '.join(self._crew.sections) or 'none'}")
+        self._crew.sections[section].scale(count)
+
+    def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
+        """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight."""
+        plan = Plan.load(data)
+        check_versions(plan, "the cluster")
+        score = load(plan.document)
+        self._crew.plan = data
+        loop.rescore(dict(score.document), _roles(score, plan), changed, plan=data)
+        self._plan = data
 
     async def _publish(self, loop: Loop, data: bytes, wait: bool) -> Any:
         """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
@@ -109,17 +127,25 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
     event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
+    if is_restarted() and (recorded := recover(event_log, score.store).plan):
+        plan = Plan.load(recorded)  # the band may have changed its score since Ray was told how to make this actor
+        score, crew.plan = load(plan.document), recorded
     return begin(
         score,
         event_log,
-        {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()},
+        _roles(score, plan),
         crew,
         overlapping=list(score.players),
         calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
         inputs=plan.inputs,
         again=plan.again and not is_restarted(),
         strict=plan.strict,
+        plan=crew.plan,
     )
+
+
+def _roles(score: Score, plan: Plan) -> dict[str, Role]:
+    return {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()}
 
 
 # What may be asked
