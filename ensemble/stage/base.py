@@ -68,6 +68,11 @@ class Stage(Protocol):
         """What recovery did, in sentences for the user."""
         ...
 
+    @property
+    def publication_most(self) -> tuple[int, int]:
+        """How many events, and bytes of data, should go into one publication of many."""
+        ...
+
     def publish(self, publication: Publication, *, wait: bool = True) -> Answer:
         """Have these events said. The reply brings their offsets, once they are durable.
 

@@ -53,6 +53,8 @@ log = logging.getLogger("ensemble.stage")
 class Loop:
     """One shard, played. `clock` is one moved by hand, or None for the machine's. In one process it is the stage itself."""
 
+    publication_most = (500, 4 << 20)
+
     def __init__(
         self,
         broker: Broker,

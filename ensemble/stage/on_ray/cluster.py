@@ -169,13 +169,6 @@ def find(name: str) -> Any | None:
     return None
 
 
-def is_restarted() -> bool:
-    """Whether this process is an actor that Ray made anew after a crash."""
-    import ray
-
-    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
-
-
 def bands() -> list[str]:
     """The bands that are up on the cluster."""
     import ray.util

@@ -41,6 +41,12 @@ TEND_S = 0.2
 GRACE_S = 5.0
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
 
+INLINE_BYTES = 90_000
+"""Bytes of a batch or an outcome that travel inside Ray's own call. What is larger goes through its object store: measured,
+0.7 ms there and back for up to 100 kB inside the call, 3.2 ms and more through the store."""
+SMALL_BYTES = 500
+"""Events up to this size go in batches that stay inside the call; for larger ones fewer, larger batches cost less."""
+
 log = logging.getLogger("ensemble.stage")
 NOTHING = 1 << 30
 
@@ -79,6 +85,8 @@ class Instances:
         self._hands: list[Hand] = []
         self._suspects: set[int] = set()
         self._limit = NOTHING
+        self._bytes_each = 150.0
+        """How many bytes of a batch, or of its outcome, an event takes up."""
         self._failed_starts = 0
         self._not_before_s = 0.0
         self._has_complained = False
@@ -98,7 +106,9 @@ class Instances:
 
     def room(self) -> int:
         with self._lock:
-            return self._limit if self._free() is not None else 0
+            if self._free() is None:
+                return 0
+            return self._limit if self._bytes_each > SMALL_BYTES else min(self._limit, int(INLINE_BYTES / self._bytes_each))
 
     def start(self, work: Work) -> None:
         now_s = time.monotonic()
@@ -110,11 +120,17 @@ class Instances:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)
         batch = pack_work(work)
+        self._weigh(len(batch), len(work.batch))
         if self._role.is_async:
             asyncio.run_coroutine_threadsafe(self._collect(hand, flight, hand.actor.hear.remote(batch)), self._aio)
         else:
             future = hand.actor.hear.remote(batch).future()
             future.add_done_callback(lambda done: self._came_back(hand, flight, done))
+
+    def _weigh(self, size: int, count: int) -> None:
+        """Learn how large events are; what grows counts at once, what shrinks slowly."""
+        each = size / max(1, count)
+        self._bytes_each = each if each > self._bytes_each and count > 10 else 0.9 * self._bytes_each + 0.1 * min(each, 10_000)
 
     def _free(self) -> Hand | None:
         """The instance that has least to do and may have more."""
@@ -130,7 +146,9 @@ class Instances:
             self._died(hand, error)
             return
         try:
-            outcome, is_spent = unpack_outcome(done.result(), flight.work)
+            answer = done.result()
+            outcome, is_spent = unpack_outcome(answer, flight.work)
+            self._weigh(len(answer), outcome.count)
         except Exception as broken:
             self._died(hand, broken)
             return

@@ -39,10 +39,11 @@ def joined(plan: Plan, score: Score, own: Plan) -> tuple[Plan, list[str]]:
 
 
 def carried(old: Plan, new: Plan) -> Plan:
-    """A new plan of a band, with the scores in it that had joined the old one.
+    """A new plan of a band that is up, with the scores in it that had joined the old one.
 
     Errors: ScoreError where they do not go together with the new one.
     """
+    new = msgspec.structs.replace(new, run=old.run)
     for name, theirs in old.joined.items():
         parts = {kind: {each: old.document[kind][each] for each in theirs[kind]} for kind in KINDS}
         players = theirs["players"]

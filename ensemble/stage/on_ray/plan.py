@@ -7,6 +7,7 @@ was evicted would keep an actor from restarting.
 from __future__ import annotations
 
 import platform
+import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -38,6 +39,8 @@ class Plan(msgspec.Struct):
 
     document: dict[str, Any]
     url: str
+    run: str = msgspec.field(default_factory=lambda: secrets.token_hex(6))
+    """The same for as long as the band is up, whatever changes: by it an actor that is made anew knows what was recorded."""
     calls: dict[str, bytes] = {}
     """Callables that were given for players and sources by name, pickled."""
     durability: str = "disk"

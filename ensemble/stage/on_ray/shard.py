@@ -26,7 +26,6 @@ from ensemble.score import Score, load
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
-from ensemble.stage.on_ray.cluster import is_restarted
 from ensemble.stage.on_ray.crew import RayCrew
 from ensemble.stage.on_ray.plan import Plan, check_versions
 from ensemble.stage.on_ray.wire import unpack_publication
@@ -127,8 +126,10 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
     event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
-    if is_restarted() and (recorded := recover(event_log, score.store).plan):
-        plan = Plan.load(recorded)  # the band may have changed its score since Ray was told how to make this actor
+    recorded = recover(event_log, score.store).plan
+    is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
+    if is_restarted:  # the band may have changed its score since Ray was told how to make this actor
+        plan = Plan.load(recorded)
         score, crew.plan = load(plan.document), recorded
     return begin(
         score,
@@ -138,7 +139,7 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
         overlapping=list(score.players),
         calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
         inputs=plan.inputs,
-        again=plan.again and not is_restarted(),
+        again=plan.again and not is_restarted,
         strict=plan.strict,
         plan=crew.plan,
     )

@@ -23,6 +23,8 @@ from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.wire import pack_publication
 
+PUBLICATION_BYTES = 70_000
+"""Bytes of data in one publication of many: with keys and the like it stays below what Ray carries inside a call."""
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
 
@@ -43,6 +45,8 @@ class RayStage:
 
     `ends_with_me`: closing the stage ends the band; else only the line to it.
     """
+
+    publication_most = (2000, PUBLICATION_BYTES)
 
     def __init__(self, line: Line, *, ends_with_me: bool, is_kept: bool = False) -> None:
         self._line = line
