@@ -375,13 +375,13 @@ def _kill(actor: Any) -> None:
 
 
 def _is_no_fault(error: BaseException) -> bool:
-    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go."""
-    import ray.exceptions
+    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go.
 
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return False
-    text = str(error).lower()
-    return "node" in text and ("died" in text or "dead" in text or "terminated" in text) and "node ip" not in text
+    Ray tells of it in words only. Of any process that died it says that node deaths are to be prevented, so `node` alone
+    means nothing.
+    """
+    text = str(error)
+    return any(words in text for words in ("its node has died", "node was terminated", "ray.kill", "preempted"))
 
 
 def _cause(error: BaseException) -> str:
