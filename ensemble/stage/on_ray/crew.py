@@ -1,7 +1,8 @@
 """The instances of a section on Ray, as the loop sees them: each an actor that is handed batches.
 
 Owns which instance gets a batch, what happens when one dies, and starting and ending them as `scaling.py` says. Two batches
-are in flight an instance, so that it never waits for the next; never one call an event.
+are in flight an instance, so that it never waits for the next; never one call an event. Who is late with one gets no second,
+which others could hear meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
 halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
@@ -39,6 +40,8 @@ HUNGRY_S = 10.0
 TEND_S = 0.2
 """How often the size of a section is thought over while there is work."""
 GRACE_S = 5.0
+LATE_S = 0.1
+"""How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
 
 log = logging.getLogger("ensemble.stage")
@@ -57,6 +60,16 @@ class Hand:
         self.is_leaving = False
         self.pid = 0
 
+
+    @property
+    def waiting(self) -> int:
+        """How many events it has that have not come back."""
+        return sum(len(flight.left) for flight in self.flights)
+
+    @property
+    def head_s(self) -> float:
+        """Since when it has been hearing the batch that it hears."""
+        return max(self.idle_since_s, self.flights[0].began_s)
 
 class Flight:
     """A batch on its way through an instance."""
@@ -79,6 +92,8 @@ class Instances:
         self._suspects: set[int] = set()
         self._limit = NOTHING
         self._failed_starts = 0
+        self._most = max(1, role.spec.section.batch)
+        """Events that an asynchronous instance has at once."""
         self._not_before_s = 0.0
         self._has_complained = False
         self._is_closing = False
@@ -95,7 +110,10 @@ class Instances:
 
     def room(self) -> int:
         with self._lock:
-            return self._limit if self._free() is not None else 0
+            hand = self._free()
+            if hand is None:
+                return 0
+            return min(self._limit, self._most - hand.waiting) if self._role.is_async else self._limit
 
     def start(self, work: Work) -> None:
         now_s = time.monotonic()
@@ -115,9 +133,21 @@ class Instances:
 
     def _free(self) -> Hand | None:
         """The instance that has least to do and may have more."""
-        depth = 1 if self._suspects else IN_FLIGHT
-        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and len(hand.flights) < depth]
-        return min(free, key=lambda hand: len(hand.flights), default=None)
+        now_s = time.monotonic()
+        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and self._may_have_more(hand, now_s)]
+        return min(free, key=lambda hand: hand.waiting if self._role.is_async else len(hand.flights), default=None)
+
+    def _may_have_more(self, hand: Hand, now_s: float) -> bool:
+        if not hand.flights:
+            return True
+        if self._suspects:
+            return False
+        if self._role.is_async:  # all its events wait at once: one that hangs holds up no other
+            return hand.waiting < self._most
+        if len(hand.flights) >= IN_FLIGHT or not self._scaler.service_s:
+            return False
+        expected_s = self._scaler.service_s * len(hand.flights[0].work.batch)
+        return now_s - hand.head_s < max(LATE_S, 4 * expected_s)
 
     # What comes back: in threads of Ray's
 
@@ -220,7 +250,7 @@ class Instances:
         with self._lock:
             self._end_what_hangs(now_s)
             there = [hand for hand in self._hands if not hand.is_leaving]
-            target = self._scaler.target(waiting, len(there), now_s)
+            target = self._scaler.target(waiting, len(there), now_s, self._slowest_s(now_s))
             if target > len(there) and now_s >= self._not_before_s:
                 for _ in range(target - len(there)):
                     self._start_one(now_s, waiting)
@@ -231,6 +261,13 @@ class Instances:
         return now_s + TEND_S if waiting else due_s
 
     def scale(self, count: int | None) -> None:
+    def _slowest_s(self, now_s: float) -> float:
+        """How long an event takes at the least, by those that are being heard: nothing is learned of one that hangs."""
+        if self._role.is_async:
+            return 0.0
+        busy = [hand for hand in self._hands if hand.flights]
+        return max(((now_s - hand.head_s) / len(hand.flights[0].work.batch) for hand in busy), default=0.0)
+
         """Have so many instances from now on; None: as the load says again."""
         self._scaler.fixed = count
         self._post(Wake())
