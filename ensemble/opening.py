@@ -71,6 +71,7 @@ def open(  # noqa: A001 - ensemble.open(...)
             calls={name: pickled(name, call) for name, call in players.items()},
             coroutines=[name for name, player in prepared.items() if player.shape.is_async],
             durability=durability or score.store.durability,
+            classes=[name for name, player in prepared.items() if player.shape.kind == "class"],
             again=again,
             strict=strict,
             inputs=list(inputs),

@@ -11,11 +11,12 @@ halves, until the one that kills stands alone. Only that one is charged with an 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ensemble.broker.words import Failure, Outcome
@@ -39,9 +40,9 @@ HUNGRY_S = 10.0
 """After how long without a place on the cluster a section says so."""
 TEND_S = 0.2
 """How often the size of a section is thought over while there is work."""
-GRACE_S = 5.0
 LATE_S = 0.1
 """How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
+GRACE_S = 5.0
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
 
 log = logging.getLogger("ensemble.stage")
@@ -60,7 +61,6 @@ class Hand:
         self.is_leaving = False
         self.pid = 0
 
-
     @property
     def waiting(self) -> int:
         """How many events it has that have not come back."""
@@ -70,6 +70,7 @@ class Hand:
     def head_s(self) -> float:
         """Since when it has been hearing the batch that it hears."""
         return max(self.idle_since_s, self.flights[0].began_s)
+
 
 class Flight:
     """A batch on its way through an instance."""
@@ -91,9 +92,9 @@ class Instances:
         self._hands: list[Hand] = []
         self._suspects: set[int] = set()
         self._limit = NOTHING
-        self._failed_starts = 0
         self._most = max(1, role.spec.section.batch)
         """Events that an asynchronous instance has at once."""
+        self._failed_starts = 0
         self._not_before_s = 0.0
         self._has_complained = False
         self._is_closing = False
@@ -260,7 +261,6 @@ class Instances:
             due_s = self._scaler.due_s(waiting, len(there), now_s)
         return now_s + TEND_S if waiting else due_s
 
-    def scale(self, count: int | None) -> None:
     def _slowest_s(self, now_s: float) -> float:
         """How long an event takes at the least, by those that are being heard: nothing is learned of one that hangs."""
         if self._role.is_async:
@@ -268,25 +268,19 @@ class Instances:
         busy = [hand for hand in self._hands if hand.flights]
         return max(((now_s - hand.head_s) / len(hand.flights[0].work.batch) for hand in busy), default=0.0)
 
+    def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""
         self._scaler.fixed = count
         self._post(Wake())
 
     def _start_one(self, now_s: float, lag: int) -> None:
-        import ray
+        hand = Hand(_actor(self._role, self._plan), now_s)
+        self.join(hand, hand.actor.ready.remote().future(), lag)
 
-        section = self._role.spec.section
-        options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
-        if section.memory:
-            options["memory"] = section.memory
-        if section.resources:
-            options["resources"] = dict(section.resources)
-        kind = AsyncInstanceActor if self._role.is_async else InstanceActor
-        actor: Any = ray.remote(kind).options(**options).remote(self._plan, self._role.spec.name)
-        hand = Hand(actor, now_s)
+    def join(self, hand: Hand, is_ready: Any, lag: int = 0) -> None:
+        """Have an instance that was started, from when it is ready on."""
         self._hands.append(hand)
-        future = actor.ready.remote().future()
-        future.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, lag, done))
 
     def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
         error = done.exception()
@@ -395,14 +389,53 @@ class RayCrew:
     def __init__(self, plan: bytes, aio: asyncio.AbstractEventLoop) -> None:
         self._plan, self._aio = plan, aio
         self.sections: dict[str, Instances] = {}
+        self._auditioned: dict[str, tuple[Hand, Any]] = {}
+
+    def audition(self, roles: Iterable[Role]) -> None:
+        """Start the first instance of each of these, all at once, and see whether they can be built.
+
+        PlayerError if one can't; then none is left. One that finds no place in `HUNGRY_S` is not waited for.
+        """
+        for role in roles:
+            hand = Hand(_actor(role, self._plan), time.monotonic())
+            self._auditioned[role.spec.name] = hand, hand.actor.ready.remote().future()
+        until = time.monotonic() + HUNGRY_S
+        for _, is_ready in self._auditioned.values():
+            try:
+                is_ready.result(max(0.0, until - time.monotonic()))
+            except (concurrent.futures.TimeoutError, TimeoutError):
+                continue
+            except Exception as error:
+                told = getattr(error, "cause", error)
+                if isinstance(told, EnsembleError):
+                    self.close()
+                    raise told from None
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
         instances = Instances(role, self._plan, post, self._aio)
         self.sections[role.spec.name] = instances
+        if role.spec.name in self._auditioned:
+            instances.join(*self._auditioned.pop(role.spec.name))
         return instances
 
     def close(self) -> None:
-        pass
+        while self._auditioned:
+            _, (hand, _) = self._auditioned.popitem()
+            _kill(hand.actor)
+
+
+def _actor(role: Role, plan: bytes) -> Any:
+    """A new instance, on its way."""
+    import ray
+
+    section = role.spec.section
+    options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
+    if section.memory:
+        options["memory"] = section.memory
+    if section.resources:
+        options["resources"] = dict(section.resources)
+    kind: Any = ray.remote(AsyncInstanceActor if role.is_async else InstanceActor)
+    return kind.options(**options).remote(plan, role.spec.name)
 
 
 def _kill(actor: Any) -> None:

@@ -108,18 +108,23 @@ class ShardActor:
 def _play(plan: Plan, crew: RayCrew) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
-    event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
-    return begin(
-        score,
-        event_log,
-        {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()},
-        crew,
-        overlapping=list(score.players),
-        calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
-        inputs=plan.inputs,
-        again=plan.again and not is_restarted(),
-        strict=plan.strict,
-    )
+    roles = {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()}
+    try:
+        crew.audition(roles[name] for name in plan.classes)
+        return begin(
+            score,
+            open_log(plan.url, name=score.name, durability=plan.durability),  # type: ignore[arg-type]
+            roles,
+            crew,
+            overlapping=list(score.players),
+            calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
+            inputs=plan.inputs,
+            again=plan.again and not is_restarted(),
+            strict=plan.strict,
+        )
+    except BaseException:
+        crew.close()
+        raise
 
 
 # What may be asked
