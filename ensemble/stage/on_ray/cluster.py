@@ -156,6 +156,11 @@ def is_restarted() -> bool:
     return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
+def log_name(url: str) -> str:
+    """What the actor is called that keeps the log of this url in its memory."""
+    return f"log:{url}"
+
+
 def shard_name(band: str, number: int) -> str:
     return f"band:{band}:{number}"
 

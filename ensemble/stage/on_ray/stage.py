@@ -25,6 +25,9 @@ FOLLOW_S = 1.0
 
 log = logging.getLogger("ensemble.stage")
 
+_kept: dict[str, Any] = {}
+"""The actors of named logs in memory that this process has made, by url. Ray ends an actor when who made it forgets it."""
+
 
 class RayReply:
     """What the shard will say of a publication: `Reply`, from afar."""
@@ -126,10 +129,13 @@ def _shard(score: Score, plan: Plan) -> Any:
     if plan.runtime_env:
         options["runtime_env"] = plan.runtime_env
     if is_memory and plan.url != "memory:":
-        options["name"] = f"log:{plan.url}"
+        options["name"] = cluster.log_name(plan.url)
         known = cluster.find(options["name"])
         if known is not None:
             Line(known, score.name).ask("reopen", plan.dump())
             return known
     kind: Any = ray.remote(ShardActor)
-    return kind.options(**options).remote(plan.dump(), 0)
+    actor = kind.options(**options).remote(plan.dump(), 0)
+    if "name" in options:
+        _kept[plan.url] = actor
+    return actor
