@@ -72,9 +72,13 @@ class ShardActor:
 
     async def _answer(self, verb: str, given: Sequence[Any]) -> Any:
         if verb == "reopen":
-            if self._loop is None:
-                self._plan = given[0]
-                await asyncio.to_thread(self._open)
+            if self._loop is not None:
+                raise Unavailable(
+                    f"log {self._loop.log.name!r} in the cluster's memory is being played already; close that band first, "
+                    "or read it with ensemble.read"
+                )
+            self._plan = given[0]
+            await asyncio.to_thread(self._open)
             return await self._answer("hello", ())
         loop = self._loop
         if loop is None:
