@@ -6,13 +6,14 @@ Owns `open`, `read` and `connect`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensemble.band import Band
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import digest
-from ensemble.log import open_log, read_log
+from ensemble.log import LogReader, has_log, open_log, read_log
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.score import Score, check, load
@@ -70,8 +71,8 @@ def open(  # noqa: A001 - ensemble.open(...)
             _absolute(url),
             calls={name: pickled(name, call) for name, call in players.items()},
             coroutines=[name for name, player in prepared.items() if player.shape.is_async],
-            durability=durability or score.store.durability,
             classes=[name for name, player in prepared.items() if player.shape.kind == "class"],
+            durability=durability or score.store.durability,
             again=again,
             strict=strict,
             inputs=list(inputs),
@@ -125,8 +126,17 @@ def read(url: str) -> Reader:
 
     Errors: Unavailable if there is no such store; LogCorrupt.
     """
-    log = read_log(url)
+    log = _on_ray(url) or read_log(url)
     return Reader(log, FoldedView(log), url)
+
+
+def _on_ray(url: str) -> LogReader | None:
+    """A log in the memory of a Ray cluster that this process has joined; None if there is none."""
+    if not url.startswith("memory:") or has_log(url) or "ray" not in sys.modules:
+        return None
+    from ensemble.stage.on_ray.line import find_log
+
+    return find_log(url)
 
 
 def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:

@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import msgspec
 
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
+from ensemble.log import LogReader, open_log, read_log
 from ensemble.log import frame as frames
-from ensemble.log import open_log
 from ensemble.score import load
 from ensemble.stage.base import Role
 from ensemble.stage.begin import begin
@@ -81,6 +82,8 @@ class ShardActor:
             await asyncio.to_thread(self._open)
             return await self._answer("hello", ())
         loop = self._loop
+        if verb in LOG_VERBS:
+            return await asyncio.to_thread(self._look, verb, given)
         if loop is None:
             raise self._error or Unavailable("the band is closed; open it again")
         if verb == "publish":
@@ -93,6 +96,16 @@ class ShardActor:
             self._loop = None
             return None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
+
+    def _look(self, verb: str, given: Sequence[Any]) -> Any:
+        """Something about the log: of who plays it; of one that is in this memory also when nobody does."""
+        loop, url = self._loop, Plan.load(self._plan).url
+        if loop is not None:
+            return LOG_VERBS[verb](loop.log, *given)
+        if not url.startswith("memory:"):
+            raise self._error or Unavailable("the band is closed; open it again")
+        with closing(read_log(url)) as event_log:
+            return LOG_VERBS[verb](event_log, *given)
 
     async def _publish(self, loop: Loop, data: bytes, wait: bool) -> Any:
         """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
@@ -134,16 +147,12 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
 # What may be asked
 
 
+def _about(event_log: LogReader) -> dict[str, Any]:
+    return {"id": event_log.id, "name": event_log.name, "shard": event_log.shard}
+
+
 def _hello(loop: Loop) -> dict[str, Any]:
-    event_log = loop.log
-    return {
-        "id": event_log.id,
-        "name": event_log.name,
-        "shard": event_log.shard,
-        "notes": list(loop.notes),
-        "pid": os.getpid(),
-        "folder": str(Path.cwd()),
-    }
+    return {**_about(loop.log), "notes": list(loop.notes), "pid": os.getpid(), "folder": str(Path.cwd())}
 
 
 def _some(found: Iterator[Frame]) -> list[bytes]:
@@ -171,11 +180,16 @@ VERBS: dict[str, Callable[..., Any]] = {
     "table_value": lambda loop, name, key: loop.view.table_value(name, key),
     "table_items": lambda loop, name: loop.view.table_items(name),
     "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
-    # the log
-    "end": lambda loop: tuple(loop.log.end()),
-    "frames": lambda loop, seq: _some(loop.log.frames(seq)),
-    "rows": lambda loop, offset: _some(loop.log.rows(offset)),
-    "frame_at": lambda loop, offset: frames.encode(loop.log.frame_at(offset)),
-    "size_bytes": lambda loop: loop.log.size_bytes(),
 }
-"""What may be asked of a shard beside publishing and closing: each is answered on a thread of its own."""
+"""What may be asked of a shard that plays, beside publishing and closing: each is answered on a thread of its own."""
+
+LOG_VERBS: dict[str, Callable[..., Any]] = {
+    "log": _about,
+    "end": lambda event_log: tuple(event_log.end()),
+    "frames": lambda event_log, seq: _some(event_log.frames(seq)),
+    "rows": lambda event_log, offset: _some(event_log.rows(offset)),
+    "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
+    "snapshot": lambda event_log: event_log.snapshot(),
+    "size_bytes": lambda event_log: event_log.size_bytes(),
+}
+"""What may be asked of its log, whether it plays or not."""
