@@ -256,8 +256,16 @@ class Event(msgspec.Struct, gc=False, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Event) and self.id == other.id
 
+    def __ne__(self, other: object) -> bool:
+        # Spelled out: a Struct's own says that any two are unequal.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.id)
+
+    def __reduce__(self) -> Any:
+        """Pickled, it leaves the other rows of its frame behind."""
+        return Event, (self._rows.pick([self._ix]), 0)
 
     def __repr__(self) -> str:
         return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"

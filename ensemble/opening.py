@@ -6,13 +6,14 @@ Owns `open`, `read` and `connect`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble.band import Band
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import digest
-from ensemble.log import open_log, read_log
+from ensemble.log import LogReader, has_log, open_log, read_log
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.score import Score, check, load
@@ -182,7 +183,7 @@ def read(url: str) -> Reader:
         band = connect(url)
         assert isinstance(band, Reader)
         return band
-    log = read_log(url)
+    log = _on_ray(url) or read_log(url)
     return Reader(log, FoldedView(log), url)
 
 
@@ -219,6 +220,7 @@ def _plan(
         _absolute(url),
         calls={name: pickled(name, call) for name, call in players.items()},
         coroutines=[name for name, player in prepared.items() if player.shape.is_async],
+        classes=[name for name, player in prepared.items() if player.shape.kind == "class"],
         durability=durability or score.store.durability,
         runtime_env=dict(score.stage.runtime_env),
     )
@@ -230,6 +232,15 @@ def _of_ray(url: str) -> tuple[str, str | None]:
     if not name:
         raise Unavailable(f"{url!r}: no band is named; write ray:NAME")
     return name, address or None
+
+
+def _on_ray(url: str) -> LogReader | None:
+    """A log in the memory of a Ray cluster that this process has joined; None if there is none."""
+    if not url.startswith("memory:") or has_log(url) or "ray" not in sys.modules:
+        return None
+    from ensemble.stage.on_ray.line import find_log
+
+    return find_log(url)
 
 
 def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:

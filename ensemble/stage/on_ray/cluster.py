@@ -188,6 +188,11 @@ def runtime_env() -> dict[str, Any]:
     return {name: value for name, value in dict(ray.get_runtime_context().runtime_env).items() if name == "working_dir"}
 
 
+def log_name(url: str) -> str:
+    """What the actor is called that keeps the log of this url in its memory."""
+    return f"log:{url}"
+
+
 def shard_name(band: str, number: int = 0) -> str:
     return f"band:{band}:{number}"
 

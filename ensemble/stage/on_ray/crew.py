@@ -1,7 +1,8 @@
 """The instances of a section on Ray, as the loop sees them: each an actor that is handed batches.
 
 Owns which instance gets a batch, what happens when one dies, and starting and ending them as `scaling.py` says. Two batches
-are in flight an instance, so that it never waits for the next; never one call an event.
+are in flight an instance, so that it never waits for the next; never one call an event. Who is late with one gets no second,
+which others could hear meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
 halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
@@ -10,11 +11,12 @@ halves, until the one that kills stands alone. Only that one is charged with an 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ensemble.broker.words import Failure, Outcome
@@ -38,6 +40,8 @@ HUNGRY_S = 10.0
 """After how long without a place on the cluster a section says so."""
 TEND_S = 0.2
 """How often the size of a section is thought over while there is work."""
+LATE_S = 0.1
+"""How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
 GRACE_S = 5.0
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
 
@@ -63,6 +67,16 @@ class Hand:
         self.is_leaving = False
         self.pid = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many events it has that have not come back."""
+        return sum(len(flight.left) for flight in self.flights)
+
+    @property
+    def head_s(self) -> float:
+        """Since when it has been hearing the batch that it hears."""
+        return max(self.idle_since_s, self.flights[0].began_s)
+
 
 class Flight:
     """A batch on its way through an instance."""
@@ -79,7 +93,6 @@ class Instances:
 
     def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
         self._role, self._plan, self._post, self._aio = role, plan, post, aio
-        self._runtime_env = Plan.load(plan).runtime_env
         self._scaler = Scaler(role.spec.section)
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
@@ -87,6 +100,8 @@ class Instances:
         self._limit = NOTHING
         self._bytes_each = 150.0
         """How many bytes of a batch, or of its outcome, an event takes up."""
+        self._most = max(1, role.spec.section.batch)
+        """Events that an asynchronous instance has at once."""
         self._failed_starts = 0
         self._not_before_s = 0.0
         self._has_complained = False
@@ -106,9 +121,13 @@ class Instances:
 
     def room(self) -> int:
         with self._lock:
-            if self._free() is None:
+            hand = self._free()
+            if hand is None:
                 return 0
-            return self._limit if self._bytes_each > SMALL_BYTES else min(self._limit, int(INLINE_BYTES / self._bytes_each))
+            limit = self._limit
+            if self._bytes_each <= SMALL_BYTES:
+                limit = min(limit, int(INLINE_BYTES / self._bytes_each))
+            return min(limit, self._most - hand.waiting) if self._role.is_async else limit
 
     def start(self, work: Work) -> None:
         now_s = time.monotonic()
@@ -134,9 +153,21 @@ class Instances:
 
     def _free(self) -> Hand | None:
         """The instance that has least to do and may have more."""
-        depth = 1 if self._suspects else IN_FLIGHT
-        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and len(hand.flights) < depth]
-        return min(free, key=lambda hand: len(hand.flights), default=None)
+        now_s = time.monotonic()
+        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and self._may_have_more(hand, now_s)]
+        return min(free, key=lambda hand: hand.waiting if self._role.is_async else len(hand.flights), default=None)
+
+    def _may_have_more(self, hand: Hand, now_s: float) -> bool:
+        if not hand.flights:
+            return True
+        if self._suspects:
+            return False
+        if self._role.is_async:  # all its events wait at once: one that hangs holds up no other
+            return hand.waiting < self._most
+        if len(hand.flights) >= IN_FLIGHT or not self._scaler.service_s:
+            return False
+        expected_s = self._scaler.service_s * len(hand.flights[0].work.batch)
+        return now_s - hand.head_s < max(LATE_S, 4 * expected_s)
 
     # What comes back: in threads of Ray's
 
@@ -245,7 +276,7 @@ class Instances:
         with self._lock:
             self._end_what_hangs(now_s)
             there = [hand for hand in self._hands if not hand.is_leaving]
-            target = self._scaler.target(waiting, len(there), now_s)
+            target = self._scaler.target(waiting, len(there), now_s, self._slowest_s(now_s))
             if target > len(there) and now_s >= self._not_before_s:
                 for _ in range(target - len(there)):
                     self._start_one(now_s, waiting)
@@ -255,28 +286,26 @@ class Instances:
             due_s = self._scaler.due_s(waiting, len(there), now_s)
         return now_s + TEND_S if waiting else due_s
 
+    def _slowest_s(self, now_s: float) -> float:
+        """How long an event takes at the least, by those that are being heard: nothing is learned of one that hangs."""
+        if self._role.is_async:
+            return 0.0
+        busy = [hand for hand in self._hands if hand.flights]
+        return max(((now_s - hand.head_s) / len(hand.flights[0].work.batch) for hand in busy), default=0.0)
+
     def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""
         self._scaler.fixed = count
         self._post(Wake())
 
     def _start_one(self, now_s: float, lag: int) -> None:
-        import ray
+        hand = Hand(_actor(self._role, self._plan), now_s)
+        self.join(hand, hand.actor.ready.remote().future(), lag)
 
-        section = self._role.spec.section
-        options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
-        if self._runtime_env:
-            options["runtime_env"] = self._runtime_env
-        if section.memory:
-            options["memory"] = section.memory
-        if section.resources:
-            options["resources"] = dict(section.resources)
-        kind = AsyncInstanceActor if self._role.is_async else InstanceActor
-        actor: Any = ray.remote(kind).options(**options).remote(self._plan, self._role.spec.name)
-        hand = Hand(actor, now_s)
+    def join(self, hand: Hand, is_ready: Any, lag: int = 0) -> None:
+        """Have an instance that was started, from when it is ready on."""
         self._hands.append(hand)
-        future = actor.ready.remote().future()
-        future.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, lag, done))
 
     def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
         error = done.exception()
@@ -387,14 +416,56 @@ class RayCrew:
         """What the instances are made from that are hired from now on."""
         self._aio = aio
         self.sections: dict[str, Instances] = {}
+        self._auditioned: dict[str, tuple[Hand, Any]] = {}
+
+    def audition(self, roles: Iterable[Role]) -> None:
+        """Start the first instance of each of these, all at once, and see whether they can be built.
+
+        PlayerError if one can't; then none is left. One that finds no place in `HUNGRY_S` is not waited for.
+        """
+        for role in roles:
+            hand = Hand(_actor(role, self.plan), time.monotonic())
+            self._auditioned[role.spec.name] = hand, hand.actor.ready.remote().future()
+        until = time.monotonic() + HUNGRY_S
+        for _, is_ready in self._auditioned.values():
+            try:
+                is_ready.result(max(0.0, until - time.monotonic()))
+            except (concurrent.futures.TimeoutError, TimeoutError):
+                continue
+            except Exception as error:
+                told = getattr(error, "cause", error)
+                if isinstance(told, EnsembleError):
+                    self.close()
+                    raise told from None
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
         instances = Instances(role, self.plan, post, self._aio)
         self.sections[role.spec.name] = instances
+        if role.spec.name in self._auditioned:
+            instances.join(*self._auditioned.pop(role.spec.name))
         return instances
 
     def close(self) -> None:
-        pass
+        while self._auditioned:
+            _, (hand, _) = self._auditioned.popitem()
+            _kill(hand.actor)
+
+
+def _actor(role: Role, plan: bytes) -> Any:
+    """A new instance, on its way."""
+    import ray
+
+    section = role.spec.section
+    options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
+    runtime_env = Plan.load(plan).runtime_env
+    if runtime_env:
+        options["runtime_env"] = runtime_env
+    if section.memory:
+        options["memory"] = section.memory
+    if section.resources:
+        options["resources"] = dict(section.resources)
+    kind: Any = ray.remote(AsyncInstanceActor if role.is_async else InstanceActor)
+    return kind.options(**options).remote(plan, role.spec.name)
 
 
 def _kill(actor: Any) -> None:
@@ -404,13 +475,13 @@ def _kill(actor: Any) -> None:
 
 
 def _is_no_fault(error: BaseException) -> bool:
-    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go."""
-    import ray.exceptions
+    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go.
 
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return False
-    text = str(error).lower()
-    return "node" in text and ("died" in text or "dead" in text or "terminated" in text) and "node ip" not in text
+    Ray tells of it in words only. Of any process that died it says that node deaths are to be prevented, so `node` alone
+    means nothing.
+    """
+    text = str(error)
+    return any(words in text for words in ("its node has died", "node was terminated", "ray.kill", "preempted"))
 
 
 def _cause(error: BaseException) -> str:

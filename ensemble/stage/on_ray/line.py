@@ -18,6 +18,7 @@ from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame, decode
 from ensemble.log import frame as frames
 from ensemble.log.base import Position, Snapshot
+from ensemble.stage.on_ray import cluster
 from ensemble.status import Standing
 
 PATIENCE_S = 60.0
@@ -79,6 +80,17 @@ def _is_for_good(error: BaseException) -> bool:
     """Whether Ray will not make the actor anew."""
     text = str(error)
     return "ray.kill" in text or "max_restarts" in text or "fate" in text or "owner" in text.lower()
+
+
+def find_log(url: str) -> RemoteLog | None:
+    """The log of this url in the memory of the cluster that this process has joined; None if there is none."""
+    import ray
+
+    actor = cluster.find(cluster.log_name(url)) if ray.is_initialized() else None
+    if actor is None:
+        return None
+    line = Line(actor, url)
+    return RemoteLog(line, line.ask("log"))
 
 
 class RemoteView:
@@ -149,8 +161,8 @@ class RemoteLog:
         return self._frame(self._ask("frame_at", offset))
 
     def snapshot(self) -> Snapshot | None:
-        """None: who looks from afar asks the shard for its state instead of folding it."""
-        return None
+        kept = self._ask("snapshot")
+        return None if kept is None else Snapshot(Position(*kept[0]), kept[1])
 
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))

@@ -46,6 +46,8 @@ class Plan(msgspec.Struct):
     durability: str = "disk"
     coroutines: list[str] = []
     """The players that are asynchronous."""
+    classes: list[str] = []
+    """The players that are built: classes. One that can't be is told of before anything is played."""
     again: bool = False
     strict: bool = False
     inputs: list[str] = []

@@ -28,6 +28,10 @@ PUBLICATION_BYTES = 70_000
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
 
+_kept: dict[str, Any] = {}
+"""The actors of named logs in memory that this process has made, by url. Ray ends an actor when who made it forgets it."""
+
+
 class RayReply:
     """What the shard will say of a publication: `Reply`, from afar."""
 
@@ -217,13 +221,16 @@ def _shard(plan: Plan) -> Any:
 
     options = _options(plan)
     if _is_memory(plan) and plan.url != "memory:":
-        options["name"] = f"log:{plan.url}"
+        options["name"] = cluster.log_name(plan.url)
         known = cluster.find(options["name"])
         if known is not None:
             Line(known, plan.document["name"]).ask("reopen", plan.dump())
             return known
     kind: Any = ray.remote(ShardActor)
-    return kind.options(**options).remote(plan.dump(), 0)
+    actor = kind.options(**options).remote(plan.dump(), 0)
+    if "name" in options:
+        _kept[plan.url] = actor
+    return actor
 
 
 def _options(plan: Plan) -> dict[str, Any]:
