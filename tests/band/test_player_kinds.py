@@ -445,6 +445,28 @@ def test_what_a_late_call_says_after_its_timeout_is_not_said(stand: Stand) -> No
     assert [(event.key, event.data) for event in band.events("a")] == [("k", 2), ("other", 1)]
 
 
+def test_without_an_order_the_rest_of_a_batch_is_heard_after_one_of_it_took_too_long(stand: Stand) -> None:
+    import threading
+
+    forever = threading.Event()
+    heard: list[int] = []
+
+    def play(event: Event) -> None:
+        if event.data == 1:
+            forever.wait(60)
+        heard.append(event.data)
+
+    said = part(play, "said", order="none", timeout="50ms", retry=ONCE)
+    band = stand.play({"play": said})
+    band.publish_many(range(5), topic="said")
+    band.settle(30)
+    forever.set()
+
+    assert [letter.event.data for letter in band.dead()] == [1]
+    assert [each for each in heard if each != 1] == [0, 2, 3, 4]
+    assert band.status().sections["play"].lag == 0
+
+
 def test_the_iterables_of_a_batch_annotation_are_all_batches(stand: Stand) -> None:
     def play(events: Iterable[Event]) -> Any:
         return emit("a", sorted(event.data for event in events))
