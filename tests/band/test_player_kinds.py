@@ -319,14 +319,18 @@ def test_emit_takes_the_key_that_the_score_names_for_its_topic(stand: Stand) -> 
 # What it can't be
 
 
+async def hear_all(events: list[Event]) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: None, "takes no event"),
         (lambda ctx: None, "takes ctx first"),
         (lambda event, ctx, /: None, "can't be given by name"),
+        (hear_all, "asynchronous and wants whole batches"),
     ],
-    ids=["no parameter", "ctx first", "positional only"],
+    ids=["no parameter", "ctx first", "positional only", "coroutine of batches"],
 )
 def test_a_callable_that_can_not_hear_is_told_of_before_the_band_plays(stand: Stand, call: Any, words: str) -> None:
     with pytest.raises((ScoreError, PlayerError), match=words):
