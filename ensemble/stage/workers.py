@@ -52,10 +52,10 @@ class Workers(Protocol):
         ...
 
 
-def timed(instance: Instance, work: Work) -> Outcome:
+def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     """The outcome of a batch, and how long it took."""
     began_s = time.perf_counter()
-    outcome = instance.hear(work)
+    outcome = hear(*given)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
 
@@ -74,7 +74,7 @@ class Inline:
         return 1 << 30
 
     def start(self, work: Work) -> None:
-        self._post(timed(self._instance, work))
+        self._post(timed(self._instance.hear, work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         return None
@@ -155,10 +155,10 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance, work)
+            return timed(instance.hear, work)
         self.watch = Watch()
         self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
-        return self.hearing.hear()
+        return timed(self.hearing.hear)
 
 
 class Threads:
