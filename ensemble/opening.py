@@ -70,6 +70,7 @@ def open(  # noqa: A001 - ensemble.open(...)
             _absolute(url),
             calls={name: pickled(name, call) for name, call in players.items()},
             coroutines=[name for name, player in prepared.items() if player.shape.is_async],
+            hear_batches=[name for name, player in prepared.items() if player.shape.batch],
             durability=durability or score.store.durability,
             again=again,
             strict=strict,
@@ -81,7 +82,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     loop = begin(
         score,
         log,
-        {name: Role(player.spec, player.shape.is_async) for name, player in prepared.items()},
+        {name: Role(player.spec, player.shape.is_async, player.shape.batch) for name, player in prepared.items()},
         SoloCrew(prepared, by_hand=clock is not None),
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
         calls=players,

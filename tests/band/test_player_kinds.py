@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from ensemble import Context, Event, PlayerError, ScoreError, emit
-from tests.conformance.stand import Stand, part
+from tests.conformance.stand import Gate, Stand, part
 
 ONCE = {"attempts": 1}
 
@@ -165,6 +165,51 @@ def test_a_batch_player_hears_as_many_as_there_are_up_to_its_batch(stand: Stand)
 
     assert sum(sizes) == 100
     assert 1 < max(sizes) <= 30
+
+
+def test_a_batch_player_that_comes_free_hears_all_that_waits_at_once(stand: Stand) -> None:
+    gate = Gate()
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+        gate.pass_through()
+
+    band = stand.play({"play": part(play, "said", section={"batch": 500}, timeout="1h")})
+    band.publish("said")
+    gate.wait_for(1)
+    band.publish_many(range(400), topic="said")
+    gate.open()
+    band.settle(30)
+
+    assert sizes == [1, 400]
+
+
+def test_a_section_that_lingers_hears_nothing_before_its_batch_is_full_and_then_all_of_it(stand: Stand) -> None:
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+
+    band = stand.play({"play": part(play, "said", section={"batch": 100, "linger": "1h"})})
+    band.publish_many(range(99), topic="said")
+    for _ in range(3):  # each answer is that of another turn of the band
+        assert band.status().sections["play"].lag == 99
+    band.publish("said")
+    band.settle(30)
+
+    assert sizes == [100]
+
+
+def test_a_section_lingers_no_longer_than_it_is_told_to(stand: Stand) -> None:
+    heard: list[int] = []
+    band = stand.play({"play": part(lambda event: heard.append(event.data), "said", section={"linger": "50ms"})})
+
+    band.publish_many(range(60), topic="said")
+    band.settle(30)
+
+    assert heard == list(range(60))
+    assert len([frame for frame in stand.frames() if frame.marks.get("heard", {}).get("play", [0] * 6)[5]]) == 1
 
 
 def test_a_struct_is_decoded_and_checked(stand: Stand) -> None:

@@ -43,6 +43,8 @@ class Plan(msgspec.Struct):
     durability: str = "disk"
     coroutines: list[str] = []
     """The players that are asynchronous."""
+    hear_batches: list[str] = []
+    """The players of which one call hears many events."""
     again: bool = False
     strict: bool = False
     inputs: list[str] = []

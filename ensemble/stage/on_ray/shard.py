@@ -112,7 +112,7 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
     return begin(
         score,
         event_log,
-        {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()},
+        {name: Role(spec, name in plan.coroutines, name in plan.hear_batches) for name, spec in score.players.items()},
         crew,
         overlapping=list(score.players),
         calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
