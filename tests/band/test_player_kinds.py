@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from ensemble import Context, Event, PlayerError, ScoreError, emit
-from tests.conformance.stand import Gate, Stand, part
+from tests.conformance.stand import Gate, Stand, eventually, part
 
 ONCE = {"attempts": 1}
 
@@ -107,6 +107,21 @@ def test_a_class_is_built_once_with_its_settings_and_closed_at_the_end(stand: St
     stand.leave()
 
     assert life == ["built with model.bin and 3", "heard 1", "heard 2", "closed"]
+
+
+def test_a_section_opens_with_min_instances_and_each_is_built_once(stand: Stand) -> None:
+    built: list[int] = []
+
+    class Play:
+        def __init__(self) -> None:
+            built.append(1)
+
+        def __call__(self, event: Event) -> Any: ...
+
+    band = stand.play({"play": part(Play, "said", section={"min": 4, "max": 8})})
+
+    eventually(lambda: band.status().sections["play"].instances == 4, "four instances")
+    assert len(built) == 4
 
 
 def test_a_class_with_a_coroutine(stand: Stand) -> None:
