@@ -68,7 +68,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     loop = begin(
         score,
         log,
-        {name: Role(player.spec, player.shape.is_async) for name, player in prepared.items()},
+        {name: Role(player.spec, player.shape.is_async, player.shape.batch) for name, player in prepared.items()},
         SoloCrew(prepared, by_hand=clock is not None),
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
         calls=players,
@@ -212,15 +212,17 @@ def _plan(
 ) -> Plan:
     """What the actors of a score are made from."""
     from ensemble.stage.on_ray.cluster import check_installed
-    from ensemble.stage.on_ray.plan import Plan, pickled
+    from ensemble.stage.on_ray.plan import Kind, Plan, pickled
 
     check_installed()
     return Plan(
         dict(score.document),
         _absolute(url),
         calls={name: pickled(name, call) for name, call in players.items()},
-        coroutines=[name for name, player in prepared.items() if player.shape.is_async],
-        classes=[name for name, player in prepared.items() if player.shape.kind == "class"],
+        kinds={
+            name: Kind(player.shape.is_async, player.shape.batch, player.shape.kind == "class")
+            for name, player in prepared.items()
+        },
         durability=durability or score.store.durability,
         runtime_env=dict(score.stage.runtime_env),
     )

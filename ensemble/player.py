@@ -13,6 +13,7 @@ import logging
 import threading
 import traceback as tracebacks
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -32,6 +33,9 @@ from ensemble.score.vocabulary import Vocabulary
 
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
+
+hearing_of: ContextVar[str | None] = ContextVar("ensemble_hearing_of", default=None)
+"""The log whose events a player hears in this thread or task. What it publishes there would not be part of its frame."""
 
 
 class Word(msgspec.Struct, gc=False):
@@ -225,11 +229,19 @@ class Hearing:
 
     def hear(self) -> Outcome:
         """Hear the whole batch."""
-        if self.player.shape.batch:
-            self.together(range(len(self.work.events)))
-        else:
-            self.one_by_one(range(len(self.work.events)))
+        before = hearing_of.set(self._log_id())
+        try:
+            if self.player.shape.batch:
+                self.together(range(len(self.work.events)))
+            else:
+                self.one_by_one(range(len(self.work.events)))
+        finally:
+            hearing_of.reset(before)
         return self.outcome(self.work.batch.keys, len(self.work.batch))
+
+    def _log_id(self) -> str | None:
+        events = self.work.events
+        return events[0]._rows.log_id if events else None
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -315,9 +327,10 @@ class Hearing:
             self._say(emission, last.get(emission.key or "", group[-1]))
 
     async def later_one_by_one(self, which: Iterable[int], timeout_s: float | None) -> None:
-        """`one_by_one` for an asynchronous player: these rows are of one lane."""
+        """`one_by_one` for an asynchronous player, in a task of its own: these rows are of one lane."""
         import asyncio
 
+        hearing_of.set(self._log_id())  # it ends with the task
         lanes = self.work.batch.keys
         for ix in which:
             if self._blocked and lanes[ix] in self._blocked:

@@ -101,7 +101,9 @@ class Role(msgspec.Struct, frozen=True):
     """What a stage needs to know of a player, wherever its code may be."""
 
     spec: PlayerSpec
-    is_async: bool
+    is_async: bool = False
+    hears_batches: bool = False
+    """Whether one call hears many events."""
 
 
 class Roll(msgspec.Struct):

@@ -26,6 +26,7 @@ from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.listening import listener
 from ensemble.log.base import EventLog, Snapshot
+from ensemble.player import hearing_of
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
@@ -178,10 +179,11 @@ class Loop:
     def publish(self, publication: Publication, *, wait: bool = True) -> Reply:
         """Have these events said. The reply brings their offsets, once they are durable.
 
-        Errors: Overloaded if the inbox is full and `wait` is False; Unavailable if the band is closed or its log failed.
+        Errors: Overloaded if the inbox is full and `wait` is False; Unavailable if the band is closed or its log failed;
+                EnsembleError where a player of this band calls it: that would be said outside of its frame, once a try.
         """
         self._check_open()
-        if threading.current_thread() is self._thread:
+        if hearing_of.get() == self.log.id:
             raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
         reply = Reply()
         if self._hand is not None:

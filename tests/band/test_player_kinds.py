@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from ensemble import Context, Event, PlayerError, ScoreError, emit
-from tests.conformance.stand import Stand, part
+from tests.conformance.stand import Gate, Stand, eventually, part
 
 ONCE = {"attempts": 1}
 
@@ -109,6 +109,21 @@ def test_a_class_is_built_once_with_its_settings_and_closed_at_the_end(stand: St
     assert life == ["built with model.bin and 3", "heard 1", "heard 2", "closed"]
 
 
+def test_a_section_opens_with_min_instances_and_each_is_built_once(stand: Stand) -> None:
+    built: list[int] = []
+
+    class Play:
+        def __init__(self) -> None:
+            built.append(1)
+
+        def __call__(self, event: Event) -> Any: ...
+
+    band = stand.play({"play": part(Play, "said", section={"min": 4, "max": 8})})
+
+    eventually(lambda: band.status().sections["play"].instances == 4, "four instances")
+    assert len(built) == 4
+
+
 def test_a_class_with_a_coroutine(stand: Stand) -> None:
     class Play:
         async def __call__(self, event: Event) -> Any:
@@ -165,6 +180,51 @@ def test_a_batch_player_hears_as_many_as_there_are_up_to_its_batch(stand: Stand)
 
     assert sum(sizes) == 100
     assert 1 < max(sizes) <= 30
+
+
+def test_a_batch_player_that_comes_free_hears_all_that_waits_at_once(stand: Stand) -> None:
+    gate = Gate()
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+        gate.pass_through()
+
+    band = stand.play({"play": part(play, "said", section={"batch": 500}, timeout="1h")})
+    band.publish("said")
+    gate.wait_for(1)
+    band.publish_many(range(400), topic="said")
+    gate.open()
+    band.settle(30)
+
+    assert sizes == [1, 400]
+
+
+def test_a_section_that_lingers_hears_nothing_before_its_batch_is_full_and_then_all_of_it(stand: Stand) -> None:
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+
+    band = stand.play({"play": part(play, "said", section={"batch": 100, "linger": "1h"})})
+    band.publish_many(range(99), topic="said")
+    for _ in range(3):  # each answer is that of another turn of the band
+        assert band.status().sections["play"].lag == 99
+    band.publish("said")
+    band.settle(30)
+
+    assert sizes == [100]
+
+
+def test_a_section_lingers_no_longer_than_it_is_told_to(stand: Stand) -> None:
+    heard: list[int] = []
+    band = stand.play({"play": part(lambda event: heard.append(event.data), "said", section={"linger": "50ms"})})
+
+    band.publish_many(range(60), topic="said")
+    band.settle(30)
+
+    assert heard == list(range(60))
+    assert len([frame for frame in stand.frames() if frame.marks.get("heard", {}).get("play", [0] * 6)[5]]) == 1
 
 
 def test_a_struct_is_decoded_and_checked(stand: Stand) -> None:
@@ -319,14 +379,18 @@ def test_emit_takes_the_key_that_the_score_names_for_its_topic(stand: Stand) -> 
 # What it can't be
 
 
+async def hear_all(events: list[Event]) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: None, "takes no event"),
         (lambda ctx: None, "takes ctx first"),
         (lambda event, ctx, /: None, "can't be given by name"),
+        (hear_all, "asynchronous and wants whole batches"),
     ],
-    ids=["no parameter", "ctx first", "positional only"],
+    ids=["no parameter", "ctx first", "positional only", "coroutine of batches"],
 )
 def test_a_callable_that_can_not_hear_is_told_of_before_the_band_plays(stand: Stand, call: Any, words: str) -> None:
     with pytest.raises((ScoreError, PlayerError), match=words):
@@ -443,6 +507,28 @@ def test_what_a_late_call_says_after_its_timeout_is_not_said(stand: Stand) -> No
     band.settle(30)
 
     assert [(event.key, event.data) for event in band.events("a")] == [("k", 2), ("other", 1)]
+
+
+def test_without_an_order_the_rest_of_a_batch_is_heard_after_one_of_it_took_too_long(stand: Stand) -> None:
+    import threading
+
+    forever = threading.Event()
+    heard: list[int] = []
+
+    def play(event: Event) -> None:
+        if event.data == 1:
+            forever.wait(60)
+        heard.append(event.data)
+
+    said = part(play, "said", order="none", timeout="50ms", retry=ONCE)
+    band = stand.play({"play": said})
+    band.publish_many(range(5), topic="said")
+    band.settle(30)
+    forever.set()
+
+    assert [letter.event.data for letter in band.dead()] == [1]
+    assert [each for each in heard if each != 1] == [0, 2, 3, 4]
+    assert band.status().sections["play"].lag == 0
 
 
 def test_the_iterables_of_a_batch_annotation_are_all_batches(stand: Stand) -> None:

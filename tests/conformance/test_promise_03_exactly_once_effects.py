@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+import ensemble
 from ensemble import Event, emit
 from ensemble.broker import State
 from ensemble.event import Frame, decode
+from ensemble.testing import ManualClock
 from tests.conformance.stand import Part, Stand, all_of, part
 
 
@@ -106,6 +108,42 @@ def test_a_dead_letter_leaves_neither_words_nor_writes(stand: Stand) -> None:
     assert len(band.dead("count")) == 1
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["machine", "manual"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_player_can_not_publish_past_its_frame(stand: Stand, kind: str, by_hand: bool) -> None:
+    bands: list[Any] = []
+
+    def speak(event: Event) -> None:
+        bands[0].publish("aside", event.data)
+
+    async def speak_later(event: Event) -> None:
+        speak(event)
+
+    says = {**KINDS[kind].says, "retry": {"attempts": 1}}
+    call = speak_later if kind == "coroutine" else speak
+    bands.append(stand.play({"speak": Part(call, says)}, clock=ManualClock() if by_hand else None))
+
+    bands[0].publish("came", 1)
+    bands[0].settle(30)
+
+    [letter] = bands[0].dead()
+    assert "a player can't publish while it hears an event; let it answer with emit(topic, ...)" in letter.error
+    assert list(bands[0].events("aside")) == []
+
+
+def test_a_player_may_publish_to_another_band(stand: Stand) -> None:
+    with ensemble.open({"ensemble": 1, "name": "other"}, store="memory:") as other:
+
+        def tell(event: Event, ctx: Any) -> None:
+            other.publish("told", event.data, id=ctx.token)
+
+        band = stand.play({"tell": part(tell, "came")})
+        band.publish("came", 1)
+        band.settle(30)
+
+        assert [event.data for event in other.events("told")] == [1]
+
+
 def test_state_that_is_emptied_is_gone_from_the_table(stand: Stand) -> None:
     def keep(event: Event, ctx: Any) -> None:
         if event.data is None:
@@ -195,8 +233,6 @@ def test_killed_again_and_again_each_event_has_its_effects_once(stand_on_disk: S
 
 
 def test_timers_are_part_of_the_frame_and_fire_once(stand_on_disk: Stand) -> None:
-    from ensemble.testing import ManualClock
-
     def remind(event: Event) -> Any:
         return [emit("noted"), emit("reminded", event.data, after="5m")]
 

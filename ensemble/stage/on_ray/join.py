@@ -31,7 +31,7 @@ def joined(plan: Plan, score: Score, own: Plan) -> tuple[Plan, list[str]]:
         plan,
         document=document,
         calls={**plan.calls, **own.calls},
-        coroutines=[*plan.coroutines, *own.coroutines],
+        kinds={**plan.kinds, **own.kinds},
         folders={**plan.folders, **dict.fromkeys(players, score.folder)},
         joined={**plan.joined, score.name: theirs},
     )
@@ -51,7 +51,7 @@ def carried(old: Plan, new: Plan) -> Plan:
             new,
             document=_merged(new.document, parts),
             calls={**new.calls, **{each: old.calls[each] for each in players if each in old.calls}},
-            coroutines=[*new.coroutines, *(each for each in old.coroutines if each in players)],
+            kinds={**new.kinds, **{each: old.kinds[each] for each in players}},
             folders={**new.folders, **{each: folder for each, folder in old.folders.items() if each in players}},
             joined={**new.joined, name: theirs},
         )
@@ -93,7 +93,7 @@ def left(plan: Plan, name: str) -> tuple[Plan, list[str]]:
         plan,
         document={kind: value for kind, value in document.items() if value or kind not in KINDS},
         calls={each: call for each, call in plan.calls.items() if each not in players},
-        coroutines=[each for each in plan.coroutines if each not in players],
+        kinds={each: kind for each, kind in plan.kinds.items() if each not in players},
         folders={each: folder for each, folder in plan.folders.items() if each not in players},
         joined={each: what for each, what in plan.joined.items() if each != name},
     )

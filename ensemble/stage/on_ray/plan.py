@@ -34,6 +34,15 @@ class Versions(msgspec.Struct, frozen=True):
     ray: str
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """What kind of callable a player is."""
+
+    is_async: bool = False
+    hears_batches: bool = False
+    is_class: bool = False
+    """One that can't be built is told of before anything is played."""
+
+
 class Plan(msgspec.Struct):
     """What to play, and where."""
 
@@ -44,10 +53,8 @@ class Plan(msgspec.Struct):
     calls: dict[str, bytes] = {}
     """Callables that were given for players and sources by name, pickled."""
     durability: str = "disk"
-    coroutines: list[str] = []
-    """The players that are asynchronous."""
-    classes: list[str] = []
-    """The players that are built: classes. One that can't be is told of before anything is played."""
+    kinds: dict[str, Kind] = {}
+    """What kind of callable each player is: who plans knows it without the code."""
     again: bool = False
     strict: bool = False
     inputs: list[str] = []

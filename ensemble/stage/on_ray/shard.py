@@ -28,7 +28,7 @@ from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
 from ensemble.stage.on_ray.crew import RayCrew
-from ensemble.stage.on_ray.plan import Plan, check_versions
+from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.wire import unpack_publication
 from ensemble.stage.workers import AsyncThread
 
@@ -158,7 +158,7 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
             plan = Plan.load(recorded)
             score, crew.plan = load(plan.document), recorded
         roles = _roles(score, plan)
-        crew.audition(roles[name] for name in plan.classes)
+        crew.audition(roles[name] for name, kind in plan.kinds.items() if kind.is_class)
         return begin(
             score,
             event_log,
@@ -178,7 +178,8 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
 
 
 def _roles(score: Score, plan: Plan) -> dict[str, Role]:
-    return {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()}
+    kinds = {name: plan.kinds.get(name, Kind()) for name in score.players}
+    return {name: Role(spec, kinds[name].is_async, kinds[name].hears_batches) for name, spec in score.players.items()}
 
 
 # What may be asked
