@@ -154,7 +154,7 @@ def fault(error: Any) -> str:
     field = ".".join(["data", *map(str, error.instance_path)])
     kind = error.kind.as_dict() if hasattr(error.kind, "as_dict") else {}
     keyword = getattr(error.kind, "name", "")
-    value, found = kind.get("value"), shown(error.instance)
+    found = shown(error.instance)
     match keyword:
         case "required":
             has = list(error.instance) if isinstance(error.instance, dict) else []
@@ -168,7 +168,6 @@ def fault(error: Any) -> str:
             options = kind.get("options", kind.get("expected_value"))
             return f"{field}: expected {'one of ' if keyword == 'enum' else ''}{shown(options)}, found {found}"
         case _:
-            del value
             return f"{field}: {_short(error.message)}"
 
 
