@@ -9,6 +9,7 @@ from ensemble.event import Event
 from ensemble.motif import leaves
 from ensemble.score.condition import condition
 from ensemble.score.model import PlayerSpec
+from ensemble.score.vocabulary import key_text
 
 
 def listener(spec: PlayerSpec) -> Listener:
@@ -23,13 +24,16 @@ def listener(spec: PlayerSpec) -> Listener:
 
 
 def _path(path: str) -> Callable[[Event], str]:
-    """The lane of an event by a path into its data; the empty lane where there is nothing."""
+    """The lane of an event by a path into its data, named as a key would be; the empty lane where there is nothing."""
     names = path.removeprefix("data.").split(".")
 
     def at(event: Event) -> str:
         value = event.data
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
-        return "" if value is None else value if isinstance(value, str) else str(value)
+        if value is None:
+            return ""
+        text = key_text(value)
+        return str(value) if text is None else text
 
     return at

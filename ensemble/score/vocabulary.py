@@ -278,15 +278,21 @@ def _at(data: Any, names: list[str]) -> Any:
     return data
 
 
-def _text(value: Any, topic: str, path: str, data: Any) -> str:
+def key_text(value: Any) -> str | None:
+    """A text, number or boolean as a key: 5 and 5.0 are one. None for what can't be a key."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
+    if isinstance(value, (str, int)):
         return str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
+    return None
+
+
+def _text(value: Any, topic: str, path: str, data: Any) -> str:
+    text = key_text(value)
+    if text is not None:
+        return text
     if value is None:
         has = list(data) if isinstance(data, Mapping) else list(getattr(data, "__struct_fields__", ()))
         raise InvalidEvent(f"{topic}: its key, data.{path.removeprefix('data.')}, is missing; data has {_list(has)[:200]}")
