@@ -192,6 +192,10 @@ class Instance:
             self.player.log.exception("player %s: close() failed", self.player.name)
 
 
+class Misfit(Exception):
+    """The event's data is not of the type that the player hears: its cause says why. Trying again can't help."""
+
+
 class GivenUp(BaseException):
     """Raised in a thread that comes back from a player after its time was up: nobody waits for it any more."""
 
@@ -429,6 +433,9 @@ class Hearing:
     def _fail(self, ix: int, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise error
+        is_final = isinstance(error, (Reject, Misfit))
+        if isinstance(error, Misfit):
+            error = error.__cause__ or error
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
         if self._in_lanes:
             self._blocked.add(lane)
@@ -443,7 +450,7 @@ class Hearing:
                 self.work.roots[ix],
                 one_line(error),
                 _traceback(error),
-                is_final=isinstance(error, (Reject, msgspec.ValidationError)),
+                is_final=is_final,
                 after_us=None if after is None else _after_us(after),
             )
         )
@@ -499,11 +506,24 @@ class Hearing:
 
 
 def _decoder(hears: Any) -> Callable[[bytes], Any]:
-    """Decode and check in one pass. ValidationError names what does not fit."""
+    """Decode and check in one pass. Misfit where data is not of the type; its cause names what does not fit."""
+    read: Callable[[bytes], Any]
     if hasattr(hears, "model_validate"):
-        return lambda payload: hears.model_validate(decode(payload))
-    decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(hears)
-    return decoder.decode
+
+        def read_model(payload: bytes) -> Any:
+            return hears.model_validate(decode(payload))
+
+        read = read_model
+    else:
+        read = msgspec.msgpack.Decoder(hears).decode
+
+    def fitting(payload: bytes) -> Any:
+        try:
+            return read(payload)
+        except (msgspec.ValidationError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+            raise Misfit from error
+
+    return fitting
 
 
 def _after_us(after: str | float) -> int | None:
