@@ -1,15 +1,16 @@
-"""What a player's motif comes to at the broker: the score's `on:`, `order:` and `by:`, made ready."""
+"""What a player's part of the score comes to at the broker: its `on:`, `order:` and `by:`, its `retry:` and `on_failure:`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from ensemble.broker.routing import Listener
+from ensemble.broker.words import Policy
 from ensemble.event import Event
 from ensemble.motif import leaves
 from ensemble.score.condition import condition
-from ensemble.score.model import PlayerSpec
-from ensemble.score.vocabulary import key_text
+from ensemble.score.model import Emit, PlayerSpec
+from ensemble.score.vocabulary import Vocabulary, key_text
 
 
 def listener(spec: PlayerSpec) -> Listener:
@@ -21,6 +22,13 @@ def listener(spec: PlayerSpec) -> Listener:
         order=spec.order,
         by=None if spec.by is None else _path(spec.by),
     )
+
+
+def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:
+    """What becomes of a player's failures, made ready."""
+    emit = spec.on_failure
+    check = vocabulary.word(emit.topic).check if isinstance(emit, Emit) else None
+    return Policy(spec.retry, emit, check)
 
 
 def _path(path: str) -> Callable[[Event], str]:

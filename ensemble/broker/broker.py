@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from ensemble.broker.failure import DEAD, backoff_us, obituary, token_of
+from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
 from ensemble.broker.state import State, Timer, dedupe_key
 from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
-from ensemble.score.model import Emit
 
 
 class Broker:
@@ -187,11 +186,9 @@ class Broker:
     ) -> Sequence[int]:
         """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
         policy = self._policies[section.name]
-        emit = policy.on_failure if isinstance(policy.on_failure, Emit) else None
-        holds = policy.on_failure == "hold"
         done = list(outcome.heard)
         failed: list[list[Any]] = []
-        ends: list[tuple[Failure, bytes]] = []
+        ends: list[tuple[Failure, End]] = []
         for failure in outcome.failures:
             attempt = section.state.attempts.get(failure.offset, (0, 0))[0] + 1
             if attempt < policy.retry.attempts and not failure.is_final:
@@ -202,23 +199,25 @@ class Broker:
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
-            ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
-            if holds:
+            end = end_of(section.name, failure, attempt, policy)
+            ends.append((failure, end))
+            if end.is_held:
                 held.append((failure.offset, failure.lane))
             else:
                 done.append(failure.offset)
         marks["failed"] = {section.name: failed}
+        dead = [[f.offset, emitted + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
+        if dead:
+            marks["dead"] = {section.name: dead}
         if ends:
-            gone = [failure for failure, _ in ends]
-            if emit is None:
-                marks["dead"] = {section.name: [[f.offset, emitted + row, holds] for row, f in enumerate(gone)]}
+            topics = list(dict.fromkeys(end.topic for _, end in ends))
             words = Said(
-                [DEAD if emit is None else emit.topic],
-                0,
-                [failure.key for failure in gone],
-                [data for _, data in ends],
-                [failure.ref for failure in gone],
-                [failure.root for failure in gone],
+                topics,
+                0 if len(topics) == 1 else [topics.index(end.topic) for _, end in ends],
+                [failure.key for failure, _ in ends],
+                [encode(end.data) for _, end in ends],
+                [failure.ref for failure, _ in ends],
+                [failure.root for failure, _ in ends],
             )
             said.append((words, self.source(section.name)))
         return done

@@ -5,7 +5,7 @@ Owns shapes only. They come from publishers and players, and have no offsets yet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -98,3 +98,5 @@ class Policy(msgspec.Struct, frozen=True):
 
     retry: RetryPolicy = RetryPolicy()
     on_failure: str | Emit = "dead-letter"
+    check: Callable[[Any], None] | None = None
+    """Raises InvalidEvent where an event of `on_failure: {emit: ...}` can't have this data."""

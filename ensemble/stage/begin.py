@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble.broker import Broker, Policy, State
-from ensemble.listening import listener
+from ensemble.broker import Broker, State
+from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, LogReader
 from ensemble.score.model import Score, SourceSpec, StoreSpec
 from ensemble.score.vocabulary import Vocabulary
@@ -41,16 +41,17 @@ def begin(
     sources: list[Source] = []
     try:
         state = recover(event_log, score.store)
+        vocabulary = Vocabulary(score)
         broker = Broker(
             state,
             log_id=event_log.id,
             name=score.name,
             shard=event_log.shard,
             listeners={name: listener(role.spec) for name, role in roles.items()},
-            policies={name: Policy(role.spec.retry, role.spec.on_failure) for name, role in roles.items()},
+            policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(Vocabulary(score), broker.source())
+        inlet = Inlet(vocabulary, broker.source())
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)
