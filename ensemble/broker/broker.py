@@ -19,7 +19,7 @@ from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
 from ensemble.broker.state import State, Timer, dedupe_key
-from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
 
 
@@ -52,18 +52,20 @@ class Broker:
 
     # Beginning
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if it is in `from_now`. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new."""
         marks: dict[str, Any] = {}
         joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
             if name not in self.state.sections:
                 past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-                joined[name] = [self.state.end, past] if name in from_now else [0, 0]
+                joined[name] = [self.state.end, past] if name in opening.from_now else [0, 0]
         if joined:
             marks["joined"] = joined
-        if score is not None and score != self.state.score:
-            marks["score"] = score
+        if opening.score is not None and opening.score != self.state.score:
+            marks["score"] = opening.score
+        if opening.dedupe is not None and opening.dedupe != (self.state.dedupe_us, self.state.dedupe_most):
+            marks["dedupe"] = list(opening.dedupe)
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble.broker import Broker, State
+from ensemble.broker import Broker, Opening, State
 from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, LogReader
-from ensemble.score.model import Score, SourceSpec, StoreSpec
+from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock, Role
 from ensemble.stage.inlet import Inlet
@@ -40,7 +40,7 @@ def begin(
     """
     sources: list[Source] = []
     try:
-        state = recover(event_log, score.store)
+        state = recover(event_log)
         vocabulary = Vocabulary(score)
         broker = Broker(
             state,
@@ -63,15 +63,20 @@ def begin(
             source.close()
         event_log.close()
         raise
-    loop.open(dict(score.document) or None, [name for name, role in roles.items() if role.spec.from_ == "now"])
+    loop.open(
+        Opening(
+            dict(score.document) or None,
+            [name for name, role in roles.items() if role.spec.from_ == "now"],
+            (score.store.dedupe_us, score.store.dedupe_most),
+        )
+    )
     return loop
 
 
-def recover(log: LogReader, store: StoreSpec) -> State:
+def recover(log: LogReader) -> State:
     """The state that a log adds up to: its newest snapshot, and the frames since."""
     snapshot = log.snapshot()
     state = State() if snapshot is None else State.load(snapshot.state)
-    state.dedupe_us, state.dedupe_most = store.dedupe_us, store.dedupe_most
     for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
         state.apply(frame)
     return state
