@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from ensemble.broker.failure import DEAD, backoff_us, obituary, token_of
+from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
 from ensemble.broker.state import State, Timer, dedupe_key
-from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
-from ensemble.score.model import Emit
 
 
 class Broker:
@@ -53,17 +52,21 @@ class Broker:
 
     # Beginning
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if it is in `from_now`. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new."""
         marks: dict[str, Any] = {}
         joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
             if name not in self.state.sections:
-                joined[name] = self._beginning(listener, from_now=name in from_now)
+                joined[name] = self._beginning(listener, from_now=name in opening.from_now)
         if joined:
             marks["joined"] = joined
-        if score is not None and score != self.state.score:
-            marks["score"] = score
+        if opening.score is not None and opening.score != self.state.score:
+            marks["score"] = opening.score
+        if opening.score is not None and opening.plan != self.state.plan:
+            marks["plan"] = opening.plan
+        if opening.dedupe is not None and opening.dedupe != (self.state.dedupe_us, self.state.dedupe_most):
+            marks["dedupe"] = list(opening.dedupe)
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
@@ -90,10 +93,10 @@ class Broker:
         self._listeners = {other: listener for other, listener in self._listeners.items() if other != name}
         self._policies = {other: policy for other, policy in self._policies.items() if other != name}
 
-    def record(self, score: dict[str, Any] | None, plan: bytes, now_us: int) -> Frame | None:
+    def record(self, score: dict[str, Any], plan: bytes, now_us: int) -> Frame | None:
         """Record the score that is played from here on, and what its stage begins anew from; None if both are recorded."""
         marks: dict[str, Any] = {}
-        if score is not None and score != self.state.score:
+        if score != self.state.score:
             marks["score"] = score
         if plan != self.state.plan:
             marks["plan"] = plan
@@ -232,11 +235,9 @@ class Broker:
     ) -> Sequence[int]:
         """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
         policy = self._policies[section.name]
-        emit = policy.on_failure if isinstance(policy.on_failure, Emit) else None
-        holds = policy.on_failure == "hold"
         done = list(outcome.heard)
         failed: list[list[Any]] = []
-        ends: list[tuple[Failure, bytes]] = []
+        ends: list[tuple[Failure, End]] = []
         for failure in outcome.failures:
             attempt = section.state.attempts.get(failure.offset, (0, 0))[0] + 1
             if attempt < policy.retry.attempts and not failure.is_final:
@@ -247,23 +248,25 @@ class Broker:
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
-            ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
-            if holds:
+            end = end_of(section.name, failure, attempt, policy)
+            ends.append((failure, end))
+            if end.is_held:
                 held.append((failure.offset, failure.lane))
             else:
                 done.append(failure.offset)
         marks["failed"] = {section.name: failed}
+        dead = [[f.offset, emitted + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
+        if dead:
+            marks["dead"] = {section.name: dead}
         if ends:
-            gone = [failure for failure, _ in ends]
-            if emit is None:
-                marks["dead"] = {section.name: [[f.offset, emitted + row, holds] for row, f in enumerate(gone)]}
+            topics = list(dict.fromkeys(end.topic for _, end in ends))
             words = Said(
-                [DEAD if emit is None else emit.topic],
-                0,
-                [failure.key for failure in gone],
-                [data for _, data in ends],
-                [failure.ref for failure in gone],
-                [failure.root for failure in gone],
+                topics,
+                0 if len(topics) == 1 else [topics.index(end.topic) for _, end in ends],
+                [failure.key for failure, _ in ends],
+                [encode(end.data) for _, end in ends],
+                [failure.ref for failure, _ in ends],
+                [failure.root for failure, _ in ends],
             )
             said.append((words, self.source(section.name)))
         return done

@@ -81,7 +81,9 @@ class State(msgspec.Struct):
     plan: bytes = b""
     """What the stage needs to begin again in another process, where it needs more than the score."""
     dedupe_us: int = 86_400_000_000
+    """How long an id is remembered."""
     dedupe_most: int = 200_000
+    """How many are, at the most."""
 
     def apply(self, frame: Frame) -> None:
         """Fold one frame in. The frames must come in order and without a gap."""
@@ -130,7 +132,9 @@ class State(msgspec.Struct):
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
-                    self.seen[dedupe_key(extra)] = (frame.first + row, frame.time_us)
+                    key = dedupe_key(extra)
+                    self.seen.pop(key, None)  # one that is said anew is the youngest again
+                    self.seen[key] = (frame.first + row, frame.time_us)
         self._forget(frame.time_us)
 
     def _forget(self, now_us: int) -> None:
@@ -160,6 +164,11 @@ def _scored(state: State, mark: dict[str, Any], frame: Frame) -> None:
 
 def _planned(state: State, mark: bytes, frame: Frame) -> None:
     state.plan = mark
+
+
+def _deduped(state: State, mark: list[int], frame: Frame) -> None:
+    state.dedupe_us, state.dedupe_most = mark
+    state._forget(frame.time_us)
 
 
 def _again(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
@@ -242,6 +251,7 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
     "score": _scored,
     "plan": _planned,
+    "dedupe": _deduped,
     "again": _again,
     "heard": _heard,
     "failed": _failed,

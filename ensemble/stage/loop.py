@@ -21,7 +21,7 @@ import msgspec
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.state import State
-from ensemble.broker.words import Outcome, Policy, Publication, Said
+from ensemble.broker.words import Opening, Outcome, Policy, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.listening import listener
@@ -94,19 +94,13 @@ class Loop:
 
     # Beginning and ending
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], *, plan: bytes = b"") -> None:
-        """Build the instances and begin to play. PlayerError if a player can't be built.
-
-        `plan` is recorded beside the score: what this stage begins from in another process.
-        """
+    def open(self, opening: Opening) -> None:
+        """Build the instances and begin to play. PlayerError if a player can't be built."""
         workers: dict[str, Workers] = {}
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(score, from_now, self.now_us())
-            if frame is not None:
-                self.seal(frame)
-            frame = self.broker.record(None, plan, self.now_us()) if score is not None else None
+            frame = self.broker.open(opening, self.now_us())
             if frame is not None:
                 self.seal(frame)
             self._flush_here()

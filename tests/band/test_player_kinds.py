@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, TypedDict
 
 import msgspec
+import pydantic
 import pytest
 
 from ensemble import Context, Event, PlayerError, ScoreError, emit
@@ -36,6 +37,20 @@ class Shipped(TypedDict):
 class Refused(msgspec.Struct):
     order_id: str
     why: str
+
+
+class Booked(pydantic.BaseModel):
+    order_id: str
+    seats: int
+
+
+TYPED: list[tuple[Any, dict[str, Any]]] = [
+    (Placed, {"order_id": "o-1", "total": 2.5, "note": ""}),
+    (Paid, {"order_id": "o-1", "cents": 250}),
+    (Shipped, {"order_id": "o-1", "parcels": 2}),
+    (Booked, {"order_id": "o-1", "seats": 4}),
+]
+"""Each kind of type that a player may hear, and data that fits."""
 
 
 def say_all(stand: Stand, call: Any, *data: Any, emits: list[str] | None = None, **says: Any) -> list[tuple[str, Any]]:
@@ -270,6 +285,63 @@ def test_what_does_not_fit_the_type_that_is_heard_is_a_dead_letter_at_once(
 
     assert [word for word in words if word not in error] == []
     assert calls == []
+
+
+@pytest.mark.parametrize(("kind", "data"), TYPED, ids=[kind.__name__ for kind, _ in TYPED])
+@pytest.mark.parametrize("is_batch", [False, True], ids=["one", "batch"])
+def test_data_is_heard_as_the_type_that_the_player_names(
+    stand: Stand, kind: Any, data: dict[str, Any], is_batch: bool
+) -> None:
+    heard: list[Any] = []
+
+    def one(event: Any) -> Any:
+        heard.append(event)
+        return emit("a", event)
+
+    def many(events: Any) -> Any:
+        heard.extend(events)
+        return [emit("a", event) for event in events]
+
+    one.__annotations__["event"], many.__annotations__["events"] = kind, list[kind]
+
+    assert say_all(stand, many if is_batch else one, data) == [("a", data)]
+    assert [type(each) for each in heard] == [dict if kind is Shipped else kind]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in TYPED])
+@pytest.mark.parametrize("shape", ["one", "batch", "coroutine"])
+def test_what_is_not_of_that_type_ends_at_its_first_attempt_whatever_the_type_is_made_with(
+    stand: Stand, kind: Any, shape: str
+) -> None:
+    def one(event: Any) -> None: ...
+    async def later(event: Any) -> None: ...
+    def many(events: Any) -> None: ...
+
+    call: Any = {"one": one, "batch": many, "coroutine": later}[shape]
+    call.__annotations__.update({"events": list[kind]} if shape == "batch" else {"event": kind})
+
+    error = error_of(stand, call, {"order_id": 7}, retry={"attempts": 5, "first": "10s"})
+
+    assert error.startswith("ValidationError: ")
+    assert "order_id" in error or "cents" in error or "parcels" in error
+
+
+@pytest.mark.parametrize("kind", [Placed, Booked])
+def test_what_the_players_own_code_finds_invalid_follows_the_retry_policy(stand: Stand, kind: Any) -> None:
+    """Data that it fetched itself may be right the next time."""
+    answers = [{"order_id": 7}, TYPED[0][1] if kind is Placed else TYPED[3][1]]
+
+    def play(event: Event) -> Any:
+        answer = answers.pop(0)
+        read = msgspec.convert(answer, kind) if kind is Placed else kind.model_validate(answer)
+        return emit("a", read.order_id)
+
+    band = stand.play({"play": part(play, "said", emits=["a"], retry={"attempts": 2, "first": "1ms"})})
+    band.publish("said")
+    band.settle(30)
+
+    assert [letter.error for letter in band.dead()] == []
+    assert [event.data for event in band.events("a")] == ["o-1"]
 
 
 # What it may answer

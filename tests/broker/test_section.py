@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ensemble.broker import Batch, Broker, Listener, Policy, Publication, Said, Section, State
+from ensemble.broker import Batch, Broker, Listener, Opening, Policy, Publication, Said, Section, State
 from ensemble.event import encode
 
 
@@ -18,7 +18,7 @@ def section_with(count: int, order: str, *, overlapping: bool = True) -> Section
         policies={"hear": Policy()},
         overlapping=["hear"] if overlapping else [],
     )
-    broker.open(None, [], 0)
+    broker.open(Opening(), 0)
     said = Said(["came"], 0, [f"k-{n}" for n in range(count)], [encode(None)] * count)
     frame, _ = broker.publish([Publication(said, "/test")], 0)
     assert frame is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ensemble.broker import Broker, Listener, Outcome, Policy, Publication, Said, State
+from ensemble.broker import Broker, Listener, Opening, Outcome, Policy, Publication, Said, State
 from ensemble.event import encode
 from ensemble.log import open_log
 from ensemble.motif import Topic
@@ -83,6 +83,7 @@ class Hall:
     """Workers that note what they are given; they have room until they are told otherwise."""
 
     count = 1
+    overlaps = False
 
     def __init__(self, spread: int) -> None:
         self.spread = spread
@@ -116,7 +117,7 @@ class Place:
             policies={"hear": Policy()},
             overlapping=["hear"],
         )
-        self._broker.open(None, [], 0)
+        self._broker.open(Opening(), 0)
         self._tape = Tape(self._log)
         role = Role(PlayerSpec(name="hear", on=Topic("came"), section=section), hears_batches=hears_batches)
         self.seat = Seat(

@@ -152,7 +152,7 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
     score = load(plan.document)
     event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
     try:
-        recorded = recover(event_log, score.store).plan
+        recorded = recover(event_log).plan
         is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
         if is_restarted:  # the band may have changed its score since Ray was told how to make this actor
             plan = Plan.load(recorded)
