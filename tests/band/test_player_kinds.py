@@ -13,6 +13,8 @@ import pytest
 from ensemble import Context, Event, PlayerError, ScoreError, emit
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("how a player is called is decided by the same code on every stage")
+
 ONCE = {"attempts": 1}
 
 

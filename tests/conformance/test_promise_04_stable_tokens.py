@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from ensemble import Event
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 
@@ -13,11 +13,15 @@ class Till:
     """Notes the tokens that it is given, by event."""
 
     def __init__(self, fails_until: int = 1) -> None:
-        self.tokens: defaultdict[str, list[str]] = defaultdict(list)
+        self._charged: list[tuple[str, str]] = at_home([])
         self._fails_until = fails_until
 
+    @property
+    def tokens(self) -> dict[str, list[str]]:
+        return {id: [token for other, token in self._charged if other == id] for id, _ in self._charged}
+
     def charge(self, event: Event, ctx: Any) -> None:
-        self.tokens[event.id].append(ctx.token)
+        self._charged.append((event.id, ctx.token))
         if ctx.attempt < self._fails_until:
             raise ConnectionError("no answer")
 
@@ -52,7 +56,7 @@ def test_every_event_has_a_token_of_its_own_with_every_player(stand: Stand) -> N
 
 def test_a_token_stays_the_same_when_the_band_was_killed_before_the_effect_was_written(stand_on_disk: Stand) -> None:
     before, after = Till(), Till()
-    killed: list[Stand] = []
+    killed: list[Stand] = at_home([])
 
     def charge(event: Event, ctx: Any) -> None:
         before.charge(event, ctx)
@@ -85,7 +89,7 @@ def test_a_token_stays_the_same_when_a_dead_letter_is_heard_again_after_reopenin
 def test_a_token_does_not_change_with_the_settings_of_the_player(stand: Stand) -> None:
     from ensemble import Reject
 
-    tokens: list[str] = []
+    tokens: list[str] = at_home([])
 
     def charge(event: Event, ctx: Any, *, currency: str) -> None:
         tokens.append(ctx.token)
