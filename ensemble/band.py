@@ -19,10 +19,6 @@ from ensemble.stage.base import Answer, Stage, View
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
 
-CHUNK = 500
-"""How many events `publish_many` sends at a time."""
-CHUNK_BYTES = 4 << 20
-
 
 class Table(Mapping[str, Any]):
     """A player's state by key, as of each look. What is seen is durable."""
@@ -93,12 +89,13 @@ class Band(Reader):
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
         count = 0
+        most, most_bytes = self._stage.publication_most
         replies: list[Answer] = []
         batch = self._inlet.batch(topic)
         try:
             for item in items:
                 batch.add_item(item)
-                if len(batch) >= CHUNK or batch.size > CHUNK_BYTES:
+                if len(batch) >= most or batch.size > most_bytes:
                     replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
                     count += len(batch)
                     batch = self._inlet.batch(topic)

@@ -274,7 +274,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
 class Frame(msgspec.Struct):
     """One atomic append: the events said in one step, and everything else that changed with them.
 
-    `marks` are the changes of the broker's state by name (see docs/log-format.md); they are plain MessagePack
+    `marks` are the changes of the broker's state by name (see docs/broker.md); they are plain MessagePack
     data to the log. `epoch`, `seq` and `prev` are set when the log seals the frame.
     """
 

@@ -13,6 +13,7 @@ import logging
 import threading
 import traceback as tracebacks
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -32,6 +33,9 @@ from ensemble.score.vocabulary import Vocabulary
 
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
+
+hearing_of: ContextVar[str | None] = ContextVar("ensemble_hearing_of", default=None)
+"""The log whose events a player hears in this thread or task. What it publishes there would not be part of its frame."""
 
 
 class Word(msgspec.Struct, gc=False):
@@ -62,11 +66,15 @@ class Context:
     `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
     """
 
-    __slots__ = ("_batch", "_hearing", "_ix", "_loaded", "_state", "attempt", "live", "log", "settings")
+    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "log", "settings")
 
-    def __init__(self, hearing: Hearing, ix: int, attempt: int) -> None:
+    def __init__(self, hearing: Hearing, which: Sequence[int], given: Sequence[Any], attempt: int) -> None:
         self._hearing = hearing
-        self._ix = ix
+        self._which = which
+        self._given = given
+        self._rows: dict[int, int] | None = None
+        """Identity of each argument -> its row of the batch; made when first asked for."""
+        self._ix = which[0]
         self._state: MutableMapping[str, Any] | None = None
         self._loaded: bytes | None = None
         self.attempt = attempt
@@ -92,10 +100,36 @@ class Context:
 
     @property
     def token(self) -> str:
-        """The same text on every run of this event by this player: an idempotency key for the outside."""
-        hearing = self._hearing
-        event = hearing.work.events[self._ix]
-        return token_of(event._rows.log_id, event.offset, hearing.player.name)
+        """The same text on every run of this event by this player: an idempotency key for the outside.
+
+        Errors: PlayerError for a whole batch, which has no one event: see `token_of`.
+        """
+        player = self._hearing.player
+        if player.shape.batch:
+            raise PlayerError(
+                f"player {player.name} hears whole batches, which have no one token: it would change with where a batch "
+                "begins; use ctx.token_of(event) for each event"
+            )
+        return self._token(self._ix)
+
+    def token_of(self, event: Any) -> str:
+        """The token of one of the events that this call was given, as an event or as the type that the player hears.
+
+        Errors: PlayerError if it is none of them.
+        """
+        if self._rows is None:
+            self._rows = {id(given): ix for ix, given in zip(self._which, self._given, strict=True)}
+        ix = self._rows.get(id(event))
+        if ix is None:
+            raise PlayerError(
+                f"player {self._hearing.player.name}: ctx.token_of({event!r:.80}): this call was not given that; "
+                "ask for one of the events that it was given"
+            )
+        return self._token(ix)
+
+    def _token(self, ix: int) -> str:
+        event = self._hearing.work.events[ix]
+        return token_of(event._rows.log_id, event.offset, self._hearing.player.name)
 
     @property
     def now(self) -> datetime:
@@ -192,6 +226,10 @@ class Instance:
             self.player.log.exception("player %s: close() failed", self.player.name)
 
 
+class Misfit(Exception):
+    """The event's data is not of the type that the player hears: its cause says why. Trying again can't help."""
+
+
 class GivenUp(BaseException):
     """Raised in a thread that comes back from a player after its time was up: nobody waits for it any more."""
 
@@ -225,11 +263,19 @@ class Hearing:
 
     def hear(self) -> Outcome:
         """Hear the whole batch."""
-        if self.player.shape.batch:
-            self.together(range(len(self.work.events)))
-        else:
-            self.one_by_one(range(len(self.work.events)))
+        before = hearing_of.set(self._log_id())
+        try:
+            if self.player.shape.batch:
+                self.together(range(len(self.work.events)))
+            else:
+                self.one_by_one(range(len(self.work.events)))
+        finally:
+            hearing_of.reset(before)
         return self.outcome(self.work.batch.keys, len(self.work.batch))
+
+    def _log_id(self) -> str | None:
+        events = self.work.events
+        return events[0]._rows.log_id if events else None
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -247,7 +293,7 @@ class Hearing:
                 event = events[ix]
                 argument = event if decoder is None else decoder(event._rows.data[event._ix])
                 if wants_ctx:
-                    context = self.context(ix)
+                    context = self.context((ix,), (argument,))
                     answer = call(argument, ctx=context)
                     if answer is not None:
                         self.answer(answer, ix)
@@ -297,7 +343,7 @@ class Hearing:
     def _hear_group(self, group: Sequence[int]) -> None:
         events, decoder = self.work.events, self.player.decode
         heard = [events[ix] if decoder is None else decoder(events[ix].payload) for ix in group]
-        extra = {"ctx": self.context(group[0])} if self.player.shape.ctx else {}
+        extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
             return
@@ -315,9 +361,10 @@ class Hearing:
             self._say(emission, last.get(emission.key or "", group[-1]))
 
     async def later_one_by_one(self, which: Iterable[int], timeout_s: float | None) -> None:
-        """`one_by_one` for an asynchronous player: these rows are of one lane."""
+        """`one_by_one` for an asynchronous player, in a task of its own: these rows are of one lane."""
         import asyncio
 
+        hearing_of.set(self._log_id())  # it ends with the task
         lanes = self.work.batch.keys
         for ix in which:
             if self._blocked and lanes[ix] in self._blocked:
@@ -326,7 +373,7 @@ class Hearing:
             try:
                 event, decoder = self.work.events[ix], self.player.decode
                 argument = event if decoder is None else decoder(event.payload)
-                context = self.context(ix) if self.player.shape.ctx else None
+                context = self.context((ix,), (argument,)) if self.player.shape.ctx else None
                 extra = {} if context is None else {"ctx": context}
                 async with asyncio.timeout(timeout_s):
                     answer = self.call(argument, **extra)
@@ -346,8 +393,9 @@ class Hearing:
             except BaseException as error:
                 self._fail(ix, error)
 
-    def context(self, ix: int) -> Context:
-        return Context(self, ix, self.work.batch.attempts.get(self.work.batch.offsets[ix], 1))
+    def context(self, which: Sequence[int], given: Sequence[Any]) -> Context:
+        """What a call for these rows may know, which is given these arguments."""
+        return Context(self, which, given, self.work.batch.attempts.get(self.work.batch.offsets[which[0]], 1))
 
     def load(self, ix: int) -> bytes | None:
         """The state of a row's lane as of now. PlayerError where a player can have none."""
@@ -429,6 +477,9 @@ class Hearing:
     def _fail(self, ix: int, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise error
+        is_final = isinstance(error, (Reject, Misfit))
+        if isinstance(error, Misfit):
+            error = error.__cause__ or error
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
         if self._in_lanes:
             self._blocked.add(lane)
@@ -443,7 +494,7 @@ class Hearing:
                 self.work.roots[ix],
                 one_line(error),
                 _traceback(error),
-                is_final=isinstance(error, (Reject, msgspec.ValidationError)),
+                is_final=is_final,
                 after_us=None if after is None else _after_us(after),
             )
         )
@@ -499,11 +550,24 @@ class Hearing:
 
 
 def _decoder(hears: Any) -> Callable[[bytes], Any]:
-    """Decode and check in one pass. ValidationError names what does not fit."""
+    """Decode and check in one pass. Misfit where data is not of the type; its cause names what does not fit."""
+    read: Callable[[bytes], Any]
     if hasattr(hears, "model_validate"):
-        return lambda payload: hears.model_validate(decode(payload))
-    decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(hears)
-    return decoder.decode
+
+        def read_model(payload: bytes) -> Any:
+            return hears.model_validate(decode(payload))
+
+        read = read_model
+    else:
+        read = msgspec.msgpack.Decoder(hears).decode
+
+    def fitting(payload: bytes) -> Any:
+        try:
+            return read(payload)
+        except (msgspec.ValidationError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+            raise Misfit from error
+
+    return fitting
 
 
 def _after_us(after: str | float) -> int | None:

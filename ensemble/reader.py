@@ -271,7 +271,7 @@ def _fitting(
     assert rows is not None
     if not isinstance(start, int) and frame.time_us < start[0]:
         return
-    fits = [pattern == ">>" or matches(pattern, topic) for topic in rows.topics]
+    fits = [matches(pattern, topic) for topic in rows.topics]
     if not any(fits):
         return
     ix = rows.topic_ix

@@ -212,6 +212,10 @@ class TestContext:
     live: bool = True
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("ensemble.player.test"))
 
+    def token_of(self, event: Any) -> str:
+        """A text of its own for each event; of what is no event, for each value."""
+        return f"{self.token}-{event.id if isinstance(event, Event) else event!r}"
+
 
 def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:
     """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings` and `live` may be given."""

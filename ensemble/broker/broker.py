@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from ensemble.broker.failure import DEAD, backoff_us, obituary, token_of
+from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
 from ensemble.broker.state import State, Timer, dedupe_key
-from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
-from ensemble.score.model import Emit
 
 
 class Broker:
@@ -53,22 +52,60 @@ class Broker:
 
     # Beginning
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if it is in `from_now`. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new."""
         marks: dict[str, Any] = {}
         joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
             if name not in self.state.sections:
-                past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-                joined[name] = [self.state.end, past] if name in from_now else [0, 0]
+                joined[name] = self._beginning(listener, from_now=name in opening.from_now)
         if joined:
             marks["joined"] = joined
-        if score is not None and score != self.state.score:
-            marks["score"] = score
+        if opening.score is not None and opening.score != self.state.score:
+            marks["score"] = opening.score
+        if opening.score is not None and opening.plan != self.state.plan:
+            marks["plan"] = opening.plan
+        if opening.dedupe is not None and opening.dedupe != (self.state.dedupe_us, self.state.dedupe_most):
+            marks["dedupe"] = list(opening.dedupe)
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
         return frame
+
+    def seat(
+        self, name: str, listener: Listener, policy: Policy, *, overlapping: bool, from_now: bool, now_us: int
+    ) -> Frame | None:
+        """Seat one more section while the others play, or one anew that has nothing in flight. None: it was known."""
+        held = self.sections.get(name)
+        assert held is None or not held.flying, f"section {name} still hears"
+        self._listeners = {**self._listeners, name: listener}
+        self._policies = {**self._policies, name: policy}
+        frame = None
+        if name not in self.state.sections:
+            frame = self._frame(None, {"joined": {name: self._beginning(listener, from_now=from_now)}}, now_us)
+        self.sections[name] = Section(name, self.state.section(name), listener, overlapping=overlapping)
+        return frame
+
+    def unseat(self, name: str) -> None:
+        """Let a section go that has nothing in flight. What it has heard and keeps stays in the log."""
+        assert not self.sections[name].flying, f"section {name} still hears"
+        del self.sections[name]
+        self._listeners = {other: listener for other, listener in self._listeners.items() if other != name}
+        self._policies = {other: policy for other, policy in self._policies.items() if other != name}
+
+    def record(self, score: dict[str, Any], plan: bytes, now_us: int) -> Frame | None:
+        """Record the score that is played from here on, and what its stage begins anew from; None if both are recorded."""
+        marks: dict[str, Any] = {}
+        if score != self.state.score:
+            marks["score"] = score
+        if plan != self.state.plan:
+            marks["plan"] = plan
+        return self._frame(None, marks, now_us) if marks else None
+
+    def _beginning(self, listener: Listener, *, from_now: bool) -> list[int]:
+        """Where a new section begins: its position, and how many events under its topics lie below."""
+        past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
+        return [self.state.end, past] if from_now else [0, 0]
 
     # From outside
 
@@ -78,13 +115,22 @@ class Broker:
         kept: list[Publication] = []
         end = self.state.end
         fresh: dict[str, int] = {}
+        sent: dict[str, Sequence[int]] = {}
         for publication in publications:
+            token = publication.token
+            if token is not None:
+                before = sent.get(token) or self.state.sent_at(token)
+                if before is not None:
+                    offsets.append(before)
+                    continue
             said = publication.said
             where: Sequence[int] = range(end, end + len(said))
             if said.extras and any("id" in extra for extra in said.extras.values()):
                 said, where = self._without_seen(said, end, fresh, now_us)
             offsets.append(where)
             end += len(said)
+            if token is not None:
+                sent[token] = where
             if len(said) or publication.place:
                 kept.append(Publication(said, publication.source, publication.place))
         if not kept:
@@ -93,6 +139,8 @@ class Broker:
         places = dict(publication.place for publication in kept if publication.place)
         if places:
             marks["place"] = places
+        if sent:
+            marks["sent"] = {token: {w.start: len(w)} if isinstance(w, range) else list(w) for token, w in sent.items()}
         return self._frame(self._merge([(p.said, p.source) for p in kept if len(p.said)]), marks, now_us), offsets
 
     def _without_seen(self, said: Said, end: int, fresh: dict[str, int], now_us: int) -> tuple[Said, Sequence[int]]:
@@ -187,11 +235,9 @@ class Broker:
     ) -> Sequence[int]:
         """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
         policy = self._policies[section.name]
-        emit = policy.on_failure if isinstance(policy.on_failure, Emit) else None
-        holds = policy.on_failure == "hold"
         done = list(outcome.heard)
         failed: list[list[Any]] = []
-        ends: list[tuple[Failure, bytes]] = []
+        ends: list[tuple[Failure, End]] = []
         for failure in outcome.failures:
             attempt = section.state.attempts.get(failure.offset, (0, 0))[0] + 1
             if attempt < policy.retry.attempts and not failure.is_final:
@@ -202,23 +248,25 @@ class Broker:
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
-            ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
-            if holds:
+            end = end_of(section.name, failure, attempt, policy)
+            ends.append((failure, end))
+            if end.is_held:
                 held.append((failure.offset, failure.lane))
             else:
                 done.append(failure.offset)
         marks["failed"] = {section.name: failed}
+        dead = [[f.offset, emitted + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
+        if dead:
+            marks["dead"] = {section.name: dead}
         if ends:
-            gone = [failure for failure, _ in ends]
-            if emit is None:
-                marks["dead"] = {section.name: [[f.offset, emitted + row, holds] for row, f in enumerate(gone)]}
+            topics = list(dict.fromkeys(end.topic for _, end in ends))
             words = Said(
-                [DEAD if emit is None else emit.topic],
-                0,
-                [failure.key for failure in gone],
-                [data for _, data in ends],
-                [failure.ref for failure in gone],
-                [failure.root for failure in gone],
+                topics,
+                0 if len(topics) == 1 else [topics.index(end.topic) for _, end in ends],
+                [failure.key for failure, _ in ends],
+                [encode(end.data) for _, end in ends],
+                [failure.ref for failure, _ in ends],
+                [failure.root for failure, _ in ends],
             )
             said.append((words, self.source(section.name)))
         return done

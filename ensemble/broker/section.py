@@ -318,6 +318,10 @@ class Section:
                 heappush(self._waiting, (due_us, offset, key))
             for offset, key in held:
                 self._held[offset] = key
+            if skipped:  # no lane remembers these: they are ready, before all that came later
+                back_offsets, back_keys = zip(*sorted(skipped), strict=True)
+                self._ready.appendleft(Run(back_offsets, back_keys))
+                self.ready_count += len(skipped)
             return
         stays = {key for _, key, _ in waiting}
         stays.update(key for _, key in held)

@@ -12,12 +12,15 @@ Invariants, for a section s and any offset o that concerns it:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from ensemble.event import Frame
+
+SENT_MOST = 2_000
+"""Publications whose tokens are remembered: they are sent again within seconds, or never."""
 
 
 class SectionState(msgspec.Struct):
@@ -66,6 +69,8 @@ class State(msgspec.Struct):
     sections: dict[str, SectionState] = msgspec.field(default_factory=dict)
     seen: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Id that a publisher gave (`dedupe_key`) -> offset and time; oldest first."""
+    sent: dict[str, tuple[int, dict[int, int] | list[int]]] = msgspec.field(default_factory=dict)
+    """Token of a publication -> when it came, and its offsets (a run as first -> count); oldest first."""
     places: dict[str, Any] = msgspec.field(default_factory=dict)
     """Source -> how far it has been read."""
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
@@ -73,8 +78,12 @@ class State(msgspec.Struct):
     """How many timers were ever set: the number of the next."""
     score: dict[str, Any] | None = None
     """The document of the score that was played last."""
+    plan: bytes = b""
+    """What the stage needs to begin again in another process, where it needs more than the score."""
     dedupe_us: int = 86_400_000_000
+    """How long an id is remembered."""
     dedupe_most: int = 200_000
+    """How many are, at the most."""
 
     def apply(self, frame: Frame) -> None:
         """Fold one frame in. The frames must come in order and without a gap."""
@@ -91,6 +100,17 @@ class State(msgspec.Struct):
 
     def section(self, name: str) -> SectionState:
         return self.sections.setdefault(name, SectionState())
+
+    def sent_at(self, token: str) -> Sequence[int] | None:
+        """The offsets of the publication with this token; None if it is not remembered."""
+        known = self.sent.get(token)
+        if known is None:
+            return None
+        where = known[1]
+        if isinstance(where, list):
+            return where
+        ((first, count),) = where.items()
+        return range(first, first + count)
 
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(self)
@@ -112,7 +132,9 @@ class State(msgspec.Struct):
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
-                    self.seen[dedupe_key(extra)] = (frame.first + row, frame.time_us)
+                    key = dedupe_key(extra)
+                    self.seen.pop(key, None)  # one that is said anew is the youngest again
+                    self.seen[key] = (frame.first + row, frame.time_us)
         self._forget(frame.time_us)
 
     def _forget(self, now_us: int) -> None:
@@ -138,6 +160,15 @@ def _joined(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
 
 def _scored(state: State, mark: dict[str, Any], frame: Frame) -> None:
     state.score = mark
+
+
+def _planned(state: State, mark: bytes, frame: Frame) -> None:
+    state.plan = mark
+
+
+def _deduped(state: State, mark: list[int], frame: Frame) -> None:
+    state.dedupe_us, state.dedupe_most = mark
+    state._forget(frame.time_us)
 
 
 def _again(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
@@ -193,6 +224,14 @@ def _wrote(state: State, mark: dict[str, dict[str, bytes | None]], frame: Frame)
             del table[key]
 
 
+def _sent(state: State, mark: dict[str, Any], frame: Frame) -> None:
+    sent = state.sent
+    for token, where in mark.items():
+        sent[token] = (frame.time_us, where)
+    while len(sent) > SENT_MOST:
+        del sent[next(iter(sent))]
+
+
 def _placed(state: State, mark: dict[str, Any], frame: Frame) -> None:
     state.places.update(mark)
 
@@ -211,11 +250,14 @@ def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
     "score": _scored,
+    "plan": _planned,
+    "dedupe": _deduped,
     "again": _again,
     "heard": _heard,
     "failed": _failed,
     "dead": _dead,
     "wrote": _wrote,
+    "sent": _sent,
     "place": _placed,
     "fired": _fired,
     "later": _later,

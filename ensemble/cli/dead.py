@@ -87,7 +87,7 @@ def retry(
     url = store_url(store)
     with ensemble.connect(url) as speaker:
         count = speaker.retry_dead(player=player, id=id)
-        is_played = not isinstance(speaker, Band)
+        is_played = not isinstance(speaker, Band) or url.startswith("ray:")
     if json:
         result_json({"again": count, "playing": is_played})
     else:

@@ -98,24 +98,25 @@ def status(store: Store = None, json: Json = False) -> None:
     with ensemble.read(url) as reader:
         now = reader.status()
     folder = store_folder(url)
-    guest = None if folder is None else knock(folder, url)
+    is_up = url.startswith("ray:")
+    guest = None if folder is None or is_up else knock(folder, url)
     if guest is not None:
         guest.close()
     if json:
         import msgspec
 
-        result_json({**msgspec.to_builtins(now), "playing": guest is not None})
+        result_json({**msgspec.to_builtins(now), "playing": guest is not None or is_up})
         return
     size = "" if now.bytes is None else f", {sized(now.bytes)}"
-    how = "playing now" if guest else "not playing now"
+    how = "playing now" if guest or is_up else "not playing now"
     count = counted(now.events, "event")
     result(f"{now.name}: {count} in {url}{size}; {how}", style="bold")
     if now.sections:
         result()
         result_columns(
-            ("player", "lag", "heard", "emitted", "failed", "dead", "waiting", "held"),
+            ("player", "lag", "heard", "emitted", "failed", "dead", "waiting", "held", "instances"),
             [
-                (name, each.lag, each.heard, each.emitted, each.failed, each.dead, each.waiting, each.held)
+                (name, each.lag, each.heard, each.emitted, each.failed, each.dead, each.waiting, each.held, each.instances)
                 for name, each in now.sections.items()
             ],
         )

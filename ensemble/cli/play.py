@@ -108,20 +108,23 @@ def _play(
     before = _before(store or score.store.url)
     stop = _Stop()
     began = time.monotonic()
-    with ensemble.open(
-        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
-    ) as band:
+    # Before the band opens: it plays from then on, and whoever sees that may interrupt it.
+    with (
+        stop,
+        ensemble.open(
+            score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
+        ) as band,
+    ):
         for note in band.status().notes:
             talk(note, sign="note", style="yellow")
         trouble = None
-        with stop:
-            try:
-                _wait(band, stop, is_endless=serve or _has_ticks(score))
-            except ensemble.EnsembleError as error:
-                if isinstance(error, (ensemble.Unavailable, ensemble.LogCorrupt)):
-                    raise
-                trouble = error
-            summary = _sum(band, before, time.monotonic() - began, stop, trouble)
+        try:
+            _wait(band, stop, is_endless=serve or _has_ticks(score))
+        except ensemble.EnsembleError as error:
+            if isinstance(error, (ensemble.Unavailable, ensemble.LogCorrupt)):
+                raise
+            trouble = error
+        summary = _sum(band, before, time.monotonic() - began, stop, trouble)
     if stdout is not None:
         print(json_text(summary.as_json()), file=stdout)
     else:
@@ -177,7 +180,7 @@ def _sum(band: Band, before: Before, seconds: float, stop: _Stop, trouble: Excep
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM while a band plays: the first asks for an end, the second ends at once."""
+    """Ctrl-C and SIGTERM while a band opens and plays: the first asks for an end, the second ends at once."""
 
     def __init__(self) -> None:
         self._wanted = threading.Event()

@@ -180,7 +180,7 @@ def _chunks(stream: IO[bytes]) -> Iterator[list[tuple[int, bytes]]]:
 def _say_who_hears(speaker: Band | Guest, url: str) -> None:
     from ensemble.band import Band
 
-    if isinstance(speaker, Band):
+    if isinstance(speaker, Band) and not url.startswith("ray:"):
         talk(f"nobody plays {url} now: it is heard when the store is played next (ensemble run SCORE)", style="dim")
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ensemble.broker.failure import DEAD
 from ensemble.cli.codes import Code
 from ensemble.cli.terminal import counted, grouped, result, result_columns, shown, sized
+from ensemble.stage.sources import REFUSED
 
 if TYPE_CHECKING:
     from ensemble.reader import Reader
     from ensemble.status import Status
 
-REFUSED = "_band.refused"
-DEAD = "_band.dead"
 REFUSED_SHOWN = 10
 
 

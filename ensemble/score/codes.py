@@ -33,6 +33,7 @@ CODES = {
     "emits-unknown": Code("warning", "an event that is said but not declared, while others are"),
     "emits-undeclared": Code("warning", "a player's code says what its emits: does not allow"),
     "emits-schema": Code("warning", "what a player says does not fit the schema or type of the event"),
+    "failure-schema": Code("warning", "an event that is said of failures can't have what is said of them"),
     "hears-type": Code("warning", "a player wants data that the event it hears does not have"),
     "unknown-field": Code("warning", "where:, key: or by: names a field that the event does not have"),
     "schema-keyword": Code("warning", "a schema has a keyword that JSON Schema does not know"),

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ensemble.broker.words import Outcome
 from ensemble.player import Player
-from ensemble.stage.base import Role
-from ensemble.stage.inbox import Item
+from ensemble.stage.inbox import Item, Role
 from ensemble.stage.workers import AsyncThread, Inline, InlineTasks, Tasks, Threads, Workers
 
 

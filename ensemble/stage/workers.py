@@ -14,7 +14,6 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ensemble.broker.words import Outcome
-from ensemble.errors import EnsembleError
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 
 Post = Callable[[Outcome], None]
@@ -23,6 +22,11 @@ Fail = Callable[[BaseException], None]
 
 class Workers(Protocol):
     """The instances of one section."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether more than one batch may be in flight."""
+        ...
 
     @property
     def spread(self) -> int:
@@ -52,10 +56,10 @@ class Workers(Protocol):
         ...
 
 
-def timed(instance: Instance, work: Work) -> Outcome:
+def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     """The outcome of a batch, and how long it took."""
     began_s = time.perf_counter()
-    outcome = instance.hear(work)
+    outcome = hear(*given)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
 
@@ -63,6 +67,7 @@ def timed(instance: Instance, work: Work) -> Outcome:
 class Inline:
     """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
 
+    overlaps = False
     spread = 1
     count = 1
 
@@ -74,7 +79,7 @@ class Inline:
         return 1 << 30
 
     def start(self, work: Work) -> None:
-        self._post(timed(self._instance, work))
+        self._post(timed(self._instance.hear, work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         return None
@@ -127,6 +132,10 @@ class _Thread:
     def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
+        self.error: BaseException | None = None
+        """Why it could not be built."""
+        self.is_built = threading.Event()
+        """Set once it is built, or can't be."""
         self.idle_since = time.monotonic()
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
@@ -138,9 +147,12 @@ class _Thread:
     def _run(self) -> None:
         try:
             instance = self.player.build()
-        except EnsembleError as error:
+        except BaseException as error:
+            self.error = error
             self._fail(error)
             return
+        finally:
+            self.is_built.set()
         while (work := self.inbox.get()) is not None:
             try:
                 outcome = self._hear(instance, work)
@@ -155,27 +167,39 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance, work)
+            return timed(instance.hear, work)
         self.watch = Watch()
         self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
-        return self.hearing.hear()
+        return timed(self.hearing.hear)
 
 
 class Threads:
-    """Up to `max` instances on a thread each: for players that wait, and for those whose time is limited."""
+    """`min` to `max` instances on a thread each: for players that wait, and for those whose time is limited.
+
+    One at least is built at once, so that a class that can't be is found where its user sees it.
+    """
 
     def __init__(self, player: Player, post: Post, fail: Fail) -> None:
         self._player, self._post, self._fail = player, post, fail
         self._most = max(1, player.spec.section.max)
-        self._least = max(1, min(player.spec.section.min, self._most))
+        self._least = min(player.spec.section.min, self._most)
         self._idle_s = player.spec.section.idle_us / 1e6
         timeout_us = player.spec.timeout_us
         self._timeout_s = None if timeout_us is None else timeout_us / 1e6
         self.spread = self._most
+        self.overlaps = self._most > 1
         self._lock = threading.Lock()
-        self._free: list[_Thread] = []
         self._busy: set[_Thread] = set()
-        player.build().close()  # a class that can't be built is found here, where its user sees it
+        self._free = [self._one_more() for _ in range(max(1, self._least))]
+        for worker in self._free:
+            worker.is_built.wait()
+        errors = [worker.error for worker in self._free if worker.error is not None]
+        if errors:
+            self.close()
+            raise errors[0]
+
+    def _one_more(self) -> _Thread:
+        return _Thread(self._player, self._post, self._fail, self._came_free)
 
     @property
     def count(self) -> int:
@@ -189,7 +213,7 @@ class Threads:
         with self._lock:
             worker = self._free.pop() if self._free else None
         if worker is None:
-            worker = _Thread(self._player, self._post, self._fail, self._came_free)
+            worker = self._one_more()
         worker.work, worker.hearing, worker.watch = work, None, None
         with self._lock:
             self._busy.add(worker)
@@ -258,6 +282,7 @@ class Tasks:
     """One instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
 
     count = 1
+    overlaps = True
     spread = 1
 
     def __init__(self, player: Player, post: Post, loop: asyncio.AbstractEventLoop) -> None:
@@ -311,6 +336,8 @@ class Tasks:
 
 class InlineTasks(Tasks):
     """Asynchronous players under a manual clock: all of a batch at once, outcomes in the order of the batch."""
+
+    overlaps = False
 
     def start(self, work: Work) -> None:
         lanes = lanes_of(work, self._player.spec.order)

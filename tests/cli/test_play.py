@@ -204,6 +204,17 @@ def test_an_interrupt_ends_a_run_that_waits_for_stdin(shop: Shell) -> None:
     assert err == "\nfinishing what is in flight; Ctrl-C again quits at once\n"
 
 
+def test_an_interrupt_while_the_band_opens_ends_the_run_with_its_sum(shop: Shell) -> None:
+    path = shop.folder / "shop.py"
+    path.write_text(f"import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n{path.read_text()}")
+
+    ran = shop.run("run", "shop.yaml", "--serve")
+
+    assert ran.code == 130
+    assert "finishing what is in flight" in ran.err
+    assert "shop: interrupted; 0 events" in ran.out
+
+
 def test_a_damaged_store_is_not_played_and_the_damage_is_named(shop: Shell) -> None:
     shop.write_orders(5, 6)
     shop.run("run", "shop.yaml", "--input", "orders.jsonl")

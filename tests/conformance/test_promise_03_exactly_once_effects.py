@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+import ensemble
 from ensemble import Event, emit
 from ensemble.broker import State
 from ensemble.event import Frame, decode
-from tests.conformance.home import AtHome
+from ensemble.testing import ManualClock
+from tests.conformance.home import AtHome, at_home
 from tests.conformance.stand import Part, Stand, all_of, eventually, part
 
 
@@ -105,6 +107,44 @@ def test_a_dead_letter_leaves_neither_words_nor_writes(stand: Stand) -> None:
     assert list(band.events("counted")) == []
     assert dict(band.table("count")) == {}
     assert len(band.dead("count")) == 1
+
+
+@pytest.mark.solo("a player that holds the band that it plays in is in the band's process")
+@pytest.mark.parametrize("by_hand", [False, True], ids=["machine", "manual"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_player_can_not_publish_past_its_frame(stand: Stand, kind: str, by_hand: bool) -> None:
+    bands: list[Any] = []
+
+    def speak(event: Event) -> None:
+        bands[0].publish("aside", event.data)
+
+    async def speak_later(event: Event) -> None:
+        speak(event)
+
+    says = {**KINDS[kind].says, "retry": {"attempts": 1}}
+    call = speak_later if kind == "coroutine" else speak
+    bands.append(stand.play({"speak": Part(call, says)}, clock=ManualClock() if by_hand else None))
+
+    bands[0].publish("came", 1)
+    bands[0].settle(30)
+
+    [letter] = bands[0].dead()
+    assert "a player can't publish while it hears an event; let it answer with emit(topic, ...)" in letter.error
+    assert list(bands[0].events("aside")) == []
+
+
+def test_a_player_may_publish_to_another_band(stand: Stand) -> None:
+    with ensemble.open({"ensemble": 1, "name": "other"}, store="memory:") as other:
+        elsewhere = at_home(other)
+
+        def tell(event: Event, ctx: Any) -> None:
+            elsewhere.publish("told", event.data, id=ctx.token)
+
+        band = stand.play({"tell": part(tell, "came")})
+        band.publish("came", 1)
+        band.settle(30)
+
+        assert [event.data for event in other.events("told")] == [1]
 
 
 def test_state_that_is_emptied_is_gone_from_the_table(stand: Stand) -> None:

@@ -47,14 +47,24 @@ MUSIC = {
 }
 
 
+STORES: list[Mapping[str, Any]] = [{"dedupe": "10m"}, {"dedupe": "20s"}, {"dedupe": "1h", "dedupe_most": 3}]
+"""What the score says of ids, from opening to opening."""
+
+
 def perform(stand: Stand, parts: Mapping[str, Part] = MUSIC, *, openings: int = 3, last: int = 59) -> None:
-    """The same music each time: publish, leave and come back; where the clock can be moved by hand, let time pass."""
+    """The same music each time: publish, leave and come back with other words on how long ids are kept.
+
+    Where the clock can be moved by hand, time passes too.
+    """
     clock = ManualClock() if stand.setup.stage == "solo" else None
     for opening in range(openings):
-        band = stand.play(parts, clock=clock, sources={"tick": {"every": "1m", "topic": "tick"}})
+        store = STORES[opening % len(STORES)]
+        band = stand.play(parts, clock=clock, sources={"tick": {"every": "1m", "topic": "tick"}}, store=store)
         numbers = range(20 * opening, min(20 * opening + 20, last + 1))
         band.publish_many({"topic": "order.asked", "key": f"o-{n % 5}", "data": n} for n in numbers)
-        band.publish("order.asked", 1000 + opening, key="x", id=f"web-{opening}")
+        for number in range(4):
+            band.publish("order.asked", 1000 + opening, key="x", id=f"web-{opening}-{number}")
+            band.publish("order.asked", 2000, key="x", id="again")
         band.settle(30)
         if clock is not None:
             clock.advance(seconds=37)
@@ -127,6 +137,33 @@ def test_the_state_of_a_band_is_the_fold_of_its_log(stand: Stand) -> None:
     assert {key: ensemble.event.decode(value) for key, value in state.sections["pay"].table.items()} == dict(band.table("pay"))
     assert state.seen["web-1"][0] == eight.offset
     assert len(state.timers) == status.timers == 101
+
+
+@BY_HAND
+def test_how_long_ids_are_remembered_is_in_the_log_and_changes_with_the_score(stand: Stand) -> None:
+    clock = ManualClock()
+    seen: list[list[str]] = []
+    for store in STORES:
+        band = stand.play(store=store, clock=clock)
+        for number in range(5):
+            band.publish("said", id=f"{len(seen)}-{number}")
+            clock.advance(seconds=8)
+        seen.append(list(folded(stand).seen))
+    stand.leave()
+
+    state = folded(stand)
+
+    assert seen == [
+        ["0-0", "0-1", "0-2", "0-3", "0-4"],
+        ["1-2", "1-3", "1-4"],
+        ["2-2", "2-3", "2-4"],
+    ]
+    assert (state.dedupe_us, state.dedupe_most) == (3600_000_000, 3)
+    assert [list(frame.marks["dedupe"]) for frame in stand.frames() if "dedupe" in frame.marks] == [
+        [600_000_000, 200_000],
+        [20_000_000, 200_000],
+        [3600_000_000, 3],
+    ]
 
 
 def test_a_log_folded_twice_gives_the_same_state(stand: Stand) -> None:

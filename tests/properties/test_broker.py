@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from ensemble.broker import Batch, Broker, Failure, Listener, Outcome, Policy, Publication, Said, Section, State
+from ensemble.broker import Batch, Broker, Failure, Listener, Opening, Outcome, Policy, Publication, Said, Section, State
 from ensemble.event import Frame, encode
 from ensemble.score.model import RetryPolicy
 
@@ -119,7 +119,7 @@ class Machine(RuleBasedStateMachine):
             },
             overlapping=[name for name, slow in self.slow.items() if slow.overlapping],
         )
-        self.keep(self.broker.open(None, [], self.now))
+        self.keep(self.broker.open(Opening(), self.now))
         for section in self.broker.sections.values():
             section.__class__ = self.section_class
 

@@ -47,7 +47,7 @@ class InstanceActor:
         assert self._instance is not None, "an instance is built before it hears"
         work = unpack_work(batch)
         if self._timeout_s is None:
-            return pack_outcome(timed(self._instance, work), work)
+            return pack_outcome(timed(self._instance.hear, work), work)
         outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
         return pack_outcome(outcome, work, is_spent=is_spent)
 

@@ -7,6 +7,7 @@ was evicted would keep an actor from restarting.
 from __future__ import annotations
 
 import platform
+import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -33,24 +34,37 @@ class Versions(msgspec.Struct, frozen=True):
     ray: str
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """What kind of callable a player is."""
+
+    is_async: bool = False
+    hears_batches: bool = False
+    is_class: bool = False
+    """One that can't be built is told of before anything is played."""
+
+
 class Plan(msgspec.Struct):
     """What to play, and where."""
 
     document: dict[str, Any]
     url: str
+    run: str = msgspec.field(default_factory=lambda: secrets.token_hex(6))
+    """The same for as long as the band is up, whatever changes: by it an actor that is made anew knows what was recorded."""
     calls: dict[str, bytes] = {}
     """Callables that were given for players and sources by name, pickled."""
     durability: str = "disk"
-    coroutines: list[str] = []
-    """The players that are asynchronous."""
-    classes: list[str] = []
-    """The players that are built: classes. One that can't be is told of before anything is played."""
+    kinds: dict[str, Kind] = {}
+    """What kind of callable each player is: who plans knows it without the code."""
     again: bool = False
     strict: bool = False
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
-    is_detached: bool = False
+    folders: dict[str, str] = {}
+    """The folder of a player's code, where it is another than the score's."""
+    joined: dict[str, dict[str, list[str]]] = {}
+    """Scores that have joined: what of the document is theirs, by kind."""
     runtime_env: dict[str, Any] = {}
+    """What Ray brings to the nodes on which instances run."""
 
     def dump(self) -> bytes:
         return encode(self)
@@ -107,7 +121,7 @@ def call_of(plan: Plan, spec: PlayerSpec, folder: str) -> Callable[..., Any]:
     if given is None:
         assert spec.play is not None, "a player without code does not get this far"
         try:
-            call: Callable[..., Any] = find(spec.play, folder)
+            call: Callable[..., Any] = find(spec.play, plan.folders.get(spec.name, folder))
         except PlayerError as error:
             raise PlayerError(f"player {spec.name} can't be imported on {platform.node()}: {error}") from error
         return call

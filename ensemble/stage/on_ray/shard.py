@@ -23,13 +23,12 @@ from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import LogReader, open_log, read_log
 from ensemble.log import frame as frames
-from ensemble.score import load
-from ensemble.stage.base import Role
-from ensemble.stage.begin import begin
+from ensemble.score import Score, load
+from ensemble.stage.begin import begin, recover
+from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
-from ensemble.stage.on_ray.cluster import is_restarted
 from ensemble.stage.on_ray.crew import RayCrew
-from ensemble.stage.on_ray.plan import Plan, check_versions
+from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.wire import unpack_publication
 from ensemble.stage.workers import AsyncThread
 
@@ -58,6 +57,7 @@ class ShardActor:
             check_versions(plan, "the cluster")
             self._crew = RayCrew(self._plan, self._async.loop())
             self._loop, self._error = _play(plan, self._crew), None
+            self._plan = self._crew.plan
         except EnsembleError as error:
             self._error = error
         except Exception as error:
@@ -89,13 +89,39 @@ class ShardActor:
         if verb == "publish":
             return await self._publish(loop, *given)
         if verb == "scale":
-            self._crew.sections[given[0]].scale(given[1])
-            return None
+            return await asyncio.to_thread(self._scale, *given)
+        if verb == "plan":
+            return self._plan
+        if verb == "rescore":
+            return await asyncio.to_thread(self._rescore, loop, *given)
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
             return None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
+
+    def _scale(self, section: str, count: int | None) -> None:
+        if section not in self._crew.sections:
+            raise KeyError(f"no player {section!r} plays here; there are {', '.join(self._crew.sections) or 'none'}")
+        self._crew.sections[section].scale(count)
+
+    def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
+        """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight.
+
+        PlayerError if one of them can't be built: then all is as it was.
+        """
+        plan = Plan.load(data)
+        check_versions(plan, "the cluster")
+        score = load(plan.document)
+        roles = _roles(score, plan)
+        before, self._crew.plan = self._crew.plan, data
+        try:
+            self._crew.audition(roles[name] for name in changed)
+        except EnsembleError:
+            self._crew.plan = before
+            raise
+        loop.rescore(dict(score.document), roles, changed, plan=data)
+        self._plan = data
 
     def _look(self, verb: str, given: Sequence[Any]) -> Any:
         """Something about the log: of who plays it; of one that is in this memory also when nobody does."""
@@ -125,23 +151,36 @@ class ShardActor:
 def _play(plan: Plan, crew: RayCrew) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
-    roles = {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()}
+    event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
     try:
-        crew.audition(roles[name] for name in plan.classes)
+        recorded = recover(event_log).plan
+        is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
+        if is_restarted:  # the band may have changed its score since Ray was told how to make this actor
+            plan = Plan.load(recorded)
+            score, crew.plan = load(plan.document), recorded
+        roles = _roles(score, plan)
+        crew.audition(roles[name] for name, kind in plan.kinds.items() if kind.is_class)
         return begin(
             score,
-            open_log(plan.url, name=score.name, durability=plan.durability),  # type: ignore[arg-type]
+            event_log,
             roles,
             crew,
             overlapping=list(score.players),
             calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
             inputs=plan.inputs,
-            again=plan.again and not is_restarted(),
+            again=plan.again and not is_restarted,
             strict=plan.strict,
+            plan=crew.plan,
         )
     except BaseException:
         crew.close()
+        event_log.close()
         raise
+
+
+def _roles(score: Score, plan: Plan) -> dict[str, Role]:
+    kinds = {name: plan.kinds.get(name, Kind()) for name in score.players}
+    return {name: Role(spec, kinds[name].is_async, kinds[name].hears_batches) for name, spec in score.players.items()}
 
 
 # What may be asked

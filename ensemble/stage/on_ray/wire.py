@@ -80,11 +80,10 @@ def pack_work(work: Work) -> bytes:
     while lo < count:
         rows = events[lo]._rows
         hi = lo + 1
-        if events[-1]._rows is rows:
-            hi = count
-        else:
-            while hi < count and events[hi]._rows is rows:
-                hi += 1
+        if isinstance(work.batch.offsets, range) and events[-1]._rows is rows:
+            hi = count  # a run between two rows of one frame is all of that frame
+        while hi < count and events[hi]._rows is rows:
+            hi += 1
         pieces.append(_piece(rows, [event._ix for event in events[lo:hi]]))
         lo = hi
     lanes = work.batch.keys
@@ -215,6 +214,7 @@ class _Publication(msgspec.Struct, array_like=True, gc=False):
     data: list[bytes]
     extras: dict[int, dict[str, Any]] | None
     source: str
+    token: str | None
 
 
 _read_publication = msgspec.msgpack.Decoder(_Publication).decode
@@ -231,11 +231,13 @@ def pack_publication(publication: Publication) -> bytes:
             list(said.data),
             said.extras,
             publication.source,
+            publication.token,
         )
     )
 
 
 def unpack_publication(data: bytes) -> Publication:
     wire = _read_publication(data)
-    return Publication(Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras), wire.source)
+    said = Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras)
+    return Publication(said, wire.source, token=wire.token)
 
