@@ -14,6 +14,8 @@ import pytest
 from ensemble import Context, Event, PlayerError, ScoreError, emit
 from tests.conformance.stand import Gate, Stand, eventually, part
 
+pytestmark = pytest.mark.solo("how a player is called is decided by the same code on every stage")
+
 ONCE = {"attempts": 1}
 
 

@@ -18,6 +18,8 @@ from ensemble import Context, Event, OffsetError, Unavailable, emit
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, eventually, part
 
+pytestmark = pytest.mark.solo("what a reader sees is in the log, whoever wrote it")
+
 
 def count(event: Event, ctx: Context) -> Any:
     ctx.state["n"] = ctx.state.get("n", 0) + 1

@@ -15,6 +15,8 @@ from ensemble import Event, InvalidEvent, PlayerError, ScoreError, Unavailable, 
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("sources are read by the same loop on every stage")
+
 Write = Callable[..., str]
 
 DOOR = {"door": {"play": "given:here", "emits": ["said"]}}

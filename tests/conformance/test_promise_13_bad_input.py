@@ -12,6 +12,7 @@ import pytest
 
 import ensemble
 from ensemble import Event, InvalidEvent, LogCorrupt, ScoreError, emit
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 ORDER_SCHEMA = {
@@ -262,7 +263,7 @@ def test_a_damaged_middle_stops_with_the_file_and_the_byte(stand_on_disk: Stand)
 
 
 def test_after_a_wrong_event_everything_else_is_heard(stand: Stand) -> None:
-    heard: list[str] = []
+    heard: list[str] = at_home([])
     band = stand.play({"hear": part(lambda event: heard.append(event.key), "order.placed")}, events=EVENTS)
 
     for number in range(20):

@@ -5,8 +5,8 @@ Owns the actor's life: made when the band is opened, and ended with it.
 
 from __future__ import annotations
 
-import itertools
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,12 +35,19 @@ _kept: dict[str, Any] = {}
 class RayReply:
     """What the shard will say of a publication: `Reply`, from afar."""
 
-    def __init__(self, line: Line, data: bytes, *, wait: bool) -> None:
-        self._line, self._data, self._wait = line, data, wait
-        self._ref = line.call("publish", data, wait)
+    def __init__(self, line: Line, given: tuple[Any, ...], answered: Callable[[], Any]) -> None:
+        self._line, self._given, self._answered = line, given, answered
+        self._ref = line.call("publish", *given)
 
     def wait(self, timeout: float | None = None) -> Any:
-        where = self._line.wait(self._ref, "publish", self._data, self._wait, timeout=timeout)
+        try:
+            where = self._line.wait(self._ref, "publish", *self._given, timeout=timeout)
+        except TimeoutError:
+            raise
+        except BaseException:
+            self._answered()
+            raise
+        self._answered()
         return where["each"] if isinstance(where, dict) else range(where[0], where[0] + where[1])
 
 
@@ -56,7 +63,9 @@ class RayStage:
         self._line = line
         self._ends_with_me, self._is_kept = ends_with_me, is_kept
         self._is_closed = False
-        self._publisher, self._numbers = secrets.token_hex(6), itertools.count()
+        self._publisher, self._number = secrets.token_hex(6), 0
+        self._sending = threading.Lock()
+        self._unanswered: dict[int, None] = {}
         hello = line.ask("hello")
         self.log: LogReader = RemoteLog(line, hello)
         self.view: View = RemoteView(line)
@@ -64,8 +73,14 @@ class RayStage:
 
     def publish(self, publication: Publication, *, wait: bool = True) -> RayReply:
         self._check_open()
-        publication.token = f"{self._publisher}-{next(self._numbers)}"
-        return RayReply(self._line, pack_publication(publication), wait=wait)
+        with self._sending:  # numbered as they are sent, without a gap: the shard takes them in this order
+            number = self._number
+            publication.token = f"{self._publisher}-{number}"
+            data = pack_publication(publication)
+            self._unanswered[number] = None
+            self._number += 1
+            given = (data, wait, self._publisher, number, next(iter(self._unanswered)))
+            return RayReply(self._line, given, lambda: self._unanswered.pop(number, None))
 
     def settle(self, timeout: float | None = None) -> None:
         self._check_open()
