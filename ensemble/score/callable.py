@@ -382,6 +382,22 @@ def _resolve(annotation: Any, function: Any) -> Any:
         return _Unresolved(annotation, str(error))
 
 
+def write_out_types(call: Any) -> None:
+    """Have a callable's annotations be the types that they name, where they are text and can be read here.
+
+    In another process they may not be: of a function that is pickled with all it needs, Python's pickler brings the names that
+    its body uses, not those that only its annotations have.
+    """
+    hearing = call.__dict__.get("__call__") if inspect.isclass(call) else call
+    for function in (hearing, inspect.unwrap(hearing) if inspect.isfunction(hearing) else None):
+        if not inspect.isfunction(function):
+            continue
+        for name, annotation in list(function.__annotations__.items()):
+            resolved = _resolve(annotation, function)
+            if not isinstance(resolved, _Unresolved):
+                function.__annotations__[name] = resolved
+
+
 def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
     """Whether a parameter takes many events, and the type of each; None: it gets Events."""
     if isinstance(annotation, _Unresolved):  # Event is often imported for the type checker only

@@ -18,7 +18,7 @@ from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.player import Player
 from ensemble.score import load
-from ensemble.score.callable import find
+from ensemble.score.callable import find, write_out_types
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
@@ -100,6 +100,7 @@ def pickled(name: str, call: Callable[..., Any]) -> bytes:
     """
     from ray import cloudpickle
 
+    write_out_types(call)
     try:
         data: bytes = cloudpickle.dumps(call)  # type: ignore[no-untyped-call]
     except Exception as error:
