@@ -48,7 +48,9 @@ def open(  # noqa: A001 - ensemble.open(...)
 
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
-            line that is refused; `clock` is an `ensemble.testing.ManualClock`; `address` is that of a Ray cluster.
+            line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
+            under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
+            kept there.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
     score, players, vocabulary, prepared = _ready(score, players)

@@ -24,7 +24,7 @@ from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8
+from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8, payload_of
 from ensemble.motif import matches
 from ensemble.score.callable import Shape, shape
 from ensemble.score.model import PlayerSpec
@@ -441,10 +441,7 @@ class Hearing:
                     key = self.work.events[ix].key
         elif type(key) is not str or not (key.isascii() or is_utf8(key)):
             raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
-        if type(data) is dict or not hasattr(data, "model_dump"):
-            payload = encode(data)
-        else:
-            payload = encode(data.model_dump(mode="json"))
+        payload = encode(data) if type(data) is dict else payload_of(data)
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)

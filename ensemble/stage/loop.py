@@ -619,7 +619,7 @@ class Loop:
         if self._failed is not None:
             return None
         moments = [self.broker.due_us()]
-        moments += [pump.source.due_us() for pump in self._pumps.values() if not pump.is_dry]
+        moments += [pump.due_us() for pump in self._pumps.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _play_due(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import signal
+import subprocess
 
 import pytest
 
@@ -93,6 +95,24 @@ def test_input_can_be_stdin_or_compressed(shop: Shell) -> None:
     zipped = shop.run("run", "shop.yaml", "--input", "orders.jsonl.gz", "--store", "zipped", "--json")
 
     assert piped.json["topics"] == zipped.json["topics"] == {"order.placed": 3, "order.paid": 3}
+
+
+def test_each_line_of_stdin_is_heard_as_it_comes_and_a_second_run_passes_over_it(shop: Shell) -> None:
+    lines = shop.write_orders(5, 6, 7).read_text().splitlines(keepends=True)
+    playing = shop.start("run", "shop.yaml", "--input", "-", "--json", stdin=subprocess.PIPE)
+    assert playing.stdin is not None
+
+    for number, line in enumerate(lines[:2], 1):
+        playing.stdin.write(line)
+        playing.stdin.flush()
+        paid = ["events", "order.paid", "--store", ".ensemble/shop"]
+        eventually(lambda: len(shop.run(*paid).out.splitlines()) == number, f"order {number}")  # noqa: B023
+    out, err = playing.communicate(timeout=60)
+    again = shop.run("run", "shop.yaml", "--input", "-", "--json", stdin="".join(lines))
+
+    assert (playing.returncode, json.loads(out)["topics"]) == (0, {"order.placed": 2, "order.paid": 2}), err
+    assert again.json["topics"] == {"order.placed": 3, "order.paid": 3}
+    assert again.json["events_now"] == 2
 
 
 @pytest.mark.parametrize(
