@@ -16,6 +16,11 @@ from typing import Any, Protocol
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 
+QUICK_S = 0.0001
+"""An event that is heard in less may be heard in the stage's own thread."""
+SLOW_S = 0.05
+"""A batch that took longer there sends its player back to a thread of its own."""
+
 Post = Callable[[Outcome], None]
 Fail = Callable[[BaseException], None]
 
@@ -65,7 +70,7 @@ def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
 
 
 class Inline:
-    """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
+    """One instance, heard in the stage's own thread, for a clock moved by hand: what follows from what is always the same."""
 
     overlaps = False
     spread = 1
@@ -266,6 +271,55 @@ class Threads:
             worker.inbox.put(None)
         for worker in workers:
             worker.thread.join(timeout=5)
+
+
+class Alone:
+    """The one instance of a player: on a thread of its own, until it is known to be quick.
+
+    A function that is quick is called in the stage's own thread from then on, which spares two hand-overs a batch; once a batch
+    of it takes long it goes back to a thread and stays there, so that nobody else waits for it again. A class stays where it
+    was built: what it has opened may belong to its thread.
+    """
+
+    overlaps = False
+    spread = 1
+    count = 1
+
+    def __init__(self, player: Player, post: Post, post_now: Post, fail: Fail) -> None:
+        self._post_now = post_now
+        self._function = player.build() if player.shape.kind != "class" else None
+        self._is_quick = False
+        self._may_be_quick = self._function is not None
+        self._is_busy = False
+        self._post = post
+        self._thread = _Thread(player, self._came_back, fail, lambda _: None)
+        self._thread.is_built.wait()
+        if self._thread.error is not None:
+            raise self._thread.error
+
+    def room(self) -> int:
+        return 0 if self._is_busy else 1 << 30
+
+    def start(self, work: Work) -> None:
+        if self._is_quick and self._function is not None:
+            outcome = timed(self._function.hear, work)
+            self._is_quick = self._may_be_quick = outcome.took_s < SLOW_S
+            self._post_now(outcome)
+        else:
+            self._is_busy = True
+            self._thread.inbox.put(work)
+
+    def _came_back(self, outcome: Outcome) -> None:
+        self._is_quick = self._may_be_quick and outcome.took_s <= QUICK_S * outcome.count
+        self._is_busy = False
+        self._post(outcome)
+
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._thread.inbox.put(None)
+        self._thread.thread.join(timeout=0 if self._is_busy else 5)
 
 
 def lanes_of(work: Work, order: str) -> list[tuple[str, list[int]]]:

@@ -133,7 +133,7 @@ def test_a_file_that_became_shorter_is_refused_too(stand: Stand, write: Write) -
 
 def test_killed_at_any_moment_and_run_again_each_line_is_said_once(stand_on_disk: Stand, write: Write) -> None:
     shots: list[Stand] = []
-    sources = {"in": {"file": write(*lines(3000))}}
+    sources = {"in": {"file": write(*lines(3000)), "rate": "6000/s"}}  # so that it is shot while the file is read
 
     def hear(event: Event) -> None:
         if event.data % 250 == 0:
