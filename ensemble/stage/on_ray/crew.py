@@ -503,12 +503,10 @@ def _actor(role: Role, plan: bytes) -> Any:
         options["memory"] = section.memory
     if section.resources:
         options["resources"] = dict(section.resources)
-    kind: Any
-    if role.is_async:
-        kind = ray.remote(AsyncInstanceActor)
-    else:
-        kind = ray.remote(concurrency_groups={BESIDE: 1})(InstanceActor)  # type: ignore[call-overload]
-    return kind.options(**options).remote(plan, role.spec.name)
+    if not role.is_async:
+        options["concurrency_groups"] = {BESIDE: 1}
+    remote: Any = ray.remote
+    return remote(**options)(AsyncInstanceActor if role.is_async else InstanceActor).remote(plan, role.spec.name)
 
 
 def _kill(actor: Any) -> None:
