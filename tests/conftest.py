@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand  # noqa: E402
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills a band")
+    parser.addoption("--everywhere", action="store_true", help="play each test on Ray with every kind of store, not with one")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
@@ -72,6 +74,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             fitting = [setup for setup in setups if setup.stage == "solo" or not solo]
             metafunc.parametrize(name, fitting, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On Ray, where opening a band takes a second, each test plays with one kind of store, half of them with either.
+
+    All play with all where that, or certain tests, are asked for.
+    """
+    if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
+        return
+
+    def is_left_out(item: pytest.Item) -> bool:
+        setup = item.callspec.params.get("stand") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        if not isinstance(setup, Setup) or setup.stage != "ray":
+            return False
+        is_even = crc32(item.nodeid.replace(str(setup), "").encode()) % 2 == 0
+        return is_even != (setup.store == "memory")
+
+    left_out = [item for item in items if is_left_out(item)]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture

@@ -26,13 +26,19 @@ PATIENCE_S = 0.05
 
 
 class InstanceActor:
-    """An instance of a player that is no coroutine: batches one after the other."""
+    """An instance of a player that is no coroutine: batches one after the other.
+
+    `take_back` is called beside them, in a group of its own: all else runs on one and the same thread.
+    """
 
     def __init__(self, plan: bytes, name: str) -> None:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._turn = threading.Lock()
+        self._begun = -1
+        self._taken_back: set[int] = set()
 
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
@@ -43,8 +49,14 @@ class InstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
-    def hear(self, batch: bytes) -> bytes:
+    def hear(self, batch: bytes, number: int) -> bytes:
+        """The outcome of a batch; nothing if it was taken back. Batches are numbered as they are sent."""
         assert self._instance is not None, "an instance is built before it hears"
+        with self._turn:
+            if number in self._taken_back:
+                self._taken_back.discard(number)
+                return b""
+            self._begun = number
         work = unpack_work(batch)
         if self._timeout_s is None:
             return pack_outcome(timed(self._instance.hear, work), work)
@@ -81,6 +93,13 @@ class InstanceActor:
         if errors:
             raise errors[0]
         return outcomes[0], False
+
+    def take_back(self, numbers: list[int]) -> list[int]:
+        """Those of these batches that have not begun, and now never will."""
+        with self._turn:
+            free = [number for number in numbers if number > self._begun]
+            self._taken_back.update(free)
+        return free
 
     def close(self) -> None:
         """Let it free what it holds."""
