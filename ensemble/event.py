@@ -340,6 +340,11 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def writable(text: str) -> str:
+    """A text as it can be written: what has no UTF-8 is escaped."""
+    return text if is_utf8(text) else text.encode(errors="backslashreplace").decode()
+
+
 def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

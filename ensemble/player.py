@@ -23,8 +23,8 @@ from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8
-from ensemble.motif import matches
+from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8, writable
+from ensemble.motif import matches, pattern_fault
 from ensemble.score.callable import Shape, shape
 from ensemble.score.model import PlayerSpec
 from ensemble.score.units import duration_us
@@ -136,6 +136,9 @@ class Player:
             if not any(matches(pattern, topic) for pattern in self.spec.emits):
                 declared = ", ".join(self.spec.emits) or "nothing"
                 raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
+            fault = pattern_fault(topic, wildcards=False)
+            if fault is not None:
+                raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
             known = self._vocabulary.word(topic)
             word = self._words[topic] = Word(len(self.topics), known.check, known.key)
             self.topics.append(topic)
@@ -523,7 +526,9 @@ def _traceback(error: BaseException) -> str:
         text = "".join(tracebacks.format_exception(type(error), error, trace))
     except Exception:  # a player's own exception may be broken in itself
         text = "".join(tracebacks.format_tb(trace)) + one_line(error)
-    return text if len(text) <= TRACEBACK_MOST else text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
+    if len(text) > TRACEBACK_MOST:
+        text = text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
+    return writable(text)
 
 
 def _is_data(answer: Any) -> bool:

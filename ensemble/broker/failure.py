@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ensemble.broker.words import Failure
-from ensemble.event import digest
+from ensemble.event import digest, writable
 from ensemble.score.model import RetryPolicy
 
 DEAD = "_band.dead"
@@ -47,4 +47,4 @@ def one_line(error: BaseException) -> str:
         text = "(its text can't be shown)"
     if len(text) > ERROR_MOST:
         text = text[:ERROR_MOST] + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return writable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -154,7 +154,7 @@ class InletBatch:
         if item["specversion"] != "1.0":
             raise InvalidEvent(f"specversion {item['specversion']!r:.80} is not known; this is CloudEvents 1.0")
         for name in ("id", "source", "type"):
-            if not isinstance(item.get(name), str) or not item[name]:
+            if not isinstance(item.get(name), str) or not item[name] or not is_utf8(item[name]):
                 raise InvalidEvent(f"a CloudEvent needs {name} as text that is not empty; found {item.get(name)!r:.80}")
         if "data_base64" in item:
             raise InvalidEvent("data_base64 is not read; give data as JSON")
@@ -168,7 +168,11 @@ class InletBatch:
             value = item.get(name)
             if value is None:
                 continue
-            if not isinstance(value, str) or (name == "traceparent" and not TRACEPARENT.fullmatch(value)):
+            if (
+                not isinstance(value, str)
+                or not is_utf8(value)
+                or (name == "traceparent" and not TRACEPARENT.fullmatch(value))
+            ):
                 self._drop_last()
                 del self._extras[before]
                 raise InvalidEvent(f"{name} {value!r:.80} is not valid; leave it out, or write it as its standard says")
