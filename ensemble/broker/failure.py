@@ -34,7 +34,10 @@ def token_of(log_id: str, offset: int, player: str) -> str:
 
 def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:
     """How long to wait after this attempt. The jitter follows from the token, so that a replay waits as long."""
-    delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
+    try:
+        delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
+    except OverflowError:  # beyond what a float holds, and so beyond any bound
+        delay = policy.most_us
     share = int(digest(f"{token}/{attempt}", 4), 16) / 0xFFFFFFFF
     return max(0, round(delay * (1 + policy.jitter * (2 * share - 1))))
 
