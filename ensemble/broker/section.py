@@ -105,7 +105,7 @@ class Section:
         self.looked = state.passed
         """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
-        """Unheard offsets below the position: on opening they are looked at before anything else."""
+        """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
         self.ready_count = 0
         self._ready: deque[Run] = deque()
@@ -138,6 +138,10 @@ class Section:
         """Take in events of one frame that lie below the position: `reopened`, or dead letters to be heard again."""
         chosen = [offset - rows.first for offset in offsets]
         self._admit(Heed(offsets, self.listener.lanes(rows, chosen)))
+
+    def reopen(self, offsets: Iterable[int]) -> None:
+        """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
+        self.reopened = deque(sorted({*self.reopened, *offsets}))
 
     def _admit(self, heed: Heed) -> None:
         attempts, held = self.state.attempts, self.state.held
