@@ -317,8 +317,13 @@ class Hearing:
             emission = self.player.emission(answer)
             self._say(emission, last.get(emission.key or "", group[-1]))
 
-    async def later_one_by_one(self, which: Iterable[int], timeout_s: float | None) -> None:
-        """`one_by_one` for an asynchronous player: these rows are of one lane."""
+    async def later_one_by_one(
+        self, which: Iterable[int], timeout_s: float | None, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`one_by_one` for an asynchronous player: these rows are of one lane.
+
+        A cancellation is a failure like any other, whoever it came from, unless the stage `is_leaving`.
+        """
         import asyncio
 
         lanes = self.work.batch.keys
@@ -344,9 +349,9 @@ class Hearing:
                     self._undo(said, set_)
                     raise
                 self._heard.append(ix)
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and is_leaving():
+                    raise
                 self._fail(ix, error)
 
     def context(self, ix: int) -> Context:
@@ -450,6 +455,12 @@ class Hearing:
                 after_us=None if after is None else _after_us(after),
             )
         )
+
+    def fail(self, rows: Sequence[int], error: BaseException) -> None:
+        """Nothing came of these rows of a lane: the first fails, the others were not tried."""
+        self._fail(rows[0], error)
+        for ix in rows[1:]:
+            self._skip(ix)
 
     def give_up(self, error: BaseException) -> None:
         """Let the call that runs now fail, and leave the rest of the batch for another time."""
