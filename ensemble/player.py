@@ -207,6 +207,8 @@ class Hearing:
         self.call = call or instance.call
         self.work = work
         self._current: Sequence[int] = ()
+        self._groups: list[Sequence[int]] = []
+        """What `together` has still to try, the next one last."""
         self._begin()
         self._states: dict[str, bytes | None] = {}
         """What this batch has made of the state so far, by lane."""
@@ -232,6 +234,12 @@ class Hearing:
             self.together(range(len(self.work.events)))
         else:
             self.one_by_one(range(len(self.work.events)))
+        return self.outcome(self.work.batch.keys, len(self.work.batch))
+
+    def go_on(self, call: Callable[..., Any]) -> Outcome:
+        """Hear what is left after `give_up`, through another call: that of an instance that is not stuck."""
+        self.call = call
+        self._hear_groups()
         return self.outcome(self.work.batch.keys, len(self.work.batch))
 
     def one_by_one(self, which: Iterable[int]) -> None:
@@ -270,8 +278,11 @@ class Hearing:
 
     def together(self, which: Sequence[int]) -> None:
         """Call the player with all of these rows; if that fails, with halves, until those that fail stand alone."""
-        lanes = self.work.batch.keys
-        groups: list[Sequence[int]] = [which]
+        self._groups = [which]
+        self._hear_groups()
+
+    def _hear_groups(self) -> None:
+        lanes, groups = self.work.batch.keys, self._groups
         while groups:
             group = groups.pop()
             if self._blocked:
@@ -290,12 +301,16 @@ class Hearing:
                 raise
             except BaseException as error:
                 self._undo(said, set_)
-                if len(group) == 1 or not isinstance(error, Exception):
-                    for ix in group:
-                        self._fail(ix, error)
-                else:
-                    middle = len(group) // 2
-                    groups += [group[middle:], group[:middle]]
+                self._blame(group, error)
+
+    def _blame(self, group: Sequence[int], error: BaseException) -> None:
+        """Charge the one that failed alone; of several nobody knows which it was, so they are heard again in halves."""
+        if len(group) == 1:
+            self._fail(group[0], error)
+            return
+        _let_interrupt(error)
+        middle = len(group) // 2
+        self._groups += [group[middle:], group[:middle]]
 
     def _hear_group(self, group: Sequence[int]) -> None:
         events, decoder = self.work.events, self.player.decode
@@ -435,8 +450,7 @@ class Hearing:
         self._skipped.append((self.work.batch.offsets[ix], self.work.batch.keys[ix]))
 
     def _fail(self, ix: int, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise error
+        _let_interrupt(error)
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
         if self._in_lanes:
             self._blocked.add(lane)
@@ -462,15 +476,21 @@ class Hearing:
         for ix in rows[1:]:
             self._skip(ix)
 
-    def give_up(self, error: BaseException) -> None:
-        """Let the call that runs now fail, and leave the rest of the batch for another time."""
-        for ix in self._current:
-            self._fail(ix, error)
+    def give_up(self, error: BaseException) -> bool:
+        """Let the call that runs now fail. Whether it was about several events: then `go_on` with halves of them.
+
+        Else the rest of the batch is left for another time.
+        """
+        if len(self._current) > 1:
+            self._blame(self._current, error)
+            return True
+        self._fail(self._current[0], error)
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
             if ix not in heard and offset not in told:
                 self._skip(ix)
+        return False
 
     def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
         """The trace contexts that publishers gave, for the answers to their events: extras by row."""
@@ -518,6 +538,12 @@ def _decoder(hears: Any) -> Callable[[bytes], Any]:
         return lambda payload: hears.model_validate(decode(payload))
     decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(hears)
     return decoder.decode
+
+
+def _let_interrupt(error: BaseException) -> None:
+    """Ctrl-C is meant for the band, not for the event that is heard at that moment."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
 
 
 def _after_us(after: str | float) -> int | None:

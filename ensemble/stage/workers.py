@@ -132,6 +132,8 @@ class _Thread:
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
         self.work: Work | None = None
+        self.is_left_over = False
+        """Whether `hearing` was begun by another thread, which is stuck in it."""
         self._post, self._fail, self._free = post, fail, free
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
@@ -157,8 +159,12 @@ class _Thread:
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
             return timed(instance, work)
-        self.watch = Watch()
-        self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
+        watch = Watch()
+        call = watch.guard(instance.call)
+        if self.is_left_over and self.hearing is not None:
+            self.is_left_over, self.watch = False, watch
+            return self.hearing.go_on(call)
+        self.hearing, self.watch = Hearing(instance, work, call), watch
         return self.hearing.hear()
 
 
@@ -220,6 +226,7 @@ class Threads:
                     again.append(now_s + self._timeout_s)
                 elif worker.watch.give_up(self._timeout_s, now_s):
                     self._give_up(worker)
+                    again.append(now_s + self._timeout_s)
                 else:
                     again.append(worker.watch.due_s(self._timeout_s))
         return min(again, default=None)
@@ -232,8 +239,14 @@ class Threads:
         assert worker.work is not None
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
-        worker.hearing.give_up(error)
-        self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+        if worker.hearing.give_up(error):
+            other = _Thread(self._player, self._post, self._fail, self._came_free)
+            other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
+            with self._lock:
+                self._busy.add(other)
+            other.inbox.put(worker.work)
+        else:
+            self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
 
     def close(self) -> None:
         with self._lock:
