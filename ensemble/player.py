@@ -23,7 +23,7 @@ from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8, writable
+from ensemble.event import EPOCH, Emission, Event, Ref, decode, is_utf8, payload_of, writable
 from ensemble.motif import matches, pattern_fault
 from ensemble.score.callable import Shape, shape
 from ensemble.score.model import PlayerSpec
@@ -106,7 +106,7 @@ class Context:
         """Whether the state is another than before, and what it is now; None: gone."""
         if self._state is None:
             return False, None
-        state = encode(self._state) if self._state else None
+        state = payload_of(self._state) if self._state else None
         return state != self._loaded, state
 
 
@@ -417,9 +417,9 @@ class Hearing:
         elif type(key) is not str or not (key.isascii() or is_utf8(key)):
             raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
         if type(data) is dict or not hasattr(data, "model_dump"):
-            payload = encode(data)
+            payload = payload_of(data)
         else:
-            payload = encode(data.model_dump(mode="json"))
+            payload = payload_of(data.model_dump(mode="json"))
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)

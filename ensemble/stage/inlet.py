@@ -14,7 +14,8 @@ import msgspec
 
 from ensemble.broker.words import Publication, Said
 from ensemble.errors import InvalidEvent
-from ensemble.event import encode, is_utf8, microseconds
+from ensemble.event import is_utf8, microseconds
+from ensemble.event import payload_of as written
 from ensemble.score.vocabulary import Vocabulary, Word
 
 TOPIC = re.compile(r"[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)*")
@@ -102,7 +103,7 @@ class InletBatch:
         """Add a line of a file: JSON of what `add_item` takes."""
         try:
             item = _read_json(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidEvent(f"not JSON: {error}; a line is one JSON value, in UTF-8") from error
         except RecursionError as error:
             raise InvalidEvent("nested too deeply; flatten the data") from error
@@ -204,7 +205,7 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{1
 def payload_of(topic: str, data: Any) -> bytes:
     """Data as it goes to the log. InvalidEvent if it can't."""
     try:
-        return encode(data) if type(data) is dict or not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
+        return written(data if type(data) is dict or not hasattr(data, "model_dump") else data.model_dump(mode="json"))
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
             f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"

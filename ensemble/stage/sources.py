@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import io
 import sys
+import zlib
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -110,7 +111,10 @@ class FileSource:
         """Skip what was read before, and see that it is still the same."""
         left = self.place.at
         while left:
-            piece = self._lines.read(min(left, 1 << 20))
+            try:
+                piece = self._lines.read(min(left, 1 << 20))
+            except (OSError, EOFError, zlib.error) as error:
+                raise InvalidEvent(f"source {self.name}: {file} can't be read: {error}; put the old file back") from error
             if not piece:
                 break
             self._hash.update(piece)
@@ -165,7 +169,7 @@ class FileSource:
                     place.at += len(piece)
                     self._hash.update(piece)
                     piece = b"" if piece.endswith(b"\n") else self._lines.readline(LINE_MOST)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InvalidEvent(
                 f"source {self.name}: {self._spec.file} can't be read past line {place.count + len(lines)}: {error}"
             ) from error

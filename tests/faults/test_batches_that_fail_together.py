@@ -53,7 +53,7 @@ def test_events_of_one_key_stay_in_order_when_a_batch_of_them_hangs(stand: Stand
             released.wait(LONG)
         heard.extend(data)
 
-    says = {"timeout": "50ms", "retry": {"attempts": 9, "first": "20ms", "jitter": 1}, "section": {"batch": 8, "linger": "50ms"}}
+    says = {"timeout": "50ms", "retry": {"attempts": 9, "first": "20ms", "jitter": 1}, "section": {"linger": "50ms"}}
     band = stand.play({"hear": part(hear, "said", **says)})
     band.publish_many({"topic": "said", "key": "a", "data": number} for number in range(12))
     band.settle(60)
