@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from ensemble import Event
+from ensemble import Event, emit
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
@@ -102,6 +103,23 @@ def test_events_of_one_key_stay_in_order_when_a_library_exits_in_a_batch_of_them
 
     assert heard == list(range(8))
     assert band.dead() == []
+
+
+def test_a_batch_that_is_heard_again_in_halves_is_as_it_was_said(stand: Stand) -> None:
+    def hear(events: list[Event]) -> list[Any]:
+        said = []
+        for event in events:
+            event.data["n"] += 1
+            if event.data["bad"]:
+                raise ValueError("no")
+            said.append(emit("answered", event.data["n"]))
+        return said
+
+    band = stand.play({"hear": part(hear, "said", emits=["answered"], retry={"attempts": 1})})
+    band.publish_many({"topic": "said", "key": str(number), "data": {"n": 0, "bad": number == 7}} for number in range(8))
+    band.settle(60)
+
+    assert [event.data for event in band.events("answered")] == [1] * 7
 
 
 def _raise(error: BaseException) -> None:
