@@ -74,8 +74,8 @@ class Band(Reader):
         """Say one event; returns once it is durable.
 
         Shapes: the same `id` within the dedupe window is the same event and gives the same receipt.
-        Errors: InvalidEvent, and nothing is written; Overloaded if too much waits and `wait` is False; Unavailable; EnsembleError
-                in a player of this band while it hears an event: it answers with `emit`.
+        Errors: InvalidEvent, and nothing is written; Overloaded if too much waits and `wait` is False; Unavailable;
+                EnsembleError in a player of this band while it hears an event: it answers with `emit`.
         """
         batch = self._inlet.batch()
         batch.add(topic, data, key=key, id=id, time=time)

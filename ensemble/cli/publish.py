@@ -77,7 +77,7 @@ def _value(data: str) -> Any:
 
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidEvent(
             f"DATA is not JSON: {error}; found {data!r:.80}; a text needs quotes of its own: '\"hello\"'"
         ) from None
@@ -126,7 +126,7 @@ def _say(
         try:
             items.append(msgspec.json.decode(line))
             numbers.append(number)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if strict:
                 broken = (number, f"not JSON: {error}")
                 break

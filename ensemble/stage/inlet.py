@@ -14,7 +14,8 @@ import msgspec
 
 from ensemble.broker.words import Publication, Said
 from ensemble.errors import InvalidEvent
-from ensemble.event import encode, is_utf8, microseconds, payload_of
+from ensemble.event import is_utf8, microseconds
+from ensemble.event import payload_of as written
 from ensemble.motif import LONGEST_TOPIC, is_pattern, pattern_fault
 from ensemble.score.finding import nearest
 from ensemble.score.vocabulary import Vocabulary, Word
@@ -104,7 +105,7 @@ class InletBatch:
         """Add a line of a file: JSON of what `add_item` takes."""
         try:
             item = _read_json(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidEvent(f"not JSON: {error}; a line is one JSON value, in UTF-8") from error
         except RecursionError as error:
             raise InvalidEvent("nested too deeply; flatten the data") from error
@@ -156,7 +157,7 @@ class InletBatch:
         if item["specversion"] != "1.0":
             raise InvalidEvent(f"specversion {item['specversion']!r:.80} is not known; this is CloudEvents 1.0")
         for name in ("id", "source", "type"):
-            if not isinstance(item.get(name), str) or not item[name]:
+            if not isinstance(item.get(name), str) or not item[name] or not is_utf8(item[name]):
                 raise InvalidEvent(f"a CloudEvent needs {name} as text that is not empty; found {item.get(name)!r:.80}")
         if "data_base64" in item:
             raise InvalidEvent("data_base64 is not read; give data as JSON")
@@ -170,7 +171,11 @@ class InletBatch:
             value = item.get(name)
             if value is None:
                 continue
-            if not isinstance(value, str) or (name == "traceparent" and not TRACEPARENT.fullmatch(value)):
+            if (
+                not isinstance(value, str)
+                or not is_utf8(value)
+                or (name == "traceparent" and not TRACEPARENT.fullmatch(value))
+            ):
                 self._drop_last()
                 del self._extras[before]
                 raise InvalidEvent(f"{name} {value!r:.80} is not valid; leave it out, or write it as its standard says")
@@ -202,7 +207,7 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{1
 def _payload_of(topic: str, data: Any) -> bytes:
     """Data as it goes to the log. InvalidEvent if it can't."""
     try:
-        return encode(data) if type(data) is dict else payload_of(data)
+        return written(data)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
             f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"

@@ -449,9 +449,14 @@ class Loop:
         return max(0.0, min(pauses))
 
     def _publish(self, requests: Sequence[Publish]) -> None:
-        frame, offsets = self.broker.publish([request.publication for request in requests], self.now_us())
-        if frame is not None:
-            self.seal(frame)
+        try:
+            frame, offsets = self.broker.publish([request.publication for request in requests], self.now_us())
+            if frame is not None:
+                self.seal(frame)
+        except BaseException as error:  # what was decided and can't be written ends the band: its state is ahead of its log
+            self._requests.extendleft(reversed(requests))
+            self._fail(error)
+            raise
 
         def told(error: BaseException | None) -> None:
             self._inbox.leave(sum(len(request.publication.said) for request in requests))

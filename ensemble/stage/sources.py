@@ -14,6 +14,7 @@ import inspect
 import io
 import sys
 import time
+import zlib
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -123,7 +124,12 @@ class FileSource:
         while self._left:
             if self._pipe is not None and not self._pipe.is_ready(1, until_s):
                 return False
-            piece = self._lines.read(min(self._left, 1 << 20))
+            try:
+                piece = self._lines.read(min(self._left, 1 << 20))
+            except (OSError, EOFError, zlib.error) as error:
+                raise InvalidEvent(
+                    f"source {self.name}: {self._spec.file} can't be read: {error}; put the old file back"
+                ) from error
             if not piece:
                 break
             self._hash.update(piece)
@@ -185,7 +191,7 @@ class FileSource:
                     place.at += len(piece)
                     self._hash.update(piece)
                     piece = b"" if piece.endswith(b"\n") else self._lines.readline(LINE_MOST)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InvalidEvent(
                 f"source {self.name}: {self._spec.file} can't be read past line {place.count + len(lines)}: {error}"
             ) from error
