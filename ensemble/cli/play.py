@@ -5,6 +5,7 @@ Owns the waiting, the signals and the order of things at the end: what is in fli
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -105,6 +106,8 @@ def _play(
         if file != "-" and not Path(file).is_file():
             raise InvalidEvent(f"--input {file}: there is no such file in {Path.cwd()}")
     score = ensemble.load(path)
+    if not serve:  # who waits for the end reads the sum; who serves would wait for long
+        logging.getLogger("ensemble.dead").setLevel(logging.ERROR)
     before = _before(store or score.store.url)
     stop = _Stop()
     began = time.monotonic()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REFUSED = "_band.refused"
 DEAD = "_band.dead"
 REFUSED_SHOWN = 10
+DEAD_SHOWN = 5
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -39,6 +40,16 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Dead(msgspec.Struct, frozen=True):
+    """An event that became a dead letter."""
+
+    player: str
+    id: str
+    error: str
+    place: str | None
+    """`file:line` of the player's own code where it failed."""
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run in numbers. Counts are those of the whole log; `*_now` are of this run alone."""
 
@@ -54,6 +65,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, Mapping[str, Any]]
     dead: int
     dead_now: int
+    dead_letters: tuple[Dead, ...]
+    """The first of this run."""
     refused: int
     refused_now: int
     refused_lines: tuple[Refused, ...]
@@ -81,6 +94,11 @@ def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, in
     if refused_now:
         for event in islice(reader.events(REFUSED, since=before.events), REFUSED_SHOWN):
             lines.append(Refused(str(event.data["file"]), int(event.data["line"]), str(event.data["reason"])))
+    dead_now = now.topics.get(DEAD, 0) - before.topics.get(DEAD, 0)
+    letters: list[Dead] = []
+    if dead_now:
+        for event in islice(reader.events(DEAD, since=before.events), DEAD_SHOWN):
+            letters.append(Dead(event.data["player"], str(event.causationid), event.data["error"], _place(event.data)))
     return Summary(
         name=now.name,
         store=now.url,
@@ -103,12 +121,19 @@ def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, in
         },
         sources={name: {"said": each.said, "refused": each.refused, "done": each.done} for name, each in now.sources.items()},
         dead=dead,
-        dead_now=now.topics.get(DEAD, 0) - before.topics.get(DEAD, 0),
+        dead_now=dead_now,
+        dead_letters=tuple(letters),
         refused=refused,
         refused_now=refused_now,
         refused_lines=tuple(lines),
         bytes=now.bytes,
     )
+
+
+def _place(obituary: Mapping[str, Any]) -> str | None:
+    from ensemble import whereabouts
+
+    return whereabouts.in_traceback(obituary["traceback"])
 
 
 def show(summary: Summary) -> None:
@@ -143,6 +168,9 @@ def show(summary: Summary) -> None:
     if more > 0:
         where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {summary.store}"
         result(f"refused  {counted(more, 'more line')}{where}")
+    for letter in summary.dead_letters:
+        place = "" if letter.place is None else f" ({shown(letter.place)})"
+        result(f"dead     {letter.player}: {shown(letter.id)}: {shown(letter.error)}{place}", style="bold red")
     if summary.dead:
         result(f"dead     {_dead(summary)}", style="bold red")
     held = sum(each["held"] for each in summary.players.values())

@@ -27,6 +27,7 @@ from ensemble.event import Frame, encode
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.stage.base import Clock, Crew, HandClock, Role
 from ensemble.stage.commit import Commit, Group
+from ensemble.stage.deaths import Deaths
 from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Settle, Wake
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -74,6 +75,7 @@ class Loop:
         self._tape = Tape(event_log)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
+        self._deaths = Deaths(broker.name)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -157,6 +159,7 @@ class Loop:
                 self._flush_all()
             except EnsembleError as error:
                 self._fail(error)
+        self._deaths.sum_up()
         self._refuse_all(self._failed or self._closed())
 
     def _closed(self) -> Unavailable:
@@ -420,6 +423,8 @@ class Loop:
         frame = self.broker.hear(outcome, now_us)
         if frame is not None:
             self.seal(frame)
+            if "dead" in frame.marks:
+                self._commit.tell(lambda error: self._deaths.tell(frame) if error is None else None)
 
     def _keep_going(self) -> None:
         """Tend the instances and the sources, and commit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import signal
 
 import pytest
@@ -49,6 +50,23 @@ def test_dead_letters_of_a_run_are_exit_code_3_and_those_of_the_run_before_are_n
 
     assert (first.code, second.code) == (3, 0)
     assert "1 dead letter: ensemble dead list --store .ensemble/shop" in first.out
+
+
+@pytest.mark.parametrize("store", ["memory:", ".ensemble/shop"])
+def test_the_first_dead_letters_of_a_run_are_told_with_player_event_error_and_line(shop: Shell, store: str) -> None:
+    shop.write_orders(1, *[5000] * 7)
+    line = next(n for n, text in enumerate((shop.folder / "shop.py").read_text().splitlines(), 1) if "too much" in text)
+
+    told = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", store)
+    sums = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", "memory:", "--json").json
+
+    shown = [text for text in told.out.splitlines() if text.startswith("dead ")]
+    assert len(shown) == 6
+    assert re.fullmatch(rf"dead     pay: \w+-\d+: ValueError: too much \(shop.py:{line}\)", shown[0])
+    assert shown[-1].startswith("dead     7 dead letters")
+    assert "shop.py" not in told.err  # it is told once
+    assert [set(each) for each in sums["dead_letters"]] == [{"player", "id", "error", "place"}] * 5
+    assert sums["dead_letters"][0]["place"] == f"shop.py:{line}"
 
 
 def test_a_file_that_was_played_to_its_end_adds_nothing_unless_again_is_said(shop: Shell) -> None:
