@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
@@ -172,8 +173,10 @@ class Instance:
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
             except Exception as error:
+                place = whereabouts.of_error(error)
                 raise PlayerError(
                     f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                    + (f" at {place}" if place else "")
                 ) from error
         else:
             self.call = partial(player.call, **settings) if settings else player.call

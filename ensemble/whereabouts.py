@@ -42,6 +42,12 @@ def of_generator(items: Any) -> str | None:
     return None if frame is None else shown(frame.f_code.co_filename, frame.f_lineno)
 
 
+def of_code(call: Any) -> str | None:
+    """The line at which a function or a class's constructor begins; None where that is not known."""
+    code = getattr(call, "__code__", None) or getattr(getattr(call, "__init__", None), "__code__", None)
+    return None if code is None else shown(code.co_filename, code.co_firstlineno)
+
+
 def shown(file: str, line: int) -> str:
     """A place, its file relative to the working directory where it lies below that."""
     path, here = Path(file), Path.cwd()

@@ -19,9 +19,11 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.words import Publication
 from ensemble.errors import InvalidEvent, PlayerError, ScoreError, Unavailable
 from ensemble.event import EPOCH, Emission, encode, rfc3339
+from ensemble.motif import matches
 from ensemble.score.callable import find
 from ensemble.score.model import SourceSpec
 from ensemble.stage.inlet import Inlet
@@ -242,6 +244,8 @@ class SpeakingSource:
         self._spec, self._inlet = spec, inlet
         self._call = call if call is not None else find(spec.play or "", folder)
         self._items: Iterator[Any] | None = None
+        self._made: Any = None
+        """What the callable gave."""
 
     def _begin(self) -> Iterator[Any]:
         settings = dict(self._spec.settings)
@@ -251,6 +255,7 @@ class SpeakingSource:
         made = self._call(**settings)
         if inspect.isclass(self._call) and callable(made) and not isinstance(made, Iterable):
             made = made()
+        self._made = made
         if isinstance(made, AsyncIterable):
             made = _drained(made)
         if made is None:
@@ -281,29 +286,43 @@ class SpeakingSource:
                     break
             else:
                 place.is_done = True
-        except (InvalidEvent, PlayerError):
-            raise
+        except (InvalidEvent, PlayerError) as error:
+            told = str(error) if str(error).startswith("source ") else f"source {self.name}: {error}"
+            where = whereabouts.of_generator(self._made) or whereabouts.of_code(self._call)
+            raise type(error)(f"{told}; said{f' at {where}' if where else ''}, after {_events(place.said)}") from error
         except Exception as error:
+            where = whereabouts.of_error(error)
             raise PlayerError(
-                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}, after it had "
-                f"said {place.said} events; mend it and run again: it goes on where it was"
+                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}"
+                f"{f' at {where}' if where else ''}, after it had said {_events(place.said)}; mend it and run again: it goes "
+                "on where it was"
             ) from error
         self.place = place
         return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
 
     def _add(self, batch: Any, item: Any) -> None:
         if isinstance(item, Emission):
+            self._check(item.topic)
             batch.add(item.topic, item.data, key=item.key)
         elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            self._check(item[0])
             batch.add(item[0], item[1])
         elif self._spec.topic is not None:
             batch.add(self._spec.topic, item, key=self._spec.key)
         elif isinstance(item, Mapping) and "topic" in item:
+            self._check(item["topic"])
             batch.add_item(item)
         else:
             raise PlayerError(
                 f"source {self.name} gave {item!r:.80}, which is no event; give emit(topic, ...), or name a topic: in the score"
             )
+
+    def _check(self, topic: Any) -> None:
+        """PlayerError if the score names what it may say, and this is nothing of it."""
+        spec = self._spec
+        if spec.emits and topic != spec.topic and not any(matches(pattern, str(topic)) for pattern in spec.emits):
+            declared = ", ".join(spec.emits)
+            raise PlayerError(f"source {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
 
     def due_us(self) -> int | None:
         return None
@@ -326,6 +345,10 @@ def open_source(
     if spec.play is None and call is None:
         raise Unavailable(f"source {spec.name} has neither file:, every: nor play:")
     return SpeakingSource(spec, inlet, place, folder, call)
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
 
 
 def _recorded(name: str, place: Place) -> tuple[str, Any]:
