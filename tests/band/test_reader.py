@@ -358,3 +358,13 @@ def test_lag_of_a_section_that_is_away_is_seen_by_a_reader(stand: Stand) -> None
     band = stand.play()
     with stand.reader() as reader:
         assert reader.status().sections.keys() == band.status().sections.keys() == {"count"}
+
+
+def test_a_band_notes_that_its_store_was_made_for_another_score(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    ensemble.open({"ensemble": 1, "name": "one"}, store=store).close()
+
+    with ensemble.open({"ensemble": 1, "name": "two"}, store=store) as band:
+        [note] = band.status().notes
+
+    assert "was made for one, and two is played into it" in note
