@@ -79,10 +79,10 @@ def run(
         try:
             code = _play(score, store, stage, inputs or [], serve, strict, again, durability, stdout)
         except Exception as error:
-            from ensemble.cli.codes import code_of
+            from ensemble.cli.codes import code_of, told
 
             if stdout is not None:
-                print(json_text({"score": str(score), "error": str(error), "exit": int(code_of(error))}), file=stdout)
+                print(json_text({"score": str(score), "error": told(error), "exit": int(code_of(error))}), file=stdout)
             raise
     raise typer.Exit(code)
 
@@ -99,21 +99,28 @@ def _play(
     stdout: IO[str] | None,
 ) -> Code:
     import ensemble
+    from ensemble.cli import asides
     from ensemble.cli import summary as sums
     from ensemble.errors import InvalidEvent
+    from ensemble.log import has_log
 
     for file in inputs:
         if file != "-" and not Path(file).is_file():
-            raise InvalidEvent(f"--input {file}: there is no such file in {Path.cwd()}")
+            wrong = "it is a folder; name a file in it" if Path(file).is_dir() else f"there is no such file in {Path.cwd()}"
+            raise InvalidEvent(f"--input {file}: {wrong}")
     score = ensemble.load(path)
     if not serve:  # who waits for the end reads the sum; who serves would wait for long
         logging.getLogger("ensemble.dead").setLevel(logging.ERROR)
+    asides.before_playing(score, path, again=again, has_inputs=bool(inputs))
+    is_new = not has_log(store or score.store.url)
     before = _before(store or score.store.url)
     stop = _Stop()
     began = time.monotonic()
     with ensemble.open(
         score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
     ) as band:
+        if is_new:
+            asides.new_store(band.url)
         for note in band.status().notes:
             talk(note, sign="note", style="yellow")
         trouble = None
@@ -130,6 +137,7 @@ def _play(
     else:
         with suppress(Enough):
             sums.show(summary)
+    asides.after_playing(summary, score, has_inputs=bool(inputs))
     if trouble is not None:
         talk(str(trouble), style="bold red", sign="error")
     return summary.code

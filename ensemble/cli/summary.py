@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ensemble.cli.codes import Code
-from ensemble.cli.terminal import counted, grouped, result, result_columns, shown, sized
+from ensemble.cli.terminal import counted, grouped, quoted, result, result_columns, shown, sized
 
 if TYPE_CHECKING:
     from ensemble.reader import Reader
@@ -166,16 +166,15 @@ def show(summary: Summary) -> None:
         result(f"refused  {shown(line.file)}:{line.line}: {shown(line.reason)}", style="yellow")
     more = summary.refused_now - len(summary.refused_lines)
     if more > 0:
-        where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {summary.store}"
+        where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {quoted(summary.store)}"
         result(f"refused  {counted(more, 'more line')}{where}")
     for letter in summary.dead_letters:
         place = "" if letter.place is None else f" ({shown(letter.place)})"
         result(f"dead     {letter.player}: {shown(letter.id)}: {shown(letter.error)}{place}", style="bold red")
     if summary.dead:
         result(f"dead     {_dead(summary)}", style="bold red")
-    held = sum(each["held"] for each in summary.players.values())
-    if held:
-        result(f"held     {counted(held, 'event')} waiting behind a dead letter of the same key", style="yellow")
+    if any(each["held"] for each in summary.players.values()):
+        result(f"held     {_held(summary)}", style="yellow")
     if _is_gone(summary):
         result("log      was in memory, and is gone; --store .ensemble/NAME keeps it")
     else:
@@ -188,8 +187,9 @@ def _headline(summary: Summary) -> str:
     if summary.error is not None:
         how = "stopped by an error"
     elif summary.interrupted:
-        is_left = any(each["lag"] for each in summary.players.values())
-        how = "interrupted" + ("; what is left is heard when it is played again" if is_left else "")
+        how = "interrupted"
+        if any(each["lag"] for each in summary.players.values()):
+            how += "; what is left is " + ("gone" if _is_gone(summary) else "heard when it is played again")
     else:
         how = "played to the end"
     now, all_ = summary.events_now, summary.events
@@ -199,12 +199,22 @@ def _headline(summary: Summary) -> str:
 
 def _dead(summary: Summary) -> str:
     letters = counted(summary.dead, "dead letter")
-    return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {summary.store}"
+    return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {quoted(summary.store)}"
+
+
+def _held(summary: Summary) -> str:
+    """How many keys wait, and how many events behind them; of a run that was ended early that is not known."""
+    holding = [each for each in summary.players.values() if each["held"]]
+    keys = counted(sum(each["held"] for each in holding), "key")
+    if summary.interrupted or summary.error is not None:
+        return f"{keys}, each by its dead letter"
+    behind = sum(each["lag"] - each["held"] for each in holding)
+    return f"{keys}, each by its dead letter; {counted(behind, 'event')} wait{'s' * (behind == 1)} behind"
 
 
 def _next(summary: Summary) -> str:
     """The command that most likely helps now."""
-    store = f"--store {summary.store}"
+    store = f"--store {quoted(summary.store)}"
     if summary.dead:
         return f"ensemble dead list {store}"
     if summary.refused_now:

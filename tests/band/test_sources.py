@@ -508,7 +508,7 @@ def test_a_speaker_may_say_only_what_its_emits_allows(stand: Stand) -> None:
         yield emit("said", 1)
         yield emit("siad", 2)
 
-    with pytest.raises(PlayerError, match=r"^source door said 'siad', but its score lets it say said; add it to emits:; said at"):
+    with pytest.raises(PlayerError, match=r"^source door said 'siad', but its score lets it say said; add it to emits:; said"):
         stand.play(sources=DOOR, callables={"door": speak}).settle(30)
 
 

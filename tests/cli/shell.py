@@ -29,6 +29,7 @@ events:
       type: object
       required: [order_id, total]
       properties: {order_id: {type: string}, total: {type: number}}
+  order.paid: {}
 players:
   pay: {play: "shop:pay", on: order.placed, emits: [order.paid], retry: {attempts: 2, first: 1ms}}
   tally: {play: "shop:tally", on: order.paid}
