@@ -27,13 +27,17 @@ def events(
     key: Key = None,
     since: Since = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included.", show_default=False)
+        str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included; as --since.", show_default=False)
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="So many at the most.", show_default=False)] = None,
     json: Json = False,
     cloudevents: CloudEvents = False,
 ) -> None:
-    """List the events of a store."""
+    """List the events of a store.
+
+    Times are the events' own, as they are shown. These may go back from one event to the next, so all of the log is looked
+    through; offsets are faster.
+    """
     import ensemble
 
     pattern(topics)

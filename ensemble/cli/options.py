@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -26,7 +27,7 @@ Since = Annotated[
     typer.Option(
         "--since",
         metavar="WHEN",
-        help="From here on: an offset, a time (2011-11-01T08:16:00Z), or how long ago (30m).",
+        help="From here on: an offset, an event's time (2011-11-01T08:16:00Z, 2011-11-01), or how long ago (30m).",
         show_default=False,
     ),
 ]
@@ -114,7 +115,7 @@ def pattern(text: str) -> str:
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:
-    """An offset, or a time: as RFC 3339, or as how long ago."""
+    """An offset, or a time: as RFC 3339, as a date (its midnight, UTC), or as how long ago."""
     if text is None:
         return None
     if text.isdecimal():
@@ -128,7 +129,9 @@ def moment(text: str | None, option: str) -> int | datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        usage(f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z) and no duration (30m)")
+        usage(f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration (30m)")
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        return time.replace(tzinfo=UTC)
     if time.tzinfo is None:
         usage(f"{option} {text!r} has no time zone; add Z, or an offset such as +01:00")
     return time

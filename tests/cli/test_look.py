@@ -48,6 +48,17 @@ def test_events_are_chosen_by_topic_key_place_and_number(played: Shell) -> None:
     assert listed("_band.dead") == ["_band.dead o-2"]
 
 
+def test_a_date_is_its_midnight_and_times_are_those_that_are_shown(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+    days = ["2018-02-01T23:00:00Z", "2018-02-02T00:00:00Z", "2018-02-03T00:00:00Z"]
+    lines = [json.dumps({"topic": "day.came", "key": day[:10], "time": day}) for day in days]
+    shop.run("publish", "-", stdin="\n".join(lines))
+
+    ran = shop.run("events", "--since", "2018-02-02", "--until", "2018-02-03", "--json")
+
+    assert [event["key"] for event in ran.json_lines] == ["2018-02-02"]
+
+
 def test_an_event_as_json_has_all_that_an_event_has(played: Shell) -> None:
     [event] = played.run("events", "order.paid", "--key", "o-1", "--json").json_lines
 
