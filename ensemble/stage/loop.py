@@ -291,6 +291,9 @@ class Loop:
                     if not self._is_flying() or time.monotonic() > leaving_s:
                         break
             self._end()
+        except EnsembleError as error:  # its sentence says all; where in our code it was met says nothing to its reader
+            log.error("the loop of band %s stopped: %s", self.broker.name, error)
+            self._fail(error)
         except BaseException as error:
             log.exception("the loop of band %s stopped", self.broker.name)
             self._fail(error)
