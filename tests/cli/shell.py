@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +108,16 @@ class Shell:
         eventually(lambda: (self.folder / ".ensemble/shop/door").exists() or process.poll() is not None, "the door")
         return process
 
-    def on_a_terminal(self, *arguments: object, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Run a command on a terminal of 100 columns; its exit code and all that was drawn."""
+    def on_a_terminal(
+        self, *arguments: object, env: Mapping[str, str] | None = None, columns: int = 100
+    ) -> tuple[int, str]:
+        """Run a command on a terminal; its exit code and all that was drawn."""
         leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (40, columns))
         process = subprocess.Popen(
             self._command(arguments),
             cwd=self.folder,
-            env=self._env({"TERM": "xterm", "COLUMNS": "100", "LINES": "40"} | dict(env or {})),
+            env=self._env({"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"} | dict(env or {})),
             stdin=follower,
             stdout=follower,
             stderr=follower,

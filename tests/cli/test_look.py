@@ -141,6 +141,27 @@ def test_why_finds_the_answers_to_an_event_whose_publisher_gave_it_an_id(shop: S
     assert [said["event"]["topic"] for said in story["tree"]["said"]] == ["order.paid"]
 
 
+def test_the_example_of_why_works(shell: Shell) -> None:
+    (shell.folder / "scores").symlink_to(SCORES)
+    (shell.folder / "players").symlink_to(SCORES.parent / "players")
+    shell.run("run", "scores/quakes.yaml")
+    example = shell.run("why", "--help").out.split("Example:")[1].split()
+
+    ran = shell.run(*example[1:])
+
+    assert example[:2] == ["ensemble", "why"]
+    assert "warning.issued" in ran.out
+
+
+def test_on_a_narrow_terminal_there_is_room_for_the_data(played: Shell) -> None:
+    _, drawn = played.on_a_terminal("events", "order.*", columns=80)
+
+    lines = drawn.splitlines()
+    assert lines[0].endswith('  order.placed  o-1  {"order_id":"o-1","total":5}')
+    assert all(len(line) <= 80 for line in lines)
+    assert all('"total":' in line for line in lines)
+
+
 def test_a_store_is_named_by_its_score_or_by_being_the_only_one(played: Shell) -> None:
     by_score = played.run("events", "--store", "shop.yaml").out
     by_folder = played.run("events", "--store", ".ensemble/shop").out
@@ -174,6 +195,7 @@ def test_where_there_are_several_stores_they_are_listed(played: Shell) -> None:
         (["table", "nobody"], 1, "no player 'nobody' has played in .ensemble/shop; there are pay, tally"),
         (["table", "tally", "o-9"], 1, "no state for the key 'o-9'; it has o-1, o-3"),
         (["why", "x-1"], 1, "there is no event 'x-1'"),
+        (["why", "o-1"], 1, "o-1 is a key; `ensemble events --key o-1 --store .ensemble/shop` lists its events"),
         (["why", "999"], 1, "there is no event 999; it has the offsets 0 to"),
         (["dead", "list", "--player", "nobody"], 1, "no player 'nobody'"),
         (["dead", "show", "x-1"], 1, "there is no dead letter 'x-1'"),
