@@ -33,7 +33,9 @@ def publish(
     ],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA|-", help="The data, in JSON; - reads stdin, one event a line. Left out: null.", show_default=False),
+        typer.Argument(
+            metavar="DATA|-", help="The data, in JSON; - reads stdin, one event a line. Left out: null.", show_default=False
+        ),
     ] = None,
     store: Store = None,
     key: Annotated[
