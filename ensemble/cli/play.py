@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ensemble.score import Score
 
 LOOK_EVERY_S = 0.2
+FINISHING = "finishing what is in flight; Ctrl-C again quits at once"
 
 
 def run(
@@ -148,17 +149,23 @@ def _wait(band: Band, stop: _Stop, *, is_endless: bool) -> None:
     from ensemble.cli.view import view
 
     with view() as shown:
-        while not stop.is_wanted:
-            began = time.monotonic()
-            try:
-                band.settle(timeout=LOOK_EVERY_S)
-            except TimeoutError:
-                pass
-            else:
-                if not is_endless:
-                    return
-                stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - began)))
-            shown.show(band.status())
+        stop.is_drawing = shown.is_drawn
+        try:
+            while not stop.is_wanted:
+                began = time.monotonic()
+                try:
+                    band.settle(timeout=LOOK_EVERY_S)
+                except TimeoutError:
+                    pass
+                else:
+                    if not is_endless:
+                        return
+                    stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - began)))
+                shown.show(band.status())
+        finally:
+            stop.is_drawing = False
+    if stop.is_wanted and shown.is_drawn:  # what was said over the table went with it
+        talk(FINISHING)
 
 
 def _before(url: str) -> Before:
@@ -192,6 +199,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
+        self.is_drawing = False
+        """Whether a table is being drawn over itself on stderr: then nothing may move the cursor to another line."""
 
     @property
     def is_wanted(self) -> bool:
@@ -206,7 +215,7 @@ class _Stop:
                 os.write(2, b"\x1b[?25h")  # the cursor, which the live table hides
             os._exit(Code.INTERRUPTED)
         self._wanted.set()
-        os.write(2, b"\nfinishing what is in flight; Ctrl-C again quits at once\n")
+        os.write(2, b"\r\x1b[2K" + FINISHING.encode() if self.is_drawing else b"\n" + FINISHING.encode() + b"\n")
 
     def __enter__(self) -> None:
         self._before = [(each, signal.signal(each, self._ask)) for each in (signal.SIGINT, signal.SIGTERM)]

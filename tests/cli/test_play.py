@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.cli.shell import SCORES, Shell, interrupt
+from tests.cli.shell import SCORES, Shell, interrupt, screen
 from tests.conformance.stand import eventually
 
 
@@ -346,6 +346,18 @@ def test_on_a_terminal_a_table_is_drawn_while_it_plays_and_the_input_has_a_bar(s
     assert "100%" in drawn
     assert "slow: played to the end; 60 events" in drawn
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is given back
+
+
+def test_an_interrupt_leaves_nothing_of_the_table_behind(shop: Shell) -> None:
+    code, drawn = shop.on_a_terminal("run", "shop.yaml", "--serve", interrupt_at="heard/s")
+
+    assert code == 130
+    lines = screen(drawn)
+    assert "heard/s" in drawn
+    assert [line for line in lines if "heard" in line and "emitted" in line] == ["player  heard  emitted  failed  dead"]
+    assert not any("heard/s" in line for line in lines)
+    assert lines.count("finishing what is in flight; Ctrl-C again quits at once") == 1
+    assert drawn.count("finishing") == 2  # at once, over the table, and again when it is gone
 
 
 def test_a_pipe_that_is_closed_early_is_no_error(shop: Shell) -> None:
