@@ -125,6 +125,8 @@ class Band(Reader):
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
             self._stage.settle(timeout)
         except TimeoutError:

@@ -87,6 +87,8 @@ class Context:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from ensemble.broker.state import State
-from ensemble.errors import OffsetError, ScoreError
+from ensemble.errors import EnsembleError, OffsetError, ScoreError
 from ensemble.event import Event, Frame, decode, microseconds
 from ensemble.listening import listener
 from ensemble.log.base import LogReader
@@ -200,6 +200,14 @@ class Reader:
 
     def _stop(self, until: int | datetime | str | None) -> int | tuple[int] | None:
         return None if until is None else self._start(until)
+
+    def __repr__(self) -> str:
+        """Short, and never an error: notebooks and debuggers show it at any moment."""
+        try:
+            end = self._end()
+        except EnsembleError:
+            return f"{type(self).__name__}({self.name!r}, {self.url!r}, closed)"
+        return f"{type(self).__name__}({self.name!r}, {self.url!r}, {end:,} event{'' if end == 1 else 's'})"
 
     def close(self) -> None:
         """Let go of the store."""
