@@ -203,8 +203,8 @@ def payload_of(topic: str, data: Any) -> bytes:
         return encode(data) if type(data) is dict or not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, bytes, "
-            "datetime, lists and mappings of these; or a dataclass, Struct or model"
+            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, "
+            "bytes, datetime, lists and mappings of these; or a dataclass, Struct or model"
         ) from error
 
 

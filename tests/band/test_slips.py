@@ -54,7 +54,7 @@ def test_not_a_number_is_data_too(stand: Stand) -> None:
 def test_what_is_no_data_is_refused_with_what_is(stand: Stand, data: Any) -> None:
     band = stand.play()
 
-    with pytest.raises(ensemble.InvalidEvent, match="use what MessagePack has: None, bool, int .*, float, text, bytes, datetime"):
+    with pytest.raises(ensemble.InvalidEvent, match=r"use what MessagePack has: None, bool, int .*, float, text, bytes"):
         band.publish("said", data)
 
 
