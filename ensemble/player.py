@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
@@ -94,6 +95,8 @@ class Context:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)
@@ -209,8 +212,10 @@ class Instance:
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
             except Exception as error:
+                place = whereabouts.of_error(error)
                 raise PlayerError(
                     f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                    + (f" at {place}" if place else "")
                 ) from error
         else:
             self.call = partial(player.call, **settings) if settings else player.call

@@ -210,5 +210,6 @@ def _payload_of(topic: str, data: Any) -> bytes:
         return written(data)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, "
+            "bytes, datetime, lists and mappings of these; or a dataclass, Struct or model"
         ) from error
