@@ -11,14 +11,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
-from ensemble.broker.state import State, Timer, dedupe_key
+from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
 from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
 
@@ -52,16 +52,28 @@ class Broker:
 
     # Beginning
 
-    def open(self, opening: Opening, now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int, since: Callable[[Patterns, int], int]) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new.
+
+        `since` tells how many events the log holds under patterns, from an offset on. It is asked where a section turned to
+        other topics while some of the log was still before it.
+        """
         marks: dict[str, Any] = {}
-        joined: dict[str, list[int]] = {}
+        joined: dict[str, list[Any]] = {}
+        turned: dict[str, list[Any]] = {}
         for name, listener in self._listeners.items():
-            if name not in self.state.sections:
-                past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-                joined[name] = [self.state.end, past] if name in opening.from_now else [0, 0]
+            section, patterns = self.state.sections.get(name), listener.patterns
+            if section is None:
+                is_now = name in opening.from_now
+                place = [self.state.end, said(self.state, patterns)] if is_now else [0, 0]
+                joined[name] = [*place, list(patterns)]
+            elif section.patterns != patterns:
+                before = since(patterns, section.position) if section.position < self.state.end else 0
+                turned[name] = [said(self.state, patterns) - before, list(patterns)]
         if joined:
             marks["joined"] = joined
+        if turned:
+            marks["turned"] = turned
         if opening.score is not None and opening.score != self.state.score:
             marks["score"] = opening.score
         if opening.dedupe is not None and opening.dedupe != (self.state.dedupe_us, self.state.dedupe_most):
@@ -273,10 +285,8 @@ class Broker:
         return f"/{self.name}" if section is None else f"/{self.name}/{section}"
 
     def lag(self, name: str) -> int:
-        """Events under a section's topics that it has not yet dealt with."""
-        section, listener = self.sections[name], self._listeners[name]
-        said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-        return said - section.looked + section.unheard
+        """Events that concern a section and that it has not yet dealt with, as far as it has looked."""
+        return lag(self.state, name) - self.sections[name].skipped
 
     def load(self, name: str) -> int:
         """The same, but for what is held: that waits for a person."""

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ensemble.broker.broker import Broker
-from ensemble.broker.state import State
+from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
@@ -95,7 +95,7 @@ class Loop:
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us())
+            frame = self.broker.open(opening, self.now_us(), self._said_since)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -115,6 +115,15 @@ class Loop:
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _said_since(self, patterns: Patterns, offset: int) -> int:
+        """How many events the log holds under these patterns from an offset on."""
+        count = 0
+        for frame in self.log.rows(offset):
+            rows, skip = frame.rows, max(0, offset - frame.first)
+            assert rows is not None
+            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+        return count
 
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""

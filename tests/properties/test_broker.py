@@ -119,7 +119,7 @@ class Machine(RuleBasedStateMachine):
             },
             overlapping=[name for name, slow in self.slow.items() if slow.overlapping],
         )
-        self.keep(self.broker.open(Opening(), self.now))
+        self.keep(self.broker.open(Opening(), self.now, lambda patterns, offset: 0))
         for section in self.broker.sections.values():
             section.__class__ = self.section_class
 
