@@ -6,23 +6,19 @@ Owns what can be seen of a log: events, chains, tables, dead letters, how the ba
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from ensemble.broker.state import State
-from ensemble.errors import EnsembleError, OffsetError, ScoreError
+from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import Event, Frame, decode, microseconds
-from ensemble.listening import listener
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
-from ensemble.score import load
 from ensemble.stage.base import View
 from ensemble.stage.view import Question, StateView
-from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, Status
+from ensemble.status import Chain, DeadLetter, Reaction, Status
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
@@ -243,23 +239,6 @@ class FoldedView(StateView):
         """The document of the score that was played last."""
         document: Mapping[str, Any] | None = self._ask(lambda state: state.score)
         return document
-
-    def _section(self, state: State, name: str) -> SectionStatus:
-        fits = _listeners_of(state).get(name)
-        said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
-        section = state.sections[name]
-        return msgspec.structs.replace(super()._section(state, name), lag=max(0, said - section.passed) + len(section.open))
-
-
-def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:
-    """Which topics concern each section, by the score that was recorded last."""
-    if not state.score:
-        return {}
-    try:
-        score = load(state.score)
-    except ScoreError:
-        return {}
-    return {name: listener(spec).fits for name, spec in score.players.items()}
 
 
 def _check(pattern: str) -> None:

@@ -20,13 +20,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from ensemble.broker.broker import Broker
-from ensemble.broker.state import State
-from ensemble.broker.words import Opening, Outcome, Policy, Publication, Said
+from ensemble.broker.state import Patterns, State, fits
+from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.listening import listener
+from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
+from ensemble.score import load
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
@@ -102,7 +104,7 @@ class Loop:
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us())
+            frame = self.broker.open(opening, self.now_us(), self._said_since)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -120,6 +122,15 @@ class Loop:
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _said_since(self, patterns: Patterns, offset: int) -> int:
+        """How many events the log holds under these patterns from an offset on."""
+        count = 0
+        for frame in self.log.rows(offset):
+            rows, skip = frame.rows, max(0, offset - frame.first)
+            assert rows is not None
+            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+        return count
 
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""
@@ -268,7 +279,12 @@ class Loop:
         """
         self._check_open()
         changed = set(changed)
-        rolls = [Roll(name, role) for name, role in roles.items() if name not in self.seats or name in changed]
+        words = Vocabulary(load(score))
+        rolls = [
+            Roll(name, role, policy(role.spec, words))
+            for name, role in roles.items()
+            if name not in self.seats or name in changed
+        ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
         self._inbox.put(Rescore(score, plan, rolls, reply))
@@ -338,10 +354,12 @@ class Loop:
             return True
         assert workers is not None
         spec = roll.role.spec
+        self._flush_all()
         frame = self.broker.seat(
             roll.name,
             listener(spec),
-            Policy(spec.retry, spec.on_failure),
+            roll.policy,
+            self._said_since,
             overlapping=workers.overlaps,
             from_now=spec.from_ == "now",
             now_us=self.now_us(),
