@@ -266,6 +266,7 @@ class Loop:
                     count += len(offsets)
             return count
 
+        self._check_open()
         return self.ask(again)
 
     def rescore(
