@@ -488,12 +488,16 @@ class Hearing:
             self._blame(self._current, error)
             return True
         self._fail(self._current[0], error)
+        self.leave_rest()
+        return False
+
+    def leave_rest(self) -> None:
+        """Leave for another time what was neither heard nor failed."""
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
             if ix not in heard and offset not in told:
                 self._skip(ix)
-        return False
 
     def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
         """The trace contexts that publishers gave, for the answers to their events: extras by row."""

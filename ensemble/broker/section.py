@@ -325,6 +325,7 @@ class Section:
                 heappush(self._waiting, (due_us, offset, key))
             for offset, key in held:
                 self._held[offset] = key
+            self._due.extend(skipped)
             return
         back: dict[str, list[int]] = {}
         for offset, key, due_us in sorted(waiting):

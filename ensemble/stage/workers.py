@@ -15,8 +15,10 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ensemble.broker.words import Outcome
-from ensemble.errors import EnsembleError
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+
+PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
+"""Before another instance is built where one could not be: doubled each time."""
 
 Post = Callable[[Outcome], None]
 Fail = Callable[[BaseException], None]
@@ -59,6 +61,13 @@ def timed(instance: Instance, work: Work) -> Outcome:
     outcome = instance.hear(work)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
+
+
+def untried(work: Work) -> Outcome:
+    """The outcome of a batch that nobody heard: all of it comes back."""
+    batch = work.batch
+    back = list(zip(batch.offsets, batch.keys, strict=True))
+    return Outcome(batch.section, len(batch), batch.keys, (), None, batch.began_us, skipped=back)
 
 
 class Inline:
@@ -125,7 +134,14 @@ class Watch:
 class _Thread:
     """One instance on a thread of its own: built, called and closed there."""
 
-    def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        post: Post,
+        fail: Fail,
+        free: Callable[[_Thread], None],
+        unbuilt: Callable[[_Thread, BaseException], None],
+    ) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
         self.idle_since = time.monotonic()
@@ -134,15 +150,15 @@ class _Thread:
         self.work: Work | None = None
         self.is_left_over = False
         """Whether `hearing` was begun by another thread, which is stuck in it."""
-        self._post, self._fail, self._free = post, fail, free
+        self._post, self._fail, self._free, self._unbuilt = post, fail, free, unbuilt
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         try:
             instance = self.player.build()
-        except EnsembleError as error:
-            self._fail(error)
+        except BaseException as error:
+            self._unbuilt(self, error)
             return
         while (work := self.inbox.get()) is not None:
             try:
@@ -182,6 +198,8 @@ class Threads:
         self._lock = threading.Lock()
         self._free: list[_Thread] = []
         self._busy: set[_Thread] = set()
+        self._failed_builds = 0
+        self._not_before_s = 0.0
         player.build().close()  # a class that can't be built is found here, where its user sees it
 
     @property
@@ -190,13 +208,15 @@ class Threads:
 
     def room(self) -> int:
         with self._lock:
+            if not self._free and time.monotonic() < self._not_before_s:
+                return 0
             return (self._most - len(self._busy)) and 1 << 30
 
     def start(self, work: Work) -> None:
         with self._lock:
             worker = self._free.pop() if self._free else None
         if worker is None:
-            worker = _Thread(self._player, self._post, self._fail, self._came_free)
+            worker = _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
         worker.work, worker.hearing, worker.watch = work, None, None
         with self._lock:
             self._busy.add(worker)
@@ -207,10 +227,29 @@ class Threads:
             self._busy.discard(worker)
             worker.idle_since = time.monotonic()
             self._free.append(worker)
+            self._failed_builds = 0
+
+    def _could_not_be_built(self, worker: _Thread, error: BaseException) -> None:
+        """Give back what the instance was to hear, and build no other for a while: what it needs may come back."""
+        work = worker.inbox.get()
+        assert work is not None
+        with self._lock:
+            self._failed_builds += 1
+            pause_s = min(PAUSE_MOST_S, PAUSE_S * 2 ** min(self._failed_builds, 20))
+            self._not_before_s = time.monotonic() + pause_s
+            self._busy.discard(worker)
+        self._player.log.warning("%s; the next is built in %g s", error, pause_s)
+        if worker.hearing is not None:
+            worker.hearing.leave_rest()
+            self._post(worker.hearing.outcome(work.batch.keys, len(work.batch)))
+        else:
+            self._post(untried(work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         again: list[float] = []
         with self._lock:
+            if self._not_before_s > now_s:
+                again.append(self._not_before_s)
             busy = list(self._busy)
             spare = len(self._free) + len(busy) - self._least
             for worker in list(self._free):
@@ -240,7 +279,7 @@ class Threads:
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
         if worker.hearing.give_up(error):
-            other = _Thread(self._player, self._post, self._fail, self._came_free)
+            other = _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
             other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
             with self._lock:
                 self._busy.add(other)

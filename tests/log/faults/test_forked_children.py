@@ -26,8 +26,8 @@ os.waitpid(-1, 0)
 
 def test_a_store_can_be_opened_when_who_played_it_was_killed_and_its_child_lives(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, cwd=Path(__file__).parents[3]) as player:
+    pipe, root = subprocess.PIPE, Path(__file__).parents[3]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root) as player:
         assert player.stdin is not None
         assert player.stdout is not None
         assert player.stdout.readline() == "forked\n"
