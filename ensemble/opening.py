@@ -93,7 +93,16 @@ def open(  # noqa: A001 - ensemble.open(...)
     inlet = Inlet(vocabulary, loop.broker.source())
     band = Band(score, loop, inlet, url)
     if clock is None:
-        band._open_door()
+        try:
+            band._open_door()
+        except BaseException as error:  # else it would go on playing, with nobody to hold it
+            band.close()
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"store {url}: its door, by which other processes publish, can't be opened: {error.strerror or error}; "
+                    "make room, or see what is in the way"
+                ) from error
+            raise
     return band
 
 
