@@ -179,6 +179,7 @@ class Broker:
                 heappush(self._timers, (now_us + later.after_us, number))
             marks["later"] = [
                 [now_us + later.after_us, later.topic, later.key, later.data, later.cause, later.root, source]
+                + ([later.extras] if later.extras else [])
                 for later in outcome.later
             ]
         frame = self._frame(self._merge(said), marks, now_us)
@@ -230,6 +231,7 @@ class Broker:
                 [data for _, data in ends],
                 [failure.ref for failure in gone],
                 [failure.root for failure in gone],
+                {row: failure.extras for row, failure in enumerate(gone) if failure.extras} or None,
             )
             said.append((words, self.source(section.name)))
         return done
@@ -346,4 +348,5 @@ class Broker:
 
 
 def _said(timer: Timer) -> Said:
-    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root])
+    extras = {0: timer.extras} if timer.extras else None
+    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root], extras)
