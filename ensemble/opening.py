@@ -76,7 +76,8 @@ def open(  # noqa: A001 - ensemble.open(...)
             inputs=list(inputs),
             runtime_env=dict(score.stage.runtime_env),
         )
-        return Band(score, RayStage(score, plan, address or score.stage.address), Inlet(vocabulary, f"/{score.name}"), url)
+        ray = RayStage(score, plan, address or score.stage.address)
+        return Band(score, ray, Inlet(vocabulary, f"/{score.name}", ray.log.id), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     loop = begin(
         score,
@@ -90,7 +91,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         strict=strict,
         clock=clock,
     )
-    inlet = Inlet(vocabulary, loop.broker.source())
+    inlet = Inlet(vocabulary, loop.broker.source(), log.id)
     band = Band(score, loop, inlet, url)
     if clock is None:
         try:
@@ -125,7 +126,7 @@ def connect(url: str) -> Band | Guest:
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
     loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
-    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source()), url)
+    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source(), log.id), url)
 
 
 def read(url: str) -> Reader:

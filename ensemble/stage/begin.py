@@ -50,7 +50,7 @@ def begin(
             policies={name: Policy(role.spec.retry, role.spec.on_failure) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(Vocabulary(score), broker.source())
+        inlet = Inlet(Vocabulary(score), broker.source(), event_log.id)
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)
