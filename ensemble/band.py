@@ -145,13 +145,20 @@ class Band(Reader):
         return Table(name, self._view)
 
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
-        """Have dead letters heard again, their attempts counted anew: all, those of a player, or one. How many.
+        """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
 
-        Errors: KeyError if there is no such player.
+        Errors: KeyError if there is no such player; OffsetError if there is no such event.
         """
         if player is not None:
             self._check_player(player)
-        return self._stage.again(player, None if id is None else self.event(id).offset)
+        if id is None:
+            return self._stage.again(player, None)
+        first = self.event(id)
+        offsets = {first.offset}
+        if first._rows.extra(first._ix, "source") is not None and id == first.id:  # others may have the same id
+            dead = {offset for _, offset, name in self._view.dead() if player in (None, name)}
+            offsets.update(offset for offset in dead if self._at(offset).id == id)
+        return sum(self._stage.again(player, offset) for offset in sorted(offsets))
 
     def _notes(self) -> tuple[str, ...]:
         if self.name == self.score.name:

@@ -63,7 +63,7 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid}."""
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}."""
 
     def __len__(self) -> int:
         return len(self.keys)

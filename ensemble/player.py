@@ -491,6 +491,7 @@ class Hearing:
                     payload,
                     self.work.refs[ix],
                     self.work.roots[ix],
+                    self._passed_on(ix),
                 )
             )
 
@@ -527,6 +528,7 @@ class Hearing:
                 _traceback(error),
                 is_final=is_final,
                 after_us=None if after is None else _after_us(after),
+                extras=self._passed_on(ix),
             )
         )
 
@@ -545,20 +547,39 @@ class Hearing:
             self._blame(self._current, error)
             return True
         self._fail(self._current[0], error)
+        self.leave_rest()
+        return False
+
+    def leave_rest(self) -> None:
+        """Leave for another time what was neither heard nor failed."""
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
             if ix not in heard and offset not in told:
                 self._skip(ix)
-        return False
 
-    def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
-        """The trace contexts that publishers gave, for the answers to their events: extras by row."""
-        events = self.work.events
+    def _passed_on(self, ix: int) -> dict[str, Any] | None:
+        """What answers to a row have from it: the trace context that its publisher gave, and which event it is exactly.
+
+        An id alone names several events where each has a CloudEvents source of its own.
+        """
         if self.work.refs is self.work.batch.offsets:  # the rule: no event has anything of its own
             return None
-        given = {ix: events[ix]._rows.extra(events[ix]._ix, "traceparent") for ix in set(rows)}
-        return {row: {"traceparent": given[ix]} for row, ix in enumerate(rows) if given[ix]} or None
+        event = self.work.events[ix]
+        own = None if event._rows.extras is None else event._rows.extras.get(event._ix)
+        if not own:
+            return None
+        passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
+        if "source" in own:
+            passed_on["cause"] = event.offset
+        return passed_on or None
+
+    def _extras(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
+        """Of answers to these rows."""
+        if self.work.refs is self.work.batch.offsets:
+            return None
+        given = {ix: self._passed_on(ix) for ix in set(rows)}
+        return {row: passed_on for row, ix in enumerate(rows) if (passed_on := given[ix])} or None
 
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
@@ -579,7 +600,7 @@ class Hearing:
                 self._data,
                 self.work.refs if is_one_each else [self.work.refs[ix] for ix in rows],
                 self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
-                self._traces(rows),
+                self._extras(rows),
             )
         heard: Sequence[int] = batch.offsets
         if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):

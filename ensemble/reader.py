@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from ensemble.broker.state import State
+from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import Event, Frame, decode, microseconds
 from ensemble.log.base import LogReader
@@ -81,9 +81,9 @@ class Reader:
 
         Errors: OffsetError if there is none.
         """
-        prefix, _, offset = id.rpartition("-")
-        if prefix == self.id and offset.isdecimal():
-            return self._at(int(offset))
+        offset = _offset(id, self.id)
+        if offset is not None:
+            return self._at(offset)
         known = self._view.seen(id)
         if known is not None:
             return self._at(known)
@@ -99,21 +99,31 @@ class Reader:
         """
         event = self.event(id)
         causes: list[Event] = []
-        cause = event
-        while cause.causationid is not None:
-            try:
-                cause = self.event(cause.causationid)
-            except OffsetError:  # it lies in somebody else's log
-                break
+        seen = {event.offset}  # who publishes says what caused it, and may say that it was itself
+        cause = self._cause(event)
+        while cause is not None and cause.offset not in seen:
+            seen.add(cause.offset)
             causes.append(cause)
-        answers: dict[str, list[Event]] = {}
+            cause = self._cause(cause)
+        later = [event]
         for frame in self._reader.rows(min(event.offset + 1, self._end())):
             assert frame.rows is not None
-            for ix in range(max(0, event.offset + 1 - frame.first), frame.count):
-                later = frame.rows.event(ix)
-                if later.causationid is not None:
-                    answers.setdefault(later.causationid, []).append(later)
-        return Chain(event, tuple(reversed(causes)), _reaction(event, answers))
+            later += [frame.rows.event(ix) for ix in range(max(0, event.offset + 1 - frame.first), frame.count)]
+        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later)))
+
+    def _cause(self, event: Event) -> Event | None:
+        """The event that it answers; None if it answers none, or one of somebody else's log."""
+        given = event.causationid
+        if given is None:
+            return None
+        rows, ix = event._rows, event._ix
+        offset = rows.extra(ix, "cause")
+        if offset is None and rows.causes is None:  # from outside: rather one of the same source
+            offset = self._view.seen(dedupe_key({"id": given, "source": event.source}))
+        try:
+            return self.event(given) if offset is None else self._at(offset)
+        except OffsetError:
+            return None
 
     # State
 
@@ -284,13 +294,41 @@ def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:
     return (from_us is None or time_us >= from_us) and (upto_us is None or time_us < upto_us)
 
 
-def _reaction(event: Event, answers: Mapping[str, list[Event]]) -> Reaction:
+def _answers(events: list[Event]) -> dict[int, list[Event]]:
+    """Offset -> the events that answer the one there, of events in order."""
+    named: dict[str, int] = {}
+    for event in events:
+        given = event._rows.extra(event._ix, "id")
+        if given is not None:
+            named.setdefault(given, event.offset)
+            named.setdefault(dedupe_key({"id": given, "source": event.source}), event.offset)
+    answers: dict[int, list[Event]] = {}
+    for event in events[1:]:
+        rows, ix = event._rows, event._ix
+        cause = rows.extra(ix, "cause")
+        if cause is None:
+            ref = rows.extra(ix, "causationid") if rows.causes is None else rows.causes[ix]
+            if isinstance(ref, str):
+                ref = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _offset(ref, rows.log_id)))
+            cause = ref
+        if cause is not None:
+            answers.setdefault(cause, []).append(event)
+    return answers
+
+
+def _offset(id: str, log_id: str) -> int | None:
+    """The offset in an id that a log made."""
+    prefix, _, offset = id.rpartition("-")
+    return int(offset) if prefix == log_id and offset.isdecimal() else None
+
+
+def _reaction(event: Event, answers: Mapping[int, list[Event]]) -> Reaction:
     """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
     order = [event]
     for each in order:
-        order.extend(answers.get(each.id, ()))
-    made: dict[str, Reaction] = {}
+        order.extend(answers.get(each.offset, ()))
+    made: dict[int, Reaction] = {}
     for each in reversed(order):
-        said = tuple(made[answer.id] for answer in answers.get(each.id, ()))
-        made[each.id] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
-    return made[event.id]
+        said = tuple(made[answer.offset] for answer in answers.get(each.offset, ()))
+        made[each.offset] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    return made[event.offset]

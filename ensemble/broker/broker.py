@@ -235,6 +235,7 @@ class Broker:
                 heappush(self._timers, (now_us + later.after_us, number))
             marks["later"] = [
                 [now_us + later.after_us, later.topic, later.key, later.data, later.cause, later.root, source]
+                + ([later.extras] if later.extras else [])
                 for later in outcome.later
             ]
         frame = self._frame(self._merge(said), marks, now_us)
@@ -286,6 +287,7 @@ class Broker:
                 [encode(end.data) for _, end in ends],
                 [failure.ref for failure, _ in ends],
                 [failure.root for failure, _ in ends],
+                {row: failure.extras for row, (failure, _) in enumerate(ends) if failure.extras} or None,
             )
             said.append((words, self.source(section.name)))
         return done
@@ -400,4 +402,5 @@ class Broker:
 
 
 def _said(timer: Timer) -> Said:
-    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root])
+    extras = {0: timer.extras} if timer.extras else None
+    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root], extras)

@@ -61,6 +61,7 @@ class Timer(msgspec.Struct, array_like=True):
     cause: int | str
     root: int | str
     source: str
+    extras: dict[str, Any] | None = None
 
 
 class State(msgspec.Struct):

@@ -46,18 +46,28 @@ class Door:
         if len(os.fsencode(path.resolve())) > PATH_MOST:
             self._own = Path(tempfile.mkdtemp(prefix="ensemble-"))
             path = self._own / "door.sock"
-        path.unlink(missing_ok=True)
         self._path = path.resolve()
+        self._marks: dict[Path, tuple[int, int] | None] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
+
+    def _open(self) -> None:
+        self._path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
             self._socket.bind(os.fspath(self._path))
         finally:
             os.umask(before)
+        self._marks[self._path] = _mark(self._path)
         self._socket.listen(16)
-        (folder / ADDRESS).write_text(f"{self._path}\n")
-        self._marks = {path: _mark(path) for path in (folder / ADDRESS, self._path)}
-        threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
+        address = self._folder / ADDRESS
+        address.write_text(f"{self._path}\n")
+        self._marks[address] = _mark(address)
 
     def _run(self) -> None:
         while True:

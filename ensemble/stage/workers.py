@@ -21,6 +21,8 @@ QUICK_S = 0.0001
 """An event that is heard in less may be heard in the stage's own thread."""
 SLOW_S = 0.05
 """A batch that took longer there sends its player back to a thread of its own."""
+PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
+"""Before another instance is built where one could not be: doubled each time."""
 
 Post = Callable[[Outcome], None]
 Fail = Callable[[BaseException], None]
@@ -68,6 +70,13 @@ def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     outcome = hear(*given)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
+
+
+def untried(work: Work) -> Outcome:
+    """The outcome of a batch that nobody heard: all of it comes back."""
+    batch = work.batch
+    back = list(zip(batch.offsets, batch.keys, strict=True))
+    return Outcome(batch.section, len(batch), batch.keys, (), None, batch.began_us, skipped=back)
 
 
 class Inline:
@@ -135,7 +144,14 @@ class Watch:
 class _Thread:
     """One instance on a thread of its own: built, called and closed there."""
 
-    def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        post: Post,
+        fail: Fail,
+        free: Callable[[_Thread], None],
+        unbuilt: Callable[[_Thread, BaseException], None],
+    ) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
         self.error: BaseException | None = None
@@ -148,7 +164,7 @@ class _Thread:
         self.work: Work | None = None
         self.is_left_over = False
         """Whether `hearing` was begun by another thread, which is stuck in it."""
-        self._post, self._fail, self._free = post, fail, free
+        self._post, self._fail, self._free, self._unbuilt = post, fail, free, unbuilt
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
 
@@ -157,7 +173,7 @@ class _Thread:
             instance = self.player.build()
         except BaseException as error:
             self.error = error
-            self._fail(error)
+            self._unbuilt(self, error)
             return
         finally:
             self.is_built.set()
@@ -202,6 +218,9 @@ class Threads:
         self.overlaps = self._most > 1
         self._lock = threading.Lock()
         self._busy: set[_Thread] = set()
+        self._failed_builds = 0
+        self._not_before_s = 0.0
+        self._is_open = False
         self._free = [self._one_more() for _ in range(max(1, self._least))]
         for worker in self._free:
             worker.is_built.wait()
@@ -209,9 +228,10 @@ class Threads:
         if errors:
             self.close()
             raise errors[0]
+        self._is_open = True
 
     def _one_more(self) -> _Thread:
-        return _Thread(self._player, self._post, self._fail, self._came_free)
+        return _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
 
     @property
     def count(self) -> int:
@@ -219,6 +239,8 @@ class Threads:
 
     def room(self) -> int:
         with self._lock:
+            if not self._free and time.monotonic() < self._not_before_s:
+                return 0
             return (self._most - len(self._busy)) and 1 << 30
 
     def start(self, work: Work) -> None:
@@ -236,10 +258,31 @@ class Threads:
             self._busy.discard(worker)
             worker.idle_since = time.monotonic()
             self._free.append(worker)
+            self._failed_builds = 0
+
+    def _could_not_be_built(self, worker: _Thread, error: BaseException) -> None:
+        """Give back what the instance was to hear, and build no other for a while: what it needs may come back."""
+        if not self._is_open:
+            return  # then it is raised
+        work = worker.inbox.get()
+        assert work is not None
+        with self._lock:
+            self._failed_builds += 1
+            pause_s = min(PAUSE_MOST_S, PAUSE_S * 2 ** min(self._failed_builds, 20))
+            self._not_before_s = time.monotonic() + pause_s
+            self._busy.discard(worker)
+        self._player.log.warning("%s; the next is built in %g s", error, pause_s)
+        if worker.hearing is not None:
+            worker.hearing.leave_rest()
+            self._post(worker.hearing.outcome(work.batch.keys, len(work.batch)))
+        else:
+            self._post(untried(work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         again: list[float] = []
         with self._lock:
+            if self._not_before_s > now_s:
+                again.append(self._not_before_s)
             busy = list(self._busy)
             spare = len(self._free) + len(busy) - self._least
             for worker in list(self._free):
@@ -269,7 +312,7 @@ class Threads:
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
         if worker.hearing.give_up(error):
-            other = _Thread(self._player, self._post, self._fail, self._came_free)
+            other = self._one_more()
             other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
             with self._lock:
                 self._busy.add(other)
@@ -306,7 +349,7 @@ class Alone:
         self._may_be_quick = self._function is not None
         self._is_busy = False
         self._post = post
-        self._thread = _Thread(player, self._came_back, fail, lambda _: None)
+        self._thread = _Thread(player, self._came_back, fail, lambda _: None, lambda _, error: None)
         self._thread.is_built.wait()
         if self._thread.error is not None:
             raise self._thread.error
