@@ -116,6 +116,12 @@ class Instances:
         return sum(1 for hand in self._hands if hand.is_ready)
 
     @property
+    def pids(self) -> list[int]:
+        """The processes of those that are ready, each on its node."""
+        with self._lock:
+            return [hand.pid for hand in self._hands if hand.is_ready]
+
+    @property
     def spread(self) -> int:
         return max(1, len(self._hands), min(self._role.spec.section.max, 4))
 
