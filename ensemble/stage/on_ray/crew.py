@@ -5,7 +5,8 @@ are in flight an instance, so that it never waits for the next; never one call a
 which others could hear meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
-halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
+halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not. An
+instance that dies while it has nothing is let go at once, so that no batch is sent to it and charged with its death.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ IN_FLIGHT = 2
 """Batches an instance has at a time: one that it hears, one that waits for it."""
 SCALED = "_band.section.scaled"
 """The topic of the event that tells of a section that grew or shrank."""
+WATCH = "watch"
+"""The name that a thread beside the one that hears has with Ray: the call that waits there ends only with the process."""
 STARTS_MOST = 5
 """How often in a row an instance may fail to start before the band gives up."""
 HUNGRY_S = 10.0
@@ -317,19 +320,28 @@ class Instances:
         error = done.exception()
         now_s = time.monotonic()
         with self._lock:
+            if hand not in self._hands:
+                return  # it was let go before it was ready: that it ended is no failure to start
             if error is None:
                 self._failed_starts = 0
                 self._has_complained = False
                 hand.is_ready, hand.pid, hand.idle_since_s = True, done.result()["pid"], now_s
                 before = self.count - 1
                 self._tell_scaled(before, before + 1, lag, took_ms=round(1000 * (now_s - hand.started_s)))
+                self._aio.call_soon_threadsafe(self._watch, hand)
             else:
                 self._start_failed(hand, error, now_s)
         self._post(Wake())
 
+    def _watch(self, hand: Hand) -> None:
+        """Hear of the death of an instance though it has nothing to hear. Not in a thread of Ray's, as `_end`."""
+        watch = hand.actor.watch
+        if not self._role.is_async:
+            watch = watch.options(concurrency_group=WATCH)
+        watch.remote().future().add_done_callback(lambda done: self._died(hand, done.exception()))
+
     def _start_failed(self, hand: Hand, error: BaseException, now_s: float) -> None:
-        if hand in self._hands:
-            self._hands.remove(hand)
+        self._hands.remove(hand)
         if self._is_closing:
             return
         told = getattr(error, "cause", error)
@@ -470,7 +482,8 @@ def _actor(role: Role, plan: bytes) -> Any:
         options["memory"] = section.memory
     if section.resources:
         options["resources"] = dict(section.resources)
-    kind: Any = ray.remote(AsyncInstanceActor if role.is_async else InstanceActor)
+    remote: Any = ray.remote
+    kind = remote(AsyncInstanceActor) if role.is_async else remote(concurrency_groups={WATCH: 1})(InstanceActor)
     return kind.options(**options).remote(plan, role.spec.name)
 
 

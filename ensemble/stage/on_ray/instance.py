@@ -43,6 +43,10 @@ class InstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
+    def watch(self) -> None:
+        """Never returns: who waits for it learns when this process is gone."""
+        threading.Event().wait()
+
     def hear(self, batch: bytes) -> bytes:
         assert self._instance is not None, "an instance is built before it hears"
         work = unpack_work(batch)
@@ -102,6 +106,10 @@ class AsyncInstanceActor:
         _log_by_player(player)
         self._instance = player.build()
         return {"pid": os.getpid()}
+
+    async def watch(self) -> None:
+        """As `InstanceActor.watch`."""
+        await asyncio.Event().wait()
 
     async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
