@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from ensemble.broker.words import Failure, Outcome
@@ -61,8 +63,9 @@ NOTHING = 1 << 30
 class Hand:
     """One instance: its actor, and the batches that it has."""
 
-    def __init__(self, actor: Any, now_s: float) -> None:
+    def __init__(self, now_s: float, actor: Any = None) -> None:
         self.actor = actor
+        """None: it is about to be made."""
         self.flights: deque[Flight] = deque()
         self.started_s = now_s
         self.idle_since_s = now_s
@@ -94,8 +97,10 @@ class Flight:
 class Instances:
     """The workers of one section: actors, as many as there is work for."""
 
-    def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
-        self._role, self._plan, self._post, self._aio = role, plan, post, aio
+    def __init__(
+        self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop, porter: Executor
+    ) -> None:
+        self._role, self._plan, self._post, self._aio, self._porter = role, plan, post, aio, porter
         self._scaler = Scaler(role.spec.section)
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
@@ -252,7 +257,7 @@ class Instances:
 
     def _end(self, hand: Hand) -> None:
         """End an actor. Not in this thread: it may be one of Ray's own, in which a call to Ray waits for itself."""
-        self._aio.call_soon_threadsafe(_kill, hand.actor)
+        self._porter.submit(_kill, hand)
 
     def _given_back(self, flight: Flight, error: BaseException, *, is_charged: bool) -> Outcome:
         """What came of a batch whose instance died: nothing, but for the one event that is charged with it."""
@@ -308,13 +313,27 @@ class Instances:
         self._post(Wake())
 
     def _start_one(self, now_s: float, lag: int) -> None:
-        hand = Hand(_actor(self._role, self._plan), now_s)
-        self.join(hand, hand.actor.ready.remote().future(), lag)
-
-    def join(self, hand: Hand, is_ready: Any, lag: int = 0) -> None:
-        """Have an instance that was started, from when it is ready on."""
+        hand = Hand(now_s)
         self._hands.append(hand)
+        self._porter.submit(self._make, hand, lag)
+
+    def _make(self, hand: Hand, lag: int) -> None:
+        """Make the actor of an instance. Not in the loop's thread, which would hand out nothing meanwhile."""
+        with self._lock:
+            if hand not in self._hands:
+                return
+        try:
+            hand.actor = _actor(self._role, self._plan)
+            is_ready = hand.actor.ready.remote().future()
+        except Exception as error:
+            is_ready = concurrent.futures.Future()
+            is_ready.set_exception(error)
         is_ready.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+
+    def join(self, hand: Hand, is_ready: Any) -> None:
+        """Have an instance that was started already, from when it is ready on."""
+        self._hands.append(hand)
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, 0, done))
 
     def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
         error = done.exception()
@@ -328,7 +347,7 @@ class Instances:
                 hand.is_ready, hand.pid, hand.idle_since_s = True, done.result()["pid"], now_s
                 before = self.count - 1
                 self._tell_scaled(before, before + 1, lag, took_ms=round(1000 * (now_s - hand.started_s)))
-                self._aio.call_soon_threadsafe(self._watch, hand)
+                self._porter.submit(self._watch, hand)
             else:
                 self._start_failed(hand, error, now_s)
         self._post(Wake())
@@ -422,8 +441,7 @@ class Instances:
         closed = [hand.actor.close.remote() for hand in hands if hand.is_ready and not hand.flights]
         if closed:
             ray.wait(closed, num_returns=len(closed), timeout=5)
-        for hand in hands:
-            _kill(hand.actor)
+        self._porter.submit(_kill, *hands).result()
 
 
 class RayCrew:
@@ -433,6 +451,8 @@ class RayCrew:
         self.plan = plan
         """What the instances are made from that are hired from now on."""
         self._aio = aio
+        self._porter = ThreadPoolExecutor(1, "ensemble-porter")
+        """Who makes and ends actors, one after the other: Ray takes 1 ms for it, and hundreds where the machine is busy."""
         self.sections: dict[str, Instances] = {}
         self._auditioned: dict[str, tuple[Hand, Any]] = {}
 
@@ -442,7 +462,7 @@ class RayCrew:
         PlayerError if one can't; then none is left. One that finds no place in `HUNGRY_S` is not waited for.
         """
         for role in roles:
-            hand = Hand(_actor(role, self.plan), time.monotonic())
+            hand = Hand(time.monotonic(), _actor(role, self.plan))
             self._auditioned[role.spec.name] = hand, hand.actor.ready.remote().future()
         until = time.monotonic() + HUNGRY_S
         for _, is_ready in self._auditioned.values():
@@ -457,7 +477,7 @@ class RayCrew:
                     raise told from None
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
-        instances = Instances(role, self.plan, post, self._aio)
+        instances = Instances(role, self.plan, post, self._aio, self._porter)
         self.sections[role.spec.name] = instances
         if role.spec.name in self._auditioned:
             instances.join(*self._auditioned.pop(role.spec.name))
@@ -466,13 +486,11 @@ class RayCrew:
     def close(self) -> None:
         while self._auditioned:
             _, (hand, _) = self._auditioned.popitem()
-            _kill(hand.actor)
+            _kill(hand)
 
 
 def _actor(role: Role, plan: bytes) -> Any:
     """A new instance, on its way."""
-    import ray
-
     section = role.spec.section
     options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
     runtime_env = Plan.load(plan).runtime_env
@@ -482,15 +500,25 @@ def _actor(role: Role, plan: bytes) -> Any:
         options["memory"] = section.memory
     if section.resources:
         options["resources"] = dict(section.resources)
-    remote: Any = ray.remote
-    kind = remote(AsyncInstanceActor) if role.is_async else remote(concurrency_groups={WATCH: 1})(InstanceActor)
-    return kind.options(**options).remote(plan, role.spec.name)
+    return _kind(role.is_async).options(**options).remote(plan, role.spec.name)
 
 
-def _kill(actor: Any) -> None:
+@functools.cache
+def _kind(is_async: bool) -> Any:
+    """The class of an actor as Ray knows it. Made once: pickling it takes 7 ms."""
     import ray
 
-    ray.kill(actor)
+    remote: Any = ray.remote
+    return remote(AsyncInstanceActor) if is_async else remote(concurrency_groups={WATCH: 1})(InstanceActor)
+
+
+def _kill(*hands: Hand) -> None:
+    """End the actors of these, as far as they were made."""
+    import ray
+
+    for hand in hands:
+        if hand.actor is not None:
+            ray.kill(hand.actor)
 
 
 def _is_no_fault(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from ensemble.errors import EnsembleError
 from ensemble.score import load
 from ensemble.stage.inbox import Announce, Item, Role
 from ensemble.stage.on_ray import crew
-from ensemble.stage.on_ray.crew import SCALED, Instances
+from ensemble.stage.on_ray.crew import SCALED, Hand, Instances
 
 
 class FakeCall:
@@ -47,11 +47,11 @@ class FakeActor:
                     asked.set_exception(RuntimeError("The actor died unexpectedly before finishing this task."))
 
 
-class AtOnce:
-    """An event loop that calls at once."""
+class AtOnce(Executor):
+    """A thread that is none: what it is to do is done at once."""
 
-    def call_soon_threadsafe(self, call: Any, *given: Any) -> None:
-        call(*given)
+    def submit(self, call: Any, /, *given: Any, **named: Any) -> Any:
+        call(*given, **named)
 
 
 class Stand:
@@ -63,16 +63,17 @@ class Stand:
         monkeypatch.setattr(crew, "_actor", self._actor)
         monkeypatch.setattr(crew, "_kill", self._kill)
         score = load({"ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8}}}})
-        aio: Any = AtOnce()
-        self.instances = Instances(Role(score.players["p"]), b"", self.told.append, aio)
+        no_loop: Any = None
+        self.instances = Instances(Role(score.players["p"]), b"", self.told.append, no_loop, AtOnce())
 
     def _actor(self, role: Role, plan: bytes) -> FakeActor:
         self.actors.append(FakeActor())
         return self.actors[-1]
 
-    def _kill(self, actor: FakeActor) -> None:
-        actor.is_killed = True
-        actor.dies()
+    def _kill(self, *hands: Hand) -> None:
+        for hand in hands:
+            hand.actor.is_killed = True
+            hand.actor.dies()
 
     def scale(self, count: int, now_s: float) -> None:
         self.instances.scale(count)
