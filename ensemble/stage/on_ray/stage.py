@@ -114,6 +114,10 @@ class RayStage:
         self._check_open()
         self._line.ask("scale", section, count)
 
+    def pids(self, section: str) -> list[int]:
+        """The processes of a section's instances that are ready, each on its node."""
+        return list(self._line.ask("pids", section))
+
     def wait_beyond(self, offset: int, timeout: float) -> bool:
         while not self._is_closed:
             if self._line.ask("beyond", offset, FOLLOW_S):
