@@ -29,6 +29,13 @@ decode = msgspec.msgpack.Decoder().decode
 encode = msgspec.msgpack.Encoder().encode
 """Plain Python data, dataclass or Struct to payload bytes. TypeError or OverflowError where it can't."""
 
+NESTED_MOST = 200
+"""How many levels deep data may be. Decoding takes a level of Python's stack for each, wherever it is decoded."""
+
+_encode_json = msgspec.json.Encoder().encode
+_NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
+"""All bytes but those with which MessagePack begins an array or a map."""
+
 Ref = int | str
 """How one event points to another: an offset in the same log, or an id where that is not enough."""
 
@@ -345,6 +352,41 @@ def is_utf8(text: str) -> bool:
         text.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def writable(text: str) -> str:
+    """A text as it can be written: what has no UTF-8 is escaped."""
+    return text if is_utf8(text) else text.encode(errors="backslashreplace").decode()
+
+
+def payload_of(data: Any) -> bytes:
+    """Data as a payload that everybody can decode.
+
+    Errors: TypeError, OverflowError, ValueError or RecursionError where there is none.
+    """
+    if type(data) is not dict and hasattr(data, "model_dump"):  # pydantic's
+        data = data.model_dump(mode="json")
+    payload = encode(data)
+    try:
+        _encode_json(data)  # which takes plain keys only, and is quicker than decoding
+    except Exception:
+        try:
+            decode(payload)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"it could not be read again ({error})") from error
+    if len(payload) > NESTED_MOST and len(payload.translate(None, _NOT_CONTAINERS)) > NESTED_MOST and _is_deep(payload):
+        raise ValueError(f"it is nested more than {NESTED_MOST} levels deep")
+    return payload
+
+
+def _is_deep(payload: bytes) -> bool:
+    level = [decode(payload)]
+    for _ in range(NESTED_MOST + 1):
+        within = [list(each.values()) if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        if not within:
+            return False
+        level = [each for some in within for each in some]
     return True
 
 

@@ -48,7 +48,9 @@ def open(  # noqa: A001 - ensemble.open(...)
 
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
-            line that is refused; `clock` is an `ensemble.testing.ManualClock`; `address` is that of a Ray cluster.
+            line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
+            under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
+            kept there.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
     score, players, vocabulary, prepared = _ready(score, players)
@@ -57,6 +59,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
     url = store or score.store.url or f".ensemble/{score.name}"
     if kind == "ray":
+        _check_shards(score)
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
         from ensemble.stage.on_ray.stage import play
@@ -100,6 +103,7 @@ def up(
     from ensemble.stage.on_ray import stage as ray_stage
 
     score, players, vocabulary, prepared = _ready(score, players)
+    _check_shards(score)
     url = store or score.store.url or f".ensemble/{score.name}"
     plan = _plan(score, players, prepared, url, None)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
@@ -226,6 +230,12 @@ def _plan(
         durability=durability or score.store.durability,
         runtime_env=dict(score.stage.runtime_env),
     )
+
+
+def _check_shards(score: Score) -> None:
+    """ScoreError unless this version can play as many shards as the score wants."""
+    if score.stage.shards != 1:
+        raise ScoreError(f"stage.shards: {score.stage.shards}: this version plays one shard a band; write 1, or leave it out")
 
 
 def _of_ray(url: str) -> tuple[str, str | None]:

@@ -310,7 +310,7 @@ class Broker:
         if section is not None:
             for offset in held:
                 section.let_go(offset)
-            section.reopened.extend(sorted(set(offsets) - set(held)))
+            section.reopen(set(offsets) - set(held))
         return frame
 
     # Names

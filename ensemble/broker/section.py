@@ -105,7 +105,7 @@ class Section:
         self.looked = state.passed
         """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
-        """Unheard offsets below the position: on opening they are looked at before anything else."""
+        """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
         self.ready_count = 0
         self._ready: deque[Run] = deque()
@@ -119,6 +119,8 @@ class Section:
         self._waiting: list[tuple[int, int, str]] = []
         self._due: deque[tuple[int, str]] = deque()
         self._held: dict[int, str] = {}
+        self._claims: set[str] = set()
+        """Lanes of which an event waits, is due, or is held: one each, the first; these lanes do not end."""
 
     # What there is to hear
 
@@ -139,6 +141,10 @@ class Section:
         chosen = [offset - rows.first for offset in offsets]
         self._admit(Heed(offsets, self.listener.lanes(rows, chosen)))
 
+    def reopen(self, offsets: Iterable[int]) -> None:
+        """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
+        self.reopened = deque(sorted({*self.reopened, *offsets}))
+
     def _admit(self, heed: Heed) -> None:
         attempts, held = self.state.attempts, self.state.held
         if not attempts and not held:
@@ -149,7 +155,7 @@ class Section:
         for offset, key in zip(heed.offsets, heed.keys, strict=True):
             if offset in held:
                 self._hold(offset, key)
-            elif offset in attempts:
+            elif offset in attempts and not (self.keyed and key in self._claims):  # else behind another, whatever its moment
                 self._wait(offset, key, attempts[offset][1])
             else:
                 offsets.append(offset)
@@ -207,6 +213,7 @@ class Section:
         keys: list[str] = []
         while self._due and len(offsets) < limit:  # their lanes are theirs already
             offset, key = self._due.popleft()
+            self._claims.discard(key)
             offsets.append(offset)
             keys.append(key)
         while self._freed and len(offsets) < limit:
@@ -323,34 +330,37 @@ class Section:
                 self._ready.appendleft(Run(back_offsets, back_keys))
                 self.ready_count += len(skipped)
             return
-        stays = {key for _, key, _ in waiting}
-        stays.update(key for _, key in held)
-        for offset, key, due_us in waiting:
-            self._wait(offset, key, due_us)
+        back: dict[str, list[int]] = {}
+        for offset, key, due_us in sorted(waiting):
+            if key in self._claims:
+                back.setdefault(key, []).append(offset)
+            else:
+                self._wait(offset, key, due_us)
         for offset, key in held:
             self._hold(offset, key)
-        back: dict[str, list[int]] = {}
         for offset, key in skipped:
             back.setdefault(key, []).append(offset)
         for key, offsets in back.items():
             self._unfree(key)
             lane = self._lanes.get(key) or Lane()
-            lane.put_back(offsets)
+            lane.put_back(sorted(offsets))
             self._lanes[key] = lane
         for key in dict.fromkeys(keys):
-            if key not in stays:
+            if key not in self._claims:
                 self._end_lane(key)
 
     def _wait(self, offset: int, key: str, due_us: int) -> None:
         if self.keyed:
             self._unfree(key)
             self._lanes.setdefault(key, None)
+            self._claims.add(key)
         heappush(self._waiting, (due_us, offset, key))
 
     def _hold(self, offset: int, key: str) -> None:
         if self.keyed:
             self._unfree(key)
             self._lanes.setdefault(key, None)
+            self._claims.add(key)
         self._held[offset] = key
 
     def let_go(self, offset: int) -> None:

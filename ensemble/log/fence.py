@@ -62,6 +62,33 @@ class Lock:
         os.pwrite(self._fd, text, 0)
 
 
+class Ground:
+    """The folder that a writer began to write in, held open so that no other can come to be the same."""
+
+    def __init__(self, folder: Path) -> None:
+        """OSError if there is none."""
+        self._path = os.fspath(folder)
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def refuse_other(self) -> None:
+        """Nothing, if the folder's name still leads to it.
+
+        Errors: Unavailable if it was removed, or moved away, and perhaps made anew.
+        """
+        try:
+            is_same = os.path.samestat(os.fstat(self._fd), os.stat(self._path))  # noqa: PTH116 - twice a group
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise Unavailable(
+                f"store {Path(self._path).parent}: it was removed, or moved away, while it was being played; what may be "
+                "there now is another's: close this band; what it had not yet acknowledged is in no log"
+            )
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 def read_epoch(shard: Path) -> int:
     """The epoch of the newest writer; 0 if there was none.
 

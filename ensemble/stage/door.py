@@ -56,6 +56,7 @@ class Door:
             os.umask(before)
         self._socket.listen(16)
         (folder / ADDRESS).write_text(f"{self._path}\n")
+        self._marks = {path: _mark(path) for path in (folder / ADDRESS, self._path)}
         threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
 
     def _run(self) -> None:
@@ -77,13 +78,23 @@ class Door:
                 _send(guest, answer)
 
     def close(self) -> None:
-        (self._folder / ADDRESS).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        for path, mark in self._marks.items():
+            if _mark(path) == mark:  # else the store was removed and made anew, and this is the door of who plays it now
+                path.unlink(missing_ok=True)
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of its name; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class Guest:

@@ -29,6 +29,7 @@ from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.commit import Commit, Group
+from ensemble.stage.deaths import Deaths
 from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -78,6 +79,7 @@ class Loop:
         self._tape = Tape(event_log)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
+        self._deaths = Deaths(broker.name)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -160,6 +162,7 @@ class Loop:
                 self._flush_all()
             except EnsembleError as error:
                 self._fail(error)
+        self._deaths.sum_up()
         self._refuse_all(self._failed or self._closed())
 
     def _closed(self) -> Unavailable:
@@ -365,6 +368,9 @@ class Loop:
                     if not self._is_flying() or time.monotonic() > leaving_s:
                         break
             self._end()
+        except EnsembleError as error:  # its sentence says all; where in our code it was met says nothing to its reader
+            log.error("the loop of band %s stopped: %s", self.broker.name, error)
+            self._fail(error)
         except BaseException as error:
             log.exception("the loop of band %s stopped", self.broker.name)
             self._fail(error)
@@ -450,9 +456,14 @@ class Loop:
         return max(0.0, min(pauses))
 
     def _publish(self, requests: Sequence[Publish]) -> None:
-        frame, offsets = self.broker.publish([request.publication for request in requests], self.now_us())
-        if frame is not None:
-            self.seal(frame)
+        try:
+            frame, offsets = self.broker.publish([request.publication for request in requests], self.now_us())
+            if frame is not None:
+                self.seal(frame)
+        except BaseException as error:  # what was decided and can't be written ends the band: its state is ahead of its log
+            self._requests.extendleft(reversed(requests))
+            self._fail(error)
+            raise
 
         def told(error: BaseException | None) -> None:
             self._inbox.leave(sum(len(request.publication.said) for request in requests))
@@ -500,6 +511,8 @@ class Loop:
         frame = self.broker.hear(outcome, now_us)
         if frame is not None:
             self.seal(frame)
+            if "dead" in frame.marks:
+                self._commit.tell(lambda error: self._deaths.tell(frame) if error is None else None)
 
     def _keep_going(self) -> None:
         """Tend the instances and the sources, and commit."""
@@ -620,7 +633,7 @@ class Loop:
         if self._failed is not None:
             return None
         moments = [self.broker.due_us()]
-        moments += [pump.source.due_us() for pump in self._pumps.values() if not pump.is_dry]
+        moments += [pump.due_us() for pump in self._pumps.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _play_due(self) -> None:

@@ -107,7 +107,7 @@ class Seat:
             if section.reopened:
                 frame = self._tape.at(section.reopened[0])
                 offsets = []
-                while section.reopened and section.reopened[0] < frame.end:
+                while section.reopened and frame.first <= section.reopened[0] < frame.end:
                     offsets.append(section.reopened.popleft())
                 assert frame.rows is not None
                 section.look_again(frame.rows, offsets)

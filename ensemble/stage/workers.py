@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -145,6 +146,8 @@ class _Thread:
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
         self.work: Work | None = None
+        self.is_left_over = False
+        """Whether `hearing` was begun by another thread, which is stuck in it."""
         self._post, self._fail, self._free = post, fail, free
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
@@ -173,8 +176,12 @@ class _Thread:
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
             return timed(instance.hear, work)
-        self.watch = Watch()
-        self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
+        watch = Watch()
+        call = watch.guard(instance.call)
+        if self.is_left_over and self.hearing is not None:
+            self.is_left_over, self.watch = False, watch
+            return self.hearing.go_on(call)
+        self.hearing, self.watch = Hearing(instance, work, call), watch
         return timed(self.hearing.hear)
 
 
@@ -248,6 +255,7 @@ class Threads:
                     again.append(now_s + self._timeout_s)
                 elif worker.watch.give_up(self._timeout_s, now_s):
                     self._give_up(worker)
+                    again.append(now_s + self._timeout_s)
                 else:
                     again.append(worker.watch.due_s(self._timeout_s))
         return min(again, default=None)
@@ -260,8 +268,14 @@ class Threads:
         assert worker.work is not None
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
-        worker.hearing.give_up(error)
-        self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+        if worker.hearing.give_up(error):
+            other = _Thread(self._player, self._post, self._fail, self._came_free)
+            other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
+            with self._lock:
+                self._busy.add(other)
+            other.inbox.put(worker.work)
+        else:
+            self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
 
     def close(self) -> None:
         with self._lock:
@@ -344,8 +358,11 @@ class Tasks:
         self._instance = self._on_loop(self._build())
         self._most = max(1, player.spec.section.batch) * max(1, player.spec.section.max)
         self._flying = 0
+        self._lock = threading.Lock()
+        """Guards `_flying`: rows are counted in by the stage's thread, and out by this loop's."""
         self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._is_leaving = False
 
     def _on_loop(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -357,23 +374,34 @@ class Tasks:
         return self._most - self._flying
 
     def start(self, work: Work) -> None:
-        self._flying += len(work.batch)
+        with self._lock:
+            self._flying += len(work.batch)
         self._loop.call_soon_threadsafe(self._spread, work)
 
     def _spread(self, work: Work) -> None:
         for lane, rows in lanes_of(work, self._player.spec.order):
-            task = self._loop.create_task(self._hear(work, lane, rows))
+            task = self._loop.create_task(self.hear(work, lane, rows))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, work, lane, rows))
 
-    async def _hear(self, work: Work, lane: str, rows: list[int]) -> None:
-        outcome = await self.hear(work, lane, rows)
-        self._flying -= len(rows)
-        self._post(outcome)
+    def _ended(self, work: Work, lane: str, rows: list[int], task: asyncio.Task[Outcome]) -> None:
+        """Post what came of a lane. One that ended without an outcome fails with what ended it: its key must not wait."""
+        self._tasks.discard(task)
+        with self._lock:
+            self._flying -= len(rows)
+        if self._is_leaving and task.cancelled():
+            return
+        error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
+        if error is None:
+            self._post(task.result())
+            return
+        hearing = Hearing(self._instance, work)
+        hearing.fail(rows, error)
+        self._post(hearing.outcome([lane], len(rows)))
 
     async def hear(self, work: Work, lane: str, rows: list[int]) -> Outcome:
         hearing = Hearing(self._instance, work)
-        await hearing.later_one_by_one(rows, self._timeout_s)
+        await hearing.later_one_by_one(rows, self._timeout_s, lambda: self._is_leaving)
         return hearing.outcome([lane], len(rows))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
@@ -381,6 +409,7 @@ class Tasks:
 
     def close(self) -> None:
         async def end() -> None:
+            self._is_leaving = True
             for task in list(self._tasks):
                 task.cancel()
             self._instance.close()

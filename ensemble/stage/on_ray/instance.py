@@ -12,7 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from ensemble.broker.words import Outcome
@@ -64,17 +65,36 @@ class InstanceActor:
         return pack_outcome(outcome, work, is_spent=is_spent)
 
     def _hear_in_time(self, instance: Instance, work: Work, timeout_s: float) -> tuple[Outcome, bool]:
-        """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent."""
+        """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent.
+
+        A call about several events is made again for halves of them, by an instance that is not stuck.
+        """
         watch = Watch()
         hearing = Hearing(instance, work, watch.guard(instance.call))
+        hear: Callable[[], Outcome] = hearing.hear
+        is_spent = False
+        while True:
+            outcome = self._in_time(hear, watch, timeout_s)
+            if outcome is not None:
+                return outcome, is_spent
+            is_spent = True
+            error = TimeoutError(f"player {self._name} took longer than its timeout of {timeout_s:g} s")
+            if not hearing.give_up(error):
+                return hearing.outcome(work.batch.keys, len(work.batch)), True
+            watch = Watch()
+            self._instance = instance.player.build()
+            hear = partial(hearing.go_on, watch.guard(self._instance.call))
+
+    def _in_time(self, hear: Callable[[], Outcome], watch: Watch, timeout_s: float) -> Outcome | None:
+        """What comes of hearing on a thread of its own; None if a call took too long."""
         outcomes: list[Outcome] = []
         errors: list[BaseException] = []
         is_done = threading.Event()
 
-        def hear() -> None:
+        def run() -> None:
             began_s = time.perf_counter()
             try:
-                outcome = hearing.hear()
+                outcome = hear()
                 outcome.took_s = time.perf_counter() - began_s
                 outcomes.append(outcome)
             except GivenUp:
@@ -84,15 +104,13 @@ class InstanceActor:
             finally:
                 is_done.set()
 
-        threading.Thread(target=hear, name=f"ensemble-{self._name}", daemon=True).start()
+        threading.Thread(target=run, name=f"ensemble-{self._name}", daemon=True).start()
         while not is_done.wait(min(timeout_s, PATIENCE_S)):
             if watch.give_up(timeout_s, time.monotonic()):
-                error = TimeoutError(f"player {self._name} took longer than its timeout of {timeout_s:g} s")
-                hearing.give_up(error)
-                return hearing.outcome(work.batch.keys, len(work.batch)), True
+                return None
         if errors:
             raise errors[0]
-        return outcomes[0], False
+        return outcomes[0]
 
     def take_back(self, numbers: list[int]) -> list[int]:
         """Those of these batches that have not begun, and now never will."""
