@@ -15,7 +15,7 @@ from tests.conformance.stand import Gate, Setup, Stand, part
 
 
 @pytest.fixture
-def stand(cluster: None, tmp_path: Path) -> Iterator[Stand]:
+def on_ray(cluster: None, tmp_path: Path) -> Iterator[Stand]:
     stand = Stand(Setup("ray", "directory"), tmp_path)
     yield stand
     stand.end()
@@ -23,7 +23,7 @@ def stand(cluster: None, tmp_path: Path) -> Iterator[Stand]:
 
 @pytest.mark.patience(240)
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_an_event_that_kills_its_instance_is_a_dead_letter_and_all_others_are_heard_once(stand: Stand, kind: str) -> None:
+def test_an_event_that_kills_its_instance_is_a_dead_letter_and_all_others_are_heard_once(on_ray: Stand, kind: str) -> None:
     def hear(event: Event) -> object:
         if event.data == 5:
             os._exit(3)
@@ -34,7 +34,7 @@ def test_an_event_that_kills_its_instance_is_a_dead_letter_and_all_others_are_he
 
     call = {"function": hear, "coroutine": hear_later}[kind]
     retry = {"attempts": 2, "first": "1ms"}
-    band = stand.play({"hear": part(call, "said", emits=["heard"], retry=retry, section={"batch": 8})})
+    band = on_ray.play({"hear": part(call, "said", emits=["heard"], retry=retry, section={"batch": 8})})
 
     band.publish_many({"topic": "said", "key": str(number % 7), "data": number} for number in range(20))
     band.settle(120)
@@ -46,7 +46,7 @@ def test_an_event_that_kills_its_instance_is_a_dead_letter_and_all_others_are_he
     assert band.status().sections["hear"].lag == 0
 
 
-def test_what_an_instance_was_hearing_when_it_was_killed_is_heard_by_another_without_a_dead_letter(stand: Stand) -> None:
+def test_what_an_instance_was_hearing_when_it_was_killed_is_heard_by_another_without_a_dead_letter(on_ray: Stand) -> None:
     gate = Gate()
     pids: list[int] = at_home([])
 
@@ -55,7 +55,7 @@ def test_what_an_instance_was_hearing_when_it_was_killed_is_heard_by_another_wit
         gate.pass_through()
         return emit("heard", event.data)
 
-    band = stand.play({"hear": part(hear, "said", emits=["heard"], section={"batch": 8})})
+    band = on_ray.play({"hear": part(hear, "said", emits=["heard"], section={"batch": 8})})
     band.publish_many({"topic": "said", "key": str(number), "data": number} for number in range(8))
     gate.wait_for(1)
 
