@@ -214,6 +214,9 @@ class Broker:
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
+            if failure.topic == DEAD and emit is None:  # a dead letter of a dead letter would be heard by who just failed
+                done.append(failure.offset)
+                continue
             ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
             if holds:
                 held.append((failure.offset, failure.lane))
