@@ -129,7 +129,9 @@ class State(msgspec.Struct):
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
-                    self.seen[dedupe_key(extra)] = (frame.first + row, frame.time_us)
+                    key = dedupe_key(extra)
+                    self.seen.pop(key, None)  # one that had left the window comes in at its new place
+                    self.seen[key] = (frame.first + row, frame.time_us)
         self._forget(frame.time_us)
 
     def _forget(self, now_us: int) -> None:
