@@ -14,6 +14,7 @@ import threading
 import traceback as tracebacks
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
+from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -83,7 +84,7 @@ class Context:
         self.live = True
         """Whether what is done outside counts: false in a rehearsal."""
         self.log = hearing.player.log
-        self.settings: Mapping[str, Any] = hearing.player.spec.settings
+        self.settings: Mapping[str, Any] = hearing.settings
 
     @property
     def state(self) -> MutableMapping[str, Any]:
@@ -159,6 +160,7 @@ class Player:
         self.topics: list[str] = []
         self._vocabulary = vocabulary
         self._words: dict[str, Word] = {}
+        self._lock = threading.Lock()
         self._by_type: dict[type, str] = {}
         for topic in spec.emits:
             said = vocabulary.word(topic).type if "*" not in topic and ">" not in topic else None
@@ -169,7 +171,13 @@ class Player:
     def word(self, topic: str) -> Word:
         """The word for a topic. PlayerError if the player has not declared it."""
         word = self._words.get(topic)
-        if word is None:
+        return word or self._new_word(topic)
+
+    def _new_word(self, topic: str) -> Word:
+        with self._lock:  # several instances may come to a topic at a time
+            word = self._words.get(topic)
+            if word is not None:
+                return word
             if not any(matches(pattern, topic) for pattern in self.spec.emits):
                 declared = ", ".join(self.spec.emits) or "nothing"
                 raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
@@ -177,9 +185,9 @@ class Player:
             if fault is not None:
                 raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
             known = self._vocabulary.word(topic)
-            word = self._words[topic] = Word(len(self.topics), known.check, known.key)
             self.topics.append(topic)
-        return word
+            word = self._words[topic] = Word(len(self.topics) - 1, known.check, known.key)
+            return word
 
     def emission(self, answer: Any) -> Emission:
         """What a player gave, as an emission. PlayerError if it is none."""
@@ -207,7 +215,9 @@ class Instance:
 
     def __init__(self, player: Player) -> None:
         self.player = player
-        settings = dict(player.spec.settings)
+        self.settings: dict[str, Any] = deepcopy(dict(player.spec.settings))
+        """Its own: what it makes of them is not what the score says."""
+        settings = self.settings
         if player.shape.kind == "class":
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
@@ -247,6 +257,7 @@ class Hearing:
 
     def __init__(self, instance: Instance, work: Work, call: Callable[..., Any] | None = None) -> None:
         self.player = instance.player
+        self.settings = instance.settings
         self.call = call or instance.call
         self.work = work
         self._current: Sequence[int] = ()
@@ -581,18 +592,27 @@ class Hearing:
         given = {ix: self._passed_on(ix) for ix in set(rows)}
         return {row: passed_on for row, ix in enumerate(rows) if (passed_on := given[ix])} or None
 
+    def _topics(self) -> tuple[list[str], int | list[int]]:
+        """The topics of what was said, and no others: under a wildcard a player may have said any number of them before."""
+        all_topics, column = self.player.topics, self._topic_ix
+        if len(all_topics) == 1:
+            return list(all_topics), 0
+        used = sorted(set(column))
+        topics = [all_topics[ix] for ix in used]
+        if len(used) == 1:
+            return topics, 0
+        if used[-1] != len(used) - 1:
+            place = {ix: new for new, ix in enumerate(used)}
+            column = [place[ix] for ix in column]
+        return topics, column
+
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
         batch, rows = self.work.batch, self._rows
         said = None
         if self._data:
             is_one_each = len(rows) == len(batch) and rows == list(range(len(rows)))
-            topics = list(self.player.topics)
-            topic_ix: int | list[int] = self._topic_ix
-            if len(topics) == 1:
-                topic_ix = 0
-            elif len(used := set(self._topic_ix)) == 1:
-                topics, topic_ix = [topics[used.pop()]], 0
+            topics, topic_ix = self._topics()
             said = Said(
                 topics,
                 topic_ix,

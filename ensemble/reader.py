@@ -5,6 +5,7 @@ Owns what can be seen of a log: events, chains, tables, dead letters, how the ba
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -234,16 +235,19 @@ class FoldedView(StateView):
         self._log = log
         self._state: State | None = None
         self._seq = 0
+        self._folding = threading.RLock()
+        """Any thread may ask; one folds."""
 
     def _ask_folded(self, question: Question) -> Any:
-        if self._state is None:
-            snapshot = self._log.snapshot()
-            self._state = State() if snapshot is None else State.load(snapshot.state)
-            self._seq = 0 if snapshot is None else snapshot.at.seq
-        for frame in self._log.frames(self._seq):
-            self._state.apply(frame)
-            self._seq = frame.seq + 1
-        return question(self._state)
+        with self._folding:
+            if self._state is None:
+                snapshot = self._log.snapshot()
+                self._state = State() if snapshot is None else State.load(snapshot.state)
+                self._seq = 0 if snapshot is None else snapshot.at.seq
+            for frame in self._log.frames(self._seq):
+                self._state.apply(frame)
+                self._seq = frame.seq + 1
+            return question(self._state)
 
     def score(self) -> Mapping[str, Any] | None:
         """The document of the score that was played last."""

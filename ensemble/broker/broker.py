@@ -269,6 +269,9 @@ class Broker:
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
             end = end_of(section.name, failure, attempt, policy)
+            if failure.topic == DEAD and end.topic == DEAD:  # a dead letter of a dead letter: heard by who just failed at it
+                done.append(failure.offset)
+                continue
             ends.append((failure, end))
             if end.is_held:
                 held.append((failure.offset, failure.lane))

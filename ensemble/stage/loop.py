@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ensemble.broker.broker import Broker
+from ensemble.broker.failure import DEAD
 from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
@@ -49,6 +50,9 @@ SNAPSHOT_BYTES = 64 << 20
 """How much log is written between snapshots, at the least; four times the last snapshot if that is more."""
 LEAVING_S = 30.0
 """How long `close` waits for what is in flight."""
+
+OURS = "ensemble-"
+"""How the threads are called in which players, sources and guests run."""
 
 T = TypeVar("T")
 log = logging.getLogger("ensemble.stage")
@@ -90,6 +94,8 @@ class Loop:
         self._failed: BaseException | None = None
         self._is_closing = False
         self._is_closed = self._is_left = False
+        self._playing_in: int | None = None
+        """By hand: the thread that is in a turn."""
         self._snapshot_at = self._snapshot_size = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
@@ -226,6 +232,8 @@ class Loop:
         Under a clock moved by hand: play all that is due now.
         """
         self._check_open()
+        if self._playing_in == threading.get_ident() or threading.current_thread().name.startswith(OURS):
+            raise EnsembleError("a player can't settle while it hears an event: the band waits for it; leave settle to others")
         if self._hand is not None:
             self._play_due()
             self._check_open()
@@ -531,6 +539,16 @@ class Loop:
             self.seal(frame)
             if "dead" in frame.marks:
                 self._commit.tell(lambda error: self._deaths.tell(frame) if error is None else None)
+            if outcome.failures:
+                self._log_unheard_deaths(outcome, frame)
+
+    def _log_unheard_deaths(self, outcome: Outcome, frame: Frame) -> None:
+        """A dead letter that a player could not hear makes no other: it is told here."""
+        ended = {offset for offset, _, due_us, _ in frame.marks["failed"][outcome.section] if due_us < 0}
+        for failure in outcome.failures:
+            if failure.topic == DEAD and failure.offset in ended:
+                told = (outcome.section, failure.offset, failure.error)
+                log.error("player %s can't hear the dead letter at offset %s: %s", *told)
 
     def _keep_going(self) -> None:
         """Tend the instances and the sources, and commit."""
@@ -657,12 +675,16 @@ class Loop:
     def _play_due(self) -> None:
         """Play all that is due by the clock."""
         with self._turning:
-            while self._failed is None:
-                before = self.broker.state.frames
-                has_spoken = [pump.step() for pump in self._pumps.values()]
-                self._turn()
-                if not any(has_spoken) and self.broker.state.frames == before and self._is_idle():
-                    break
+            self._playing_in = threading.get_ident()
+            try:
+                while self._failed is None:
+                    before = self.broker.state.frames
+                    has_spoken = [pump.step() for pump in self._pumps.values()]
+                    self._turn()
+                    if not any(has_spoken) and self.broker.state.frames == before and self._is_idle():
+                        break
+            finally:
+                self._playing_in = None
 
 
 class LoopView(StateView):

@@ -9,6 +9,7 @@ import pytest
 
 import ensemble
 from ensemble import Unavailable
+from ensemble.stage import door
 
 SCORE = {"ensemble": 1, "name": "test"}
 
@@ -26,3 +27,25 @@ def test_a_band_whose_door_can_not_be_opened_does_not_play(tmp_path: Path) -> No
     (folder / "door").rmdir()
     with ensemble.open(SCORE, store=str(folder)) as band:
         band.publish("said")
+
+
+def test_a_guest_that_was_interrupted_before_its_answer_takes_no_other_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "store")
+    with ensemble.open(SCORE, store=folder) as band, ensemble.connect(folder) as guest:
+        guest.publish("said", 1, id="one")
+
+        def interrupted(*given: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(door, "_receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                guest.publish("said", 2, id="two")
+
+        with pytest.raises(Unavailable, match="interrupted before its answer; connect again"):
+            guest.publish("said", 3, id="three")
+        with ensemble.connect(folder) as other:
+            assert other.publish("said", 3, id="three").id == "three"
+        assert "three" in [event.id for event in band.events()]

@@ -124,5 +124,18 @@ def test_a_publishers_trace_goes_on_in_what_is_said_later_and_in_what_is_said_on
     band = stand.play(parts, clock=clock)
     clock.advance(seconds=2)
 
-    traces = {event.topic: event.traceparent.split("-")[1] for event in [*band.events(), *band.events("_band.dead")]}
-    assert traces == dict.fromkeys(("said", "later", "failed", "_band.dead"), "ab" * 16)
+    events = [*band.events(), *band.events("_band.dead")]
+    assert {event.topic for event in events} == {"said", "later", "failed", "_band.dead"}
+    assert {event.traceparent.split("-")[1] for event in events} == {"ab" * 16}
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59Z"])
+def test_a_time_that_no_calendar_has_in_utc_is_refused(stand: Stand, time: str) -> None:
+    band = stand.play()
+
+    with pytest.raises(InvalidEvent, match="beyond the calendar"):
+        band.publish("said", time=time)
+
+    band.publish("said", time="9999-12-30T23:59:59Z")
+    band.publish("said", time="0001-01-03T00:00:00+12:00")
+    assert [event.cloudevent()["time"] for event in band.events()] == ["9999-12-30T23:59:59Z", "0001-01-02T12:00:00Z"]
