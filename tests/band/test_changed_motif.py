@@ -9,6 +9,8 @@ import pytest
 from ensemble import Event, Reject
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("the same broker turns a section to other topics on every stage")
+
 
 class Ear:
     """A player that remembers what it heard; it refuses what it is told to."""
