@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
@@ -217,6 +217,9 @@ class Hearing:
         self.settings = instance.settings
         self.call = call or instance.call
         self.work = work
+        self.which: Iterable[int] = range(len(work.events))
+        """The rows to hear, one by one; `gone` are those that were taken back meanwhile, and are nothing to it any more."""
+        self.gone: Set[int] = frozenset()
         self._current: Sequence[int] = ()
         self._groups: list[Sequence[int]] = []
         """What `together` has still to try, the next one last."""
@@ -244,14 +247,22 @@ class Hearing:
         if self.player.shape.batch:
             self.together(range(len(self.work.events)))
         else:
-            self.one_by_one(range(len(self.work.events)))
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+            self.one_by_one(self.which)
+        return self.all()
 
     def go_on(self, call: Callable[..., Any]) -> Outcome:
         """Hear what is left after `give_up`, through another call: that of an instance that is not stuck."""
         self.call = call
         self._hear_groups()
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
+
+    def all(self) -> Outcome:
+        """What came of the batch, but for what was taken back."""
+        batch = self.work.batch
+        if not self.gone:
+            return self.outcome(batch.keys, len(batch))
+        keys = [lane for ix, lane in enumerate(batch.keys) if ix not in self.gone]
+        return self.outcome(keys, len(keys))
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -509,7 +520,7 @@ class Hearing:
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
-            if ix not in heard and offset not in told:
+            if ix not in heard and offset not in told and ix not in self.gone:
                 self._skip(ix)
 
     def _passed_on(self, ix: int) -> dict[str, Any] | None:

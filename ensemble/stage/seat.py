@@ -23,6 +23,10 @@ LOOKS_MOST = 256
 """Frames that are looked through in one turn."""
 
 
+LANE_MOST = 8
+"""Events of one key that an asynchronous player is given at a time: they wait for each other, and take up room meanwhile."""
+
+
 class Pace(msgspec.Struct):
     """How many events a batch should have: as many as are heard in a moment, so that nobody waits long.
 
@@ -52,6 +56,7 @@ class Seat:
         self._batch = max(1, role.spec.section.batch)
         self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
         self._lingers_until: float | None = None
+        self._lane_most = LANE_MOST if is_paced and role.is_async else None
         is_measured = is_paced and not role.is_async
         self._pace = Pace(self._batch) if is_measured else Pace(self._batch, limit=self._batch, moment_s=float("inf"))
 
@@ -101,7 +106,7 @@ class Seat:
         spread = self.workers.spread
         if spread > 1:  # leave some for the other instances
             limit = min(limit, max(1, self.section.ready_count // spread))
-        batch = self.section.take(limit, now_us)
+        batch = self.section.take(limit, now_us, self._lane_most)
         if batch is None:
             return False
         self._lingers_until = None

@@ -6,6 +6,7 @@ at the end show that the comparison can fail.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -160,8 +161,10 @@ class Machine(RuleBasedStateMachine):
             for slow in self.slow.values():
                 slow.publish(offset, topic, key)
 
-    @rule(name=st.sampled_from(["key", "wide", "none", "all"]), limit=st.integers(1, 4))
-    def take(self, name: str, limit: int) -> None:
+    @rule(
+        name=st.sampled_from(["key", "wide", "none", "all"]), limit=st.integers(1, 4), lane_most=st.sampled_from([None, 1, 2])
+    )
+    def take(self, name: str, limit: int, lane_most: int | None) -> None:
         section, slow = self.broker.sections[name], self.slow[name]
         self.look()
         if not section.has_work:
@@ -170,10 +173,14 @@ class Machine(RuleBasedStateMachine):
             return
         may = slow.may_take(self.now)
 
-        batch = section.take(limit, self.now)
+        batch = section.take(limit, self.now, lane_most)
 
         offsets = list(batch.offsets) if batch else []
-        assert len(offsets) == min(limit, len(may)), "as many as may be heard"
+        if lane_most is not None and section.overlapping and section.keyed:
+            assert bool(offsets) == bool(may), "some, where any may be heard"
+            assert batch is None or max(Counter(batch.keys).values()) <= lane_most, "no more of a lane"
+        else:
+            assert len(offsets) == min(limit, len(may)), "as many as may be heard"
         taken: set[int] = set()
         for offset in offsets:
             assert slow.is_eligible(offset, self.now, taken), f"{offset} was handed out too early"
@@ -325,10 +332,10 @@ class ForgetsTheParked(Section):
 class RunsTwice(Section):
     """Planted: two batches may hold one key."""
 
-    def take(self, limit: int, now_us: int) -> Batch | None:
+    def take(self, limit: int, now_us: int, lane_most: int | None = None) -> Batch | None:
         lanes, self._lanes = self._lanes, {}
         try:
-            return super().take(limit, now_us)
+            return super().take(limit, now_us, lane_most)
         finally:
             self._lanes = lanes
 
