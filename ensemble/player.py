@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -260,6 +260,9 @@ class Hearing:
         self.settings = instance.settings
         self.call = call or instance.call
         self.work = work
+        self.which: Iterable[int] = range(len(work.events))
+        """The rows to hear, one by one; `gone` are those that were taken back meanwhile, and are nothing to it any more."""
+        self.gone: Set[int] = frozenset()
         self._current: Sequence[int] = ()
         self._groups: list[Sequence[int]] = []
         """What `together` has still to try, the next one last."""
@@ -289,10 +292,10 @@ class Hearing:
             if self.player.shape.batch:
                 self.together(range(len(self.work.events)))
             else:
-                self.one_by_one(range(len(self.work.events)))
+                self.one_by_one(self.which)
         finally:
             hearing_of.reset(before)
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
 
     def _log_id(self) -> str | None:
         events = self.work.events
@@ -306,7 +309,15 @@ class Hearing:
             self._hear_groups()
         finally:
             hearing_of.reset(before)
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
+
+    def all(self) -> Outcome:
+        """What came of the batch, but for what was taken back."""
+        batch = self.work.batch
+        if not self.gone:
+            return self.outcome(batch.keys, len(batch))
+        keys = [lane for ix, lane in enumerate(batch.keys) if ix not in self.gone]
+        return self.outcome(keys, len(keys))
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -566,7 +577,7 @@ class Hearing:
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
-            if ix not in heard and offset not in told:
+            if ix not in heard and offset not in told and ix not in self.gone:
                 self._skip(ix)
 
     def _passed_on(self, ix: int) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ QUICK_S = 0.0001
 """An event that is heard in less may be heard in the stage's own thread."""
 SLOW_S = 0.05
 """A batch that took longer there sends its player back to a thread of its own."""
+HELD_UP_S = 0.1
+"""How long what is in a batch waits for one slow event before it, where another instance could hear it."""
 PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
 """Before another instance is built where one could not be: doubled each time."""
 
@@ -72,11 +74,51 @@ def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     return outcome
 
 
-def untried(work: Work) -> Outcome:
-    """The outcome of a batch that nobody heard: all of it comes back."""
+def untried(work: Work, rows: Sequence[int] | None = None) -> Outcome:
+    """The outcome of a batch, or of these rows of it, that nobody heard: all come back."""
     batch = work.batch
-    back = list(zip(batch.offsets, batch.keys, strict=True))
-    return Outcome(batch.section, len(batch), batch.keys, (), None, batch.began_us, skipped=back)
+    back = [(batch.offsets[ix], batch.keys[ix]) for ix in (range(len(batch)) if rows is None else rows)]
+    return Outcome(batch.section, len(back), [key for _, key in back], (), None, batch.began_us, skipped=back)
+
+
+class Agenda:
+    """The rows of a batch, for the thread that hears them one by one; what it has not come to may be taken back.
+
+    Invariant: a row is heard or `gone`, and never both; the rows of a lane are all one or all the other.
+    """
+
+    def __init__(self, lanes: Sequence[str], *, is_ordered: bool) -> None:
+        self._lanes, self._is_ordered = lanes, is_ordered
+        self._lock = threading.Lock()
+        self._next = 0
+        self.since_s = time.monotonic()
+        """When the row was begun that is heard now."""
+        self.gone: set[int] = set()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            while self._next in self.gone:
+                self._next += 1
+            if self._next >= len(self._lanes):
+                raise StopIteration
+            self._next += 1
+            self.since_s = time.monotonic()
+            return self._next - 1
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.gone) + self._next >= len(self._lanes)
+
+    def take_back(self) -> list[int]:
+        """The rows that are not begun, of lanes of which none is."""
+        with self._lock:
+            begun = set(self._lanes[: self._next]) if self._is_ordered else set()
+            rows = [ix for ix in range(self._next, len(self._lanes)) if self._lanes[ix] not in begun and ix not in self.gone]
+            self.gone.update(rows)
+            return rows
 
 
 class Inline:
@@ -162,6 +204,7 @@ class _Thread:
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
         self.work: Work | None = None
+        self.agenda: Agenda | None = None
         self.is_left_over = False
         """Whether `hearing` was begun by another thread, which is stuck in it."""
         self._post, self._fail, self._free, self._unbuilt = post, fail, free, unbuilt
@@ -191,14 +234,20 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance.hear, work)
+            return timed(self._hearing_of(instance, work, instance.call).hear)
         watch = Watch()
         call = watch.guard(instance.call)
         if self.is_left_over and self.hearing is not None:
             self.is_left_over, self.watch = False, watch
             return self.hearing.go_on(call)
-        self.hearing, self.watch = Hearing(instance, work, call), watch
+        self.hearing, self.watch = self._hearing_of(instance, work, call), watch
         return timed(self.hearing.hear)
+
+    def _hearing_of(self, instance: Instance, work: Work, call: Callable[..., Any]) -> Hearing:
+        hearing = Hearing(instance, work, call)
+        if self.agenda is not None:
+            hearing.which, hearing.gone = self.agenda, self.agenda.gone
+        return hearing
 
 
 class Threads:
@@ -248,7 +297,9 @@ class Threads:
             worker = self._free.pop() if self._free else None
         if worker is None:
             worker = self._one_more()
-        worker.work, worker.hearing, worker.watch = work, None, None
+        worker.work, worker.hearing, worker.watch, worker.agenda = work, None, None, None
+        if self._most > 1 and len(work.batch) > 1 and not self._player.shape.batch:
+            worker.agenda = Agenda(work.batch.keys, is_ordered=self._player.spec.order != "none")
         with self._lock:
             self._busy.add(worker)
         worker.inbox.put(work)
@@ -274,7 +325,7 @@ class Threads:
         self._player.log.warning("%s; the next is built in %g s", error, pause_s)
         if worker.hearing is not None:
             worker.hearing.leave_rest()
-            self._post(worker.hearing.outcome(work.batch.keys, len(work.batch)))
+            self._post(worker.hearing.all())
         else:
             self._post(untried(work))
 
@@ -292,6 +343,14 @@ class Threads:
                     spare -= 1
             if spare > 0 and self._free:
                 again.append(min(worker.idle_since for worker in self._free) + self._idle_s)
+        for worker in busy:
+            agenda = worker.agenda
+            if agenda is None or agenda.is_over or worker.work is None:
+                continue
+            if now_s - agenda.since_s < HELD_UP_S:
+                again.append(agenda.since_s + HELD_UP_S)
+            elif rows := agenda.take_back():
+                self._post(untried(worker.work, rows))
         if self._timeout_s is not None:
             for worker in busy:
                 if worker.watch is None or worker.hearing is None:
@@ -318,7 +377,7 @@ class Threads:
                 self._busy.add(other)
             other.inbox.put(worker.work)
         else:
-            self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+            self._post(worker.hearing.all())
 
     def close(self) -> None:
         with self._lock:

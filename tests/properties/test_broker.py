@@ -321,8 +321,8 @@ class Machine(RuleBasedStateMachine):
         self.keep(frame, expected)
         self.skew = 0
 
-    @rule(data=st.data(), limit=st.integers(1, 4))
-    def take(self, data: st.DataObject, limit: int) -> None:
+    @rule(data=st.data(), limit=st.integers(1, 4), lane_most=st.sampled_from([None, 1, 2]))
+    def take(self, data: st.DataObject, limit: int, lane_most: int | None) -> None:
         self.look()
         ready = []
         for name, slow in self.slow.items():
@@ -336,7 +336,7 @@ class Machine(RuleBasedStateMachine):
         section, slow = self.broker.sections[name], self.slow[name]
         may = slow.may_take(self.now)
 
-        batch = section.take(limit, self.now)
+        batch = section.take(limit, self.now, lane_most)
 
         offsets = list(batch.offsets) if batch else []
         lanes = [slow.lane[offset] for offset in offsets]
@@ -347,6 +347,10 @@ class Machine(RuleBasedStateMachine):
             taken.add(offset)
         # What comes behind an event of its own lane may wait for the next batch where several may be in flight.
         least = len({slow.lane[offset] for offset in may}) if slow.overlapping and slow.order == "key" else len(may)
+        if lane_most is not None and slow.overlapping and slow.order == "key":
+            least = min(least, 1)
+            fullest = max((list(batch.keys).count(lane) for lane in batch.keys), default=0) if batch else 0
+            holds("no more of a lane", fullest <= lane_most, f"{batch}, and {lane_most} of a lane at the most")
         holds("all are heard", len(offsets) >= min(limit, least), f"{name} is handed {offsets} of {may}")
         slow.flying |= taken
         if batch:
@@ -459,7 +463,7 @@ class Machine(RuleBasedStateMachine):
             sizes: list[int] = [data.draw(st.integers(0, 4))]
             self.publish(data, sizes, 0)
             for _ in range(3):
-                self.take(data, data.draw(st.integers(1, 4)))
+                self.take(data, data.draw(st.integers(1, 4)), data.draw(st.sampled_from([None, None, 1, 2])))
             self.now += data.draw(st.sampled_from([0, 1000, 3000]))
             while self.flights:
                 if data.draw(st.integers(0, 4)) == 0:
@@ -584,10 +588,10 @@ def forgets_to_block(patch: Patch) -> None:
 def runs_twice(patch: Patch) -> None:
     """Two batches may hold one key."""
 
-    def take(self: Section, limit: int, now_us: int) -> Batch | None:
+    def take(self: Section, limit: int, now_us: int, lane_most: int | None = None) -> Batch | None:
         lanes, self._lanes = self._lanes, {}
         try:
-            return original(self, limit, now_us)
+            return original(self, limit, now_us, lane_most)
         finally:
             self._lanes = lanes
 
