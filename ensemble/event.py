@@ -22,12 +22,21 @@ import msgspec
 from ensemble.errors import InvalidEvent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DAY, LAST_DAY = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+"""Between these a time can be told in any time zone."""
 
 decode = msgspec.msgpack.Decoder().decode
 """Payload bytes to plain Python data (dict, list, str, int, float, bool, None, bytes, datetime)."""
 
 encode = msgspec.msgpack.Encoder().encode
 """Plain Python data, dataclass or Struct to payload bytes. TypeError or OverflowError where it can't."""
+
+NESTED_MOST = 200
+"""How many levels deep data may be. Decoding takes a level of Python's stack for each, wherever it is decoded."""
+
+_encode_json = msgspec.json.Encoder().encode
+_NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
+"""All bytes but those with which MessagePack begins an array or a map."""
 
 Ref = int | str
 """How one event points to another: an offset in the same log, or an id where that is not enough."""
@@ -56,7 +65,7 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid}."""
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -348,6 +357,41 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def writable(text: str) -> str:
+    """A text as it can be written: what has no UTF-8 is escaped."""
+    return text if is_utf8(text) else text.encode(errors="backslashreplace").decode()
+
+
+def payload_of(data: Any) -> bytes:
+    """Data as a payload that everybody can decode.
+
+    Errors: TypeError, OverflowError, ValueError or RecursionError where there is none.
+    """
+    if type(data) is not dict and hasattr(data, "model_dump"):  # pydantic's
+        data = data.model_dump(mode="json")
+    payload = encode(data)
+    try:
+        _encode_json(data)  # which takes plain keys only, and is quicker than decoding
+    except Exception:
+        try:
+            decode(payload)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"it could not be read again ({error})") from error
+    if len(payload) > NESTED_MOST and len(payload.translate(None, _NOT_CONTAINERS)) > NESTED_MOST and _is_deep(payload):
+        raise ValueError(f"it is nested more than {NESTED_MOST} levels deep")
+    return payload
+
+
+def _is_deep(payload: bytes) -> bool:
+    level = [decode(payload)]
+    for _ in range(NESTED_MOST + 1):
+        within = [list(each.values()) if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        if not within:
+            return False
+        level = [each for some in within for each in some]
+    return True
+
+
 def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -364,4 +408,6 @@ def microseconds(time: datetime | str) -> int:
             raise InvalidEvent(f"time {time!r} is not RFC 3339; write it as 2011-11-01T08:16:00Z") from error
     if time.tzinfo is None:
         raise InvalidEvent(f"time {time.isoformat()!r} has no time zone; add Z or an offset such as +01:00")
+    if not FIRST_DAY < time < LAST_DAY:
+        raise InvalidEvent(f"time {time.isoformat()!r} is beyond the calendar in UTC; it lies between the years 1 and 9999")
     return (time - EPOCH) // timedelta(microseconds=1)

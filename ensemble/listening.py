@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from ensemble.broker.routing import Listener
 from ensemble.broker.words import Policy
 from ensemble.event import Event
@@ -36,7 +38,10 @@ def _path(path: str) -> Callable[[Event], str]:
     names = path.removeprefix("data.").split(".")
 
     def at(event: Event) -> str:
-        value = event.data
+        try:
+            value = event.data
+        except (msgspec.DecodeError, ValueError, RecursionError):  # as if there were nothing: it is the player's to fail
+            return ""
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
         if value is None:

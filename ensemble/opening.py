@@ -48,7 +48,9 @@ def open(  # noqa: A001 - ensemble.open(...)
 
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
-            line that is refused; `clock` is an `ensemble.testing.ManualClock`; `address` is that of a Ray cluster.
+            line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
+            under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
+            kept there.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
     score, players, vocabulary, prepared = _ready(score, players)
@@ -57,13 +59,15 @@ def open(  # noqa: A001 - ensemble.open(...)
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
     url = store or score.store.url or f".ensemble/{score.name}"
     if kind == "ray":
+        _check_shards(score)
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
         from ensemble.stage.on_ray.stage import play
 
         plan = _plan(score, players, prepared, url, durability)
         plan.again, plan.strict, plan.inputs = again, strict, list(inputs)
-        return Band(score, play(score, plan, address or score.stage.address), Inlet(vocabulary, f"/{score.name}"), url)
+        on_ray = play(score, plan, address or score.stage.address)
+        return Band(score, on_ray, Inlet(vocabulary, f"/{score.name}", on_ray.log.id), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     loop = begin(
         score,
@@ -77,10 +81,19 @@ def open(  # noqa: A001 - ensemble.open(...)
         strict=strict,
         clock=clock,
     )
-    inlet = Inlet(vocabulary, loop.broker.source())
+    inlet = Inlet(vocabulary, loop.broker.source(), log.id)
     band = Band(score, loop, inlet, url)
     if clock is None:
-        band._open_door()
+        try:
+            band._open_door()
+        except BaseException as error:  # else it would go on playing, with nobody to hold it
+            band.close()
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"store {url}: its door, by which other processes publish, can't be opened: {error.strerror or error}; "
+                    "make room, or see what is in the way"
+                ) from error
+            raise
     return band
 
 
@@ -100,10 +113,11 @@ def up(
     from ensemble.stage.on_ray import stage as ray_stage
 
     score, players, vocabulary, prepared = _ready(score, players)
+    _check_shards(score)
     url = store or score.store.url or f".ensemble/{score.name}"
     plan = _plan(score, players, prepared, url, None)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
-    return Band(score, stage, Inlet(vocabulary, f"/{score.name}"), f"ray:{score.name}")
+    return Band(score, stage, Inlet(vocabulary, f"/{score.name}", stage.log.id), f"ray:{score.name}")
 
 
 def down(name: str, *, address: str | None = None) -> None:
@@ -157,7 +171,7 @@ def connect(url: str) -> Band | Guest:
 
         stage = attach(*_of_ray(url))
         score = load(stage.score())
-        return Band(score, stage, Inlet(Vocabulary(score), f"/{score.name}"), url)
+        return Band(score, stage, Inlet(Vocabulary(score), f"/{score.name}", stage.log.id), url)
     folder = store_folder(url)
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
@@ -171,7 +185,7 @@ def connect(url: str) -> Band | Guest:
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
     loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
-    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source()), url)
+    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source(), log.id), url)
 
 
 def read(url: str) -> Reader:
@@ -226,6 +240,12 @@ def _plan(
         durability=durability or score.store.durability,
         runtime_env=dict(score.stage.runtime_env),
     )
+
+
+def _check_shards(score: Score) -> None:
+    """ScoreError unless this version can play as many shards as the score wants."""
+    if score.stage.shards != 1:
+        raise ScoreError(f"stage.shards: {score.stage.shards}: this version plays one shard a band; write 1, or leave it out")
 
 
 def _of_ray(url: str) -> tuple[str, str | None]:

@@ -12,20 +12,22 @@ import dataclasses
 import logging
 import threading
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 from contextvars import ContextVar
+from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, Emission, Event, Ref, decode, encode, is_utf8
-from ensemble.motif import matches
+from ensemble.event import EPOCH, Emission, Event, Ref, decode, is_utf8, payload_of, writable
+from ensemble.motif import matches, pattern_fault
 from ensemble.score.callable import Shape, shape
 from ensemble.score.model import PlayerSpec
 from ensemble.score.units import duration_us
@@ -82,7 +84,7 @@ class Context:
         self.live = True
         """Whether what is done outside counts: false in a rehearsal."""
         self.log = hearing.player.log
-        self.settings: Mapping[str, Any] = hearing.player.spec.settings
+        self.settings: Mapping[str, Any] = hearing.settings
 
     @property
     def state(self) -> MutableMapping[str, Any]:
@@ -94,6 +96,8 @@ class Context:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)
@@ -140,7 +144,7 @@ class Context:
         """Whether the state is another than before, and what it is now; None: gone."""
         if self._state is None:
             return False, None
-        state = encode(self._state) if self._state else None
+        state = payload_of(self._state) if self._state else None
         return state != self._loaded, state
 
 
@@ -156,6 +160,7 @@ class Player:
         self.topics: list[str] = []
         self._vocabulary = vocabulary
         self._words: dict[str, Word] = {}
+        self._lock = threading.Lock()
         self._by_type: dict[type, str] = {}
         for topic in spec.emits:
             said = vocabulary.word(topic).type if "*" not in topic and ">" not in topic else None
@@ -166,14 +171,23 @@ class Player:
     def word(self, topic: str) -> Word:
         """The word for a topic. PlayerError if the player has not declared it."""
         word = self._words.get(topic)
-        if word is None:
+        return word or self._new_word(topic)
+
+    def _new_word(self, topic: str) -> Word:
+        with self._lock:  # several instances may come to a topic at a time
+            word = self._words.get(topic)
+            if word is not None:
+                return word
             if not any(matches(pattern, topic) for pattern in self.spec.emits):
                 declared = ", ".join(self.spec.emits) or "nothing"
                 raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
+            fault = pattern_fault(topic, wildcards=False)
+            if fault is not None:
+                raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
             known = self._vocabulary.word(topic)
-            word = self._words[topic] = Word(len(self.topics), known.check, known.key)
             self.topics.append(topic)
-        return word
+            word = self._words[topic] = Word(len(self.topics) - 1, known.check, known.key)
+            return word
 
     def emission(self, answer: Any) -> Emission:
         """What a player gave, as an emission. PlayerError if it is none."""
@@ -201,13 +215,17 @@ class Instance:
 
     def __init__(self, player: Player) -> None:
         self.player = player
-        settings = dict(player.spec.settings)
+        self.settings: dict[str, Any] = deepcopy(dict(player.spec.settings))
+        """Its own: what it makes of them is not what the score says."""
+        settings = self.settings
         if player.shape.kind == "class":
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
             except Exception as error:
+                place = whereabouts.of_error(error)
                 raise PlayerError(
                     f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                    + (f" at {place}" if place else "")
                 ) from error
         else:
             self.call = partial(player.call, **settings) if settings else player.call
@@ -239,9 +257,15 @@ class Hearing:
 
     def __init__(self, instance: Instance, work: Work, call: Callable[..., Any] | None = None) -> None:
         self.player = instance.player
+        self.settings = instance.settings
         self.call = call or instance.call
         self.work = work
+        self.which: Iterable[int] = range(len(work.events))
+        """The rows to hear, one by one; `gone` are those that were taken back meanwhile, and are nothing to it any more."""
+        self.gone: Set[int] = frozenset()
         self._current: Sequence[int] = ()
+        self._groups: list[Sequence[int]] = []
+        """What `together` has still to try, the next one last."""
         self._begin()
         self._states: dict[str, bytes | None] = {}
         """What this batch has made of the state so far, by lane."""
@@ -268,14 +292,32 @@ class Hearing:
             if self.player.shape.batch:
                 self.together(range(len(self.work.events)))
             else:
-                self.one_by_one(range(len(self.work.events)))
+                self.one_by_one(self.which)
         finally:
             hearing_of.reset(before)
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
 
     def _log_id(self) -> str | None:
         events = self.work.events
         return events[0]._rows.log_id if events else None
+
+    def go_on(self, call: Callable[..., Any]) -> Outcome:
+        """Hear what is left after `give_up`, through another call: that of an instance that is not stuck."""
+        self.call = call
+        before = hearing_of.set(self._log_id())
+        try:
+            self._hear_groups()
+        finally:
+            hearing_of.reset(before)
+        return self.all()
+
+    def all(self) -> Outcome:
+        """What came of the batch, but for what was taken back."""
+        batch = self.work.batch
+        if not self.gone:
+            return self.outcome(batch.keys, len(batch))
+        keys = [lane for ix, lane in enumerate(batch.keys) if ix not in self.gone]
+        return self.outcome(keys, len(keys))
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -313,8 +355,11 @@ class Hearing:
 
     def together(self, which: Sequence[int]) -> None:
         """Call the player with all of these rows; if that fails, with halves, until those that fail stand alone."""
-        lanes = self.work.batch.keys
-        groups: list[Sequence[int]] = [which]
+        self._groups = [which]
+        self._hear_groups()
+
+    def _hear_groups(self) -> None:
+        lanes, groups = self.work.batch.keys, self._groups
         while groups:
             group = groups.pop()
             if self._blocked:
@@ -333,16 +378,23 @@ class Hearing:
                 raise
             except BaseException as error:
                 self._undo(said, set_)
-                if len(group) == 1 or not isinstance(error, Exception):
-                    for ix in group:
-                        self._fail(ix, error)
-                else:
-                    middle = len(group) // 2
-                    groups += [group[middle:], group[:middle]]
+                self._blame(group, error)
+
+    def _blame(self, group: Sequence[int], error: BaseException) -> None:
+        """Charge the one that failed alone; of several nobody knows which it was, so they are heard again in halves."""
+        if len(group) == 1:
+            self._fail(group[0], error)
+            return
+        _let_interrupt(error)
+        middle = len(group) // 2
+        self._groups += [group[middle:], group[:middle]]
 
     def _hear_group(self, group: Sequence[int]) -> None:
         events, decoder = self.work.events, self.player.decode
-        heard = [events[ix] if decoder is None else decoder(events[ix].payload) for ix in group]
+        # Views of their own for each call: one that failed may have changed the data that it decoded.
+        heard = [
+            Event(events[ix]._rows, events[ix]._ix) if decoder is None else decoder(events[ix].payload) for ix in group
+        ]
         extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
@@ -360,8 +412,13 @@ class Hearing:
             emission = self.player.emission(answer)
             self._say(emission, last.get(emission.key or "", group[-1]))
 
-    async def later_one_by_one(self, which: Iterable[int], timeout_s: float | None) -> None:
-        """`one_by_one` for an asynchronous player, in a task of its own: these rows are of one lane."""
+    async def later_one_by_one(
+        self, which: Iterable[int], timeout_s: float | None, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`one_by_one` for an asynchronous player, in a task of its own: these rows are of one lane.
+
+        A cancellation is a failure like any other, whoever it came from, unless the stage `is_leaving`.
+        """
         import asyncio
 
         hearing_of.set(self._log_id())  # it ends with the task
@@ -388,9 +445,9 @@ class Hearing:
                     self._undo(said, set_)
                     raise
                 self._heard.append(ix)
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and is_leaving():
+                    raise
                 self._fail(ix, error)
 
     def context(self, which: Sequence[int], given: Sequence[Any]) -> Context:
@@ -441,10 +498,7 @@ class Hearing:
                     key = self.work.events[ix].key
         elif type(key) is not str or not (key.isascii() or is_utf8(key)):
             raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
-        if type(data) is dict or not hasattr(data, "model_dump"):
-            payload = encode(data)
-        else:
-            payload = encode(data.model_dump(mode="json"))
+        payload = payload_of(data)
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)
@@ -459,6 +513,7 @@ class Hearing:
                     payload,
                     self.work.refs[ix],
                     self.work.roots[ix],
+                    self._passed_on(ix),
                 )
             )
 
@@ -475,8 +530,7 @@ class Hearing:
         self._skipped.append((self.work.batch.offsets[ix], self.work.batch.keys[ix]))
 
     def _fail(self, ix: int, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise error
+        _let_interrupt(error)
         is_final = isinstance(error, (Reject, Misfit))
         if isinstance(error, Misfit):
             error = error.__cause__ or error
@@ -496,26 +550,72 @@ class Hearing:
                 _traceback(error),
                 is_final=is_final,
                 after_us=None if after is None else _after_us(after),
+                extras=self._passed_on(ix),
             )
         )
 
-    def give_up(self, error: BaseException) -> None:
-        """Let the call that runs now fail, and leave the rest of the batch for another time."""
-        for ix in self._current:
-            self._fail(ix, error)
+    def fail(self, rows: Sequence[int], error: BaseException) -> None:
+        """Nothing came of these rows of a lane: the first fails, the others were not tried."""
+        self._fail(rows[0], error)
+        for ix in rows[1:]:
+            self._skip(ix)
+
+    def give_up(self, error: BaseException) -> bool:
+        """Let the call that runs now fail. Whether it was about several events: then `go_on` with halves of them.
+
+        Else the rest of the batch is left for another time.
+        """
+        if len(self._current) > 1:
+            self._blame(self._current, error)
+            return True
+        self._fail(self._current[0], error)
+        self.leave_rest()
+        return False
+
+    def leave_rest(self) -> None:
+        """Leave for another time what was neither heard nor failed."""
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
-            if ix not in heard and offset not in told:
+            if ix not in heard and offset not in told and ix not in self.gone:
                 self._skip(ix)
 
-    def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
-        """The trace contexts that publishers gave, for the answers to their events: extras by row."""
-        events = self.work.events
+    def _passed_on(self, ix: int) -> dict[str, Any] | None:
+        """What answers to a row have from it: the trace context that its publisher gave, and which event it is exactly.
+
+        An id alone names several events where each has a CloudEvents source of its own.
+        """
         if self.work.refs is self.work.batch.offsets:  # the rule: no event has anything of its own
             return None
-        given = {ix: events[ix]._rows.extra(events[ix]._ix, "traceparent") for ix in set(rows)}
-        return {row: {"traceparent": given[ix]} for row, ix in enumerate(rows) if given[ix]} or None
+        event = self.work.events[ix]
+        own = None if event._rows.extras is None else event._rows.extras.get(event._ix)
+        if not own:
+            return None
+        passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
+        if "source" in own:
+            passed_on["cause"] = event.offset
+        return passed_on or None
+
+    def _extras(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
+        """Of answers to these rows."""
+        if self.work.refs is self.work.batch.offsets:
+            return None
+        given = {ix: self._passed_on(ix) for ix in set(rows)}
+        return {row: passed_on for row, ix in enumerate(rows) if (passed_on := given[ix])} or None
+
+    def _topics(self) -> tuple[list[str], int | list[int]]:
+        """The topics of what was said, and no others: under a wildcard a player may have said any number of them before."""
+        all_topics, column = self.player.topics, self._topic_ix
+        if len(all_topics) == 1:
+            return list(all_topics), 0
+        used = sorted(set(column))
+        topics = [all_topics[ix] for ix in used]
+        if len(used) == 1:
+            return topics, 0
+        if used[-1] != len(used) - 1:
+            place = {ix: new for new, ix in enumerate(used)}
+            column = [place[ix] for ix in column]
+        return topics, column
 
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
@@ -523,12 +623,7 @@ class Hearing:
         said = None
         if self._data:
             is_one_each = len(rows) == len(batch) and rows == list(range(len(rows)))
-            topics = list(self.player.topics)
-            topic_ix: int | list[int] = self._topic_ix
-            if len(topics) == 1:
-                topic_ix = 0
-            elif len(used := set(self._topic_ix)) == 1:
-                topics, topic_ix = [topics[used.pop()]], 0
+            topics, topic_ix = self._topics()
             said = Said(
                 topics,
                 topic_ix,
@@ -536,7 +631,7 @@ class Hearing:
                 self._data,
                 self.work.refs if is_one_each else [self.work.refs[ix] for ix in rows],
                 self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
-                self._traces(rows),
+                self._extras(rows),
             )
         heard: Sequence[int] = batch.offsets
         if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):
@@ -570,6 +665,12 @@ def _decoder(hears: Any) -> Callable[[bytes], Any]:
     return fitting
 
 
+def _let_interrupt(error: BaseException) -> None:
+    """Ctrl-C is meant for the band, not for the event that is heard at that moment."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
 def _after_us(after: str | float) -> int | None:
     try:
         return duration_us(after)
@@ -587,7 +688,9 @@ def _traceback(error: BaseException) -> str:
         text = "".join(tracebacks.format_exception(type(error), error, trace))
     except Exception:  # a player's own exception may be broken in itself
         text = "".join(tracebacks.format_tb(trace)) + one_line(error)
-    return text if len(text) <= TRACEBACK_MOST else text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
+    if len(text) > TRACEBACK_MOST:
+        text = text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
+    return writable(text)
 
 
 def _is_data(answer: Any) -> bool:

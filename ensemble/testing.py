@@ -18,7 +18,8 @@ class ManualClock:
     """A clock that stands still until it is told to move.
 
     A band opened with `clock=ManualClock()` plays inline, in the caller's thread, and writes the same bytes for the
-    same input. `advance` stops at every moment at which a retry or a timer falls due and plays it there.
+    same input. `advance` stops at every moment at which a retry or a timer falls due and plays it there. The `timeout:` of
+    a function is not kept: nothing could interrupt it.
     """
 
     def __init__(self, start: datetime | str = "2026-01-01T00:00:00Z") -> None:

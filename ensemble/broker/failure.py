@@ -8,7 +8,7 @@ import msgspec
 
 from ensemble.broker.words import Failure, Policy
 from ensemble.errors import InvalidEvent
-from ensemble.event import digest
+from ensemble.event import digest, writable
 from ensemble.score.model import Emit, RetryPolicy
 
 DEAD = "_band.dead"
@@ -60,7 +60,10 @@ def token_of(log_id: str, offset: int, player: str) -> str:
 
 def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:
     """How long to wait after this attempt. The jitter follows from the token, so that a replay waits as long."""
-    delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
+    try:
+        delay = min(policy.most_us, policy.first_us * policy.factor ** (attempt - 1))
+    except OverflowError:  # beyond what a float holds, and so beyond any bound
+        delay = policy.most_us
     share = int(digest(f"{token}/{attempt}", 4), 16) / 0xFFFFFFFF
     return max(0, round(delay * (1 + policy.jitter * (2 * share - 1))))
 
@@ -73,6 +76,6 @@ def one_line(error: BaseException, *, named: bool = True) -> str:
         text = "(its text can't be shown)"
     if len(text) > ERROR_MOST:
         text = text[:ERROR_MOST] + "..."
-    if not named:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if named:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return writable(text)

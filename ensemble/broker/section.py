@@ -102,10 +102,8 @@ class Section:
         self.keyed = listener.order != "none"
         self.next = state.position
         """The first offset that has not been looked at."""
-        self.looked = state.passed
-        """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
-        """Unheard offsets below the position: on opening they are looked at before anything else."""
+        """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
         self.ready_count = 0
         self._ready: deque[Run] = deque()
@@ -119,6 +117,8 @@ class Section:
         self._waiting: list[tuple[int, int, str]] = []
         self._due: deque[tuple[int, str]] = deque()
         self._held: dict[int, str] = {}
+        self._claims: set[str] = set()
+        """Lanes of which an event waits, is due, or is held: one each, the first; these lanes do not end."""
 
     # What there is to hear
 
@@ -126,7 +126,6 @@ class Section:
         """Take in the next frame that holds events, from `next` on. `end` is the offset after it."""
         if rows is not None:
             heed = self.listener.heed(rows, max(0, self.next - rows.first))
-            self.looked += len(heed.offsets) + len(heed.skipped)
             if heed.offsets:
                 self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
                 self._admit(heed)
@@ -139,6 +138,10 @@ class Section:
         chosen = [offset - rows.first for offset in offsets]
         self._admit(Heed(offsets, self.listener.lanes(rows, chosen)))
 
+    def reopen(self, offsets: Iterable[int]) -> None:
+        """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
+        self.reopened = deque(sorted({*self.reopened, *offsets}))
+
     def _admit(self, heed: Heed) -> None:
         attempts, held = self.state.attempts, self.state.held
         if not attempts and not held:
@@ -149,7 +152,7 @@ class Section:
         for offset, key in zip(heed.offsets, heed.keys, strict=True):
             if offset in held:
                 self._hold(offset, key)
-            elif offset in attempts:
+            elif offset in attempts and not (self.keyed and key in self._claims):  # else behind another, whatever its moment
                 self._wait(offset, key, attempts[offset][1])
             else:
                 offsets.append(offset)
@@ -191,9 +194,9 @@ class Section:
         return len(self._waiting) + len(self._due)
 
     @property
-    def unheard(self) -> int:
-        """Events looked at and not yet dealt with, those in flight, waiting, parked and held among them."""
-        return sum(len(run.offsets) - run.at for run in self._lifted) + len(self.state.open)
+    def skipped(self) -> int:
+        """Events under its topics that it looked at beyond its position, and whose condition does not hold."""
+        return self._passed + sum(len(run.skipped) for run in self._lifted)
 
     def rest(self) -> Advance | None:
         """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
@@ -201,12 +204,16 @@ class Section:
             return None
         return self._reached(self._passed, (), ())
 
-    def take(self, limit: int, now_us: int) -> Batch | None:
-        """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on."""
+    def take(self, limit: int, now_us: int, lane_most: int | None = None) -> Batch | None:
+        """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on.
+
+        Of one lane come `lane_most` at the most, where several batches may be in flight: a hot key must not take up all of one.
+        """
         offsets: list[int] = []
         keys: list[str] = []
         while self._due and len(offsets) < limit:  # their lanes are theirs already
             offset, key = self._due.popleft()
+            self._claims.discard(key)
             offsets.append(offset)
             keys.append(key)
         while self._freed and len(offsets) < limit:
@@ -216,6 +223,8 @@ class Section:
             return None
         offsets_out, keys_out = batch
         if self.overlapping and self.keyed:
+            if lane_most is not None and len(keys_out) > lane_most:
+                offsets_out, keys_out = self._park_beyond(lane_most, offsets_out, keys_out)
             for key in keys_out:
                 self._lanes.setdefault(key, None)
         self.flying += len(offsets_out)
@@ -249,6 +258,27 @@ class Section:
                         offsets.append(offset)
                         keys.append(key)
         return (offsets, keys) if offsets else None
+
+    def _park_beyond(self, most: int, offsets: Sequence[int], keys: Sequence[str]) -> tuple[Sequence[int], Sequence[str]]:
+        """The same without what is too much of any one lane; that is parked again, before what came after it."""
+        if len(keys) - len(set(keys)) < most:  # no lane can have more
+            return offsets, keys
+        kept_offsets: list[int] = []
+        kept_keys: list[str] = []
+        counts: dict[str, int] = {}
+        back: dict[str, list[int]] = {}
+        for offset, key in zip(offsets, keys, strict=True):
+            counts[key] = count = counts.get(key, 0) + 1
+            if count > most:
+                back.setdefault(key, []).append(offset)
+            else:
+                kept_offsets.append(offset)
+                kept_keys.append(key)
+        for key, parked in back.items():
+            lane = self._lanes.get(key) or Lane()
+            lane.put_back(parked)
+            self._lanes[key] = lane
+        return kept_offsets, kept_keys
 
     def _use(self, run: Run, hi: int) -> None:
         self.ready_count -= hi - run.at
@@ -323,34 +353,37 @@ class Section:
                 self._ready.appendleft(Run(back_offsets, back_keys))
                 self.ready_count += len(skipped)
             return
-        stays = {key for _, key, _ in waiting}
-        stays.update(key for _, key in held)
-        for offset, key, due_us in waiting:
-            self._wait(offset, key, due_us)
+        back: dict[str, list[int]] = {}
+        for offset, key, due_us in sorted(waiting):
+            if key in self._claims:
+                back.setdefault(key, []).append(offset)
+            else:
+                self._wait(offset, key, due_us)
         for offset, key in held:
             self._hold(offset, key)
-        back: dict[str, list[int]] = {}
         for offset, key in skipped:
             back.setdefault(key, []).append(offset)
         for key, offsets in back.items():
             self._unfree(key)
             lane = self._lanes.get(key) or Lane()
-            lane.put_back(offsets)
+            lane.put_back(sorted(offsets))
             self._lanes[key] = lane
         for key in dict.fromkeys(keys):
-            if key not in stays:
+            if key not in self._claims:
                 self._end_lane(key)
 
     def _wait(self, offset: int, key: str, due_us: int) -> None:
         if self.keyed:
             self._unfree(key)
             self._lanes.setdefault(key, None)
+            self._claims.add(key)
         heappush(self._waiting, (due_us, offset, key))
 
     def _hold(self, offset: int, key: str) -> None:
         if self.keyed:
             self._unfree(key)
             self._lanes.setdefault(key, None)
+            self._claims.add(key)
         self._held[offset] = key
 
     def let_go(self, offset: int) -> None:

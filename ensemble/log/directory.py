@@ -15,7 +15,7 @@ from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.base import LogReader, Position, Snapshot, genesis
 from ensemble.log.chain import Chain
-from ensemble.log.fence import Lock, raise_epoch, refuse_older
+from ensemble.log.fence import Ground, Lock, raise_epoch, refuse_older
 from ensemble.log.files import Files, corrupt, refusal
 from ensemble.log.frame import peek
 from ensemble.log.group import BYTES_MAX, RECORD_BYTES, encode_record
@@ -106,6 +106,14 @@ class DirectoryLog(DirectoryFrames):
         self._is_synced = is_synced
         self._segment_bytes = segment_bytes
         self._refuses: str | None = None
+        self._ground = Ground(self._shard)
+        try:
+            self._begin(files)
+        except BaseException:
+            self._ground.close()
+            raise
+
+    def _begin(self, files: Files) -> None:
         # Before anything is checked or cut: from here on an older writer is refused.
         epoch = raise_epoch(self._shard, 0, files)
         self._segments = segments_of(self._shard)
@@ -150,6 +158,7 @@ class DirectoryLog(DirectoryFrames):
         view = self._durable
         if seq > view.end.seq:
             raise ValueError(f"a snapshot of frame {seq} is of no place in a log of {view.end.seq} frames")
+        self._refuse_older()
         try:
             extents, begins = _extents(view, seq)
         except Damage as damage:
@@ -167,7 +176,13 @@ class DirectoryLog(DirectoryFrames):
         super().close()
         if self._fd is not None:
             os.close(self._fd)
+        self._ground.close()
         self._lock.release()
+
+    def _refuse_older(self) -> None:
+        """Nothing, if nobody else has begun to write here. Unavailable."""
+        self._ground.refuse_other()
+        refuse_older(self._shard, self.epoch)
 
     def _view(self) -> View:
         return self._durable
@@ -225,10 +240,10 @@ class DirectoryLog(DirectoryFrames):
     def _append_group(self, sealed: Sequence[bytes]) -> None:
         ends = self._chain.ends(sealed, self._durable.end)
         try:
-            refuse_older(self._shard, self.epoch)
+            self._refuse_older()
             segment = self._write(sealed)
             # Again: whoever raised it meanwhile may not have seen the group. If nobody did, whoever will, will see it.
-            refuse_older(self._shard, self.epoch)
+            self._refuse_older()
         except OSError as error:
             failure = refusal(f"store {self.folder}: can't be appended to", error)
             self._refuses = f"{failure}; this log takes no more until it is opened again"
@@ -284,7 +299,7 @@ class DirectoryLog(DirectoryFrames):
 
     def _cut_back(self, fd: int, place: int) -> None:
         try:
-            refuse_older(self._shard, self.epoch)  # what a newer writer has found there is its own
+            self._refuse_older()  # what a newer writer has found there is its own
             self._files.cut(fd, place)
             self._files.sync(fd)
         except (OSError, Unavailable):

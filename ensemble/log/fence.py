@@ -13,6 +13,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakSet
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.files import Files
@@ -21,8 +22,20 @@ FREE = b"free\n"
 """What the lock's file says when its holder let go of it."""
 
 
+_held: WeakSet[Lock] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child must not keep the lock alive when its parent dies: it plays nothing."""
+    for lock in list(_held):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
 class Lock:
-    """The store's lock, held. It ends with `release` or with the process.
+    """The store's lock, held. It ends with `release` or with the process; a child that was forked off does not hold it.
 
     `was_left` says that whoever held it before did not let go of it: it died, or it lives and does not know that it
     lost the lock.
@@ -50,16 +63,52 @@ class Lock:
         except OSError:
             os.close(self._fd)
             raise
+        _held.add(self)
 
     def release(self) -> None:
+        if self._fd < 0:
+            return
         try:
             self._say(FREE)
         finally:
-            os.close(self._fd)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close it as a crash would: what it says stays."""
+        _held.discard(self)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _say(self, text: bytes) -> None:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)
+
+
+class Ground:
+    """The folder that a writer began to write in, held open so that no other can come to be the same."""
+
+    def __init__(self, folder: Path) -> None:
+        """OSError if there is none."""
+        self._path = os.fspath(folder)
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def refuse_other(self) -> None:
+        """Nothing, if the folder's name still leads to it.
+
+        Errors: Unavailable if it was removed, or moved away, and perhaps made anew.
+        """
+        try:
+            is_same = os.path.samestat(os.fstat(self._fd), os.stat(self._path))  # noqa: PTH116 - twice a group
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise Unavailable(
+                f"store {Path(self._path).parent}: it was removed, or moved away, while it was being played; what may be "
+                "there now is another's: close this band; what it had not yet acknowledged is in no log"
+            )
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 def read_epoch(shard: Path) -> int:

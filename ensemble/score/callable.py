@@ -358,6 +358,14 @@ def function_of(call: Any) -> Any:
             call = inner
 
 
+def types_of(call: Any) -> dict[str, Any]:
+    """The types of parameters whose annotations are text, those that can be read: for where their module's names are not."""
+    function = function_of(call.__call__ if inspect.isclass(call) else call)
+    texts = {name: text for name, text in getattr(function, "__annotations__", {}).items() if isinstance(text, str)}
+    types = {name: _resolve(text, function) for name, text in texts.items() if name != "return"}
+    return {name: each for name, each in types.items() if not isinstance(each, _Unresolved)}
+
+
 def _return_annotation(call: Any) -> Any:
     try:
         return inspect.signature(call).return_annotation

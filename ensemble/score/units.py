@@ -5,7 +5,6 @@ duration_us("1h30m") == 5_400_000_000      size_bytes("64KiB") == 65_536      ra
 
 from __future__ import annotations
 
-import math
 import re
 
 _US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -41,7 +40,7 @@ def duration_us(value: str | float) -> int:
             raise ValueError(f"{value!r} is not a duration; {_cure(value)}")
         us = sum(float(number) * _US[unit] for number, unit in _PART.findall(value))
     else:
-        us = value * 1e6 if math.isfinite(value) else -1.0
+        us = value * 1e6 if abs(value) <= MOST_US else -1.0  # an int may be beyond what a float holds; NaN is beyond all
     if not 0 <= us <= MOST_US:
         raise ValueError(f"{value!r} is out of bounds for a duration; it lies between 0 and {MOST_DAYS}d")
     return round(us)
@@ -80,10 +79,10 @@ def rate(value: str | float) -> float:
         number, _, unit = value.partition("/")
         per_s = float(number) * 1e6 / _US[unit]
     else:
-        per_s = float(value)
+        per_s = value if abs(value) <= 1e9 else 0.0
     if not 0 < per_s <= 1e9:
         raise ValueError(f"{value!r} is out of bounds for a rate; it is more than 0 and at most 1e9 a second")
-    return per_s
+    return float(per_s)
 
 
 def _cure(text: str) -> str:

@@ -142,8 +142,11 @@ def _plain(topic: str, data: Any) -> Any:
 def _faults(validator: Any, data: Any) -> list[str]:
     """What is wrong, field by field."""
     found = []
-    for error in validator.iter_errors(data):
-        found.append(fault(error))
+    try:
+        for error in validator.iter_errors(data):
+            found.append(fault(error))
+    except (ValueError, RecursionError) as error:
+        return [f"data can't be checked: {error}; nest it less deeply"]
     if len(found) > FAULTS:
         found[FAULTS:] = [f"and {len(found) - FAULTS} more"]
     return found

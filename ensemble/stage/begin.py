@@ -53,12 +53,16 @@ def begin(
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(vocabulary, broker.source())
+        inlet = Inlet(vocabulary, broker.source(), event_log.id)
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)
             call = (calls or {}).get(spec.name)
-            sources.append(open_source(spec, inlet, place, folder=score.folder, now_us=now_us, is_strict=strict, call=call))
+            source = open_source(
+                spec, inlet, place,
+                folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
+            )  # fmt: skip
+            sources.append(source)
         loop = Loop(broker, event_log, roles, sources, crew, clock)
     except BaseException:
         for source in sources:

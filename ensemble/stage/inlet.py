@@ -14,12 +14,13 @@ import msgspec
 
 from ensemble.broker.words import Publication, Said
 from ensemble.errors import InvalidEvent
-from ensemble.event import encode, is_utf8, microseconds
+from ensemble.event import is_utf8, microseconds
+from ensemble.event import payload_of as written
+from ensemble.motif import LONGEST_TOPIC, is_pattern, pattern_fault
+from ensemble.score.finding import nearest
 from ensemble.score.vocabulary import Vocabulary, Word
 
-TOPIC = re.compile(r"[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)*")
 FIELDS = {"topic", "data", "key", "id", "time"}
-LONGEST_TOPIC = 255
 LONGEST_KEY = 4096
 """Longest key and id, in characters."""
 
@@ -27,11 +28,12 @@ _read_json = msgspec.json.Decoder().decode
 
 
 class Inlet:
-    """What the score lets in. `source` is the CloudEvents source of what has none of its own."""
+    """What the score lets in. `source` is the CloudEvents source of what has none of its own; `log_id` that of the log."""
 
-    def __init__(self, vocabulary: Vocabulary, source: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, source: str, log_id: str | None = None) -> None:
         self.vocabulary = vocabulary
         self.source = source
+        self.log_id = log_id
         self.words: dict[str, Word] = {}
 
     def batch(self, topic: str | None = None) -> InletBatch:
@@ -53,9 +55,9 @@ def check_topic(topic: Any) -> None:
     """InvalidEvent unless events may be published under this topic."""
     if not isinstance(topic, str):
         raise InvalidEvent(f"topic: {topic!r:.80} is not text; write it as order.placed")
-    if "*" in topic or ">" in topic:
+    if is_pattern(topic):
         raise InvalidEvent(f"topic: {topic!r:.80} is a pattern; an event has one topic, without '*' and '>'")
-    if not TOPIC.fullmatch(topic) or len(topic) > LONGEST_TOPIC:
+    if pattern_fault(topic) is not None:
         raise InvalidEvent(
             f"topic: {topic!r:.80} is not a topic; write tokens of letters, digits, '_' and '-' with single dots between them"
             f", at most {LONGEST_TOPIC} characters"
@@ -93,7 +95,9 @@ class InletBatch:
             unknown = item.keys() - FIELDS
             if unknown:
                 name = min(map(str, unknown))
-                raise InvalidEvent(f"unknown field {name!r}; {_near(name)}an event has topic, data, key, id and time")
+                near = nearest(name, FIELDS)
+                hint = f"did you mean {near!r}? " if near else ""
+                raise InvalidEvent(f"unknown field {name!r}; {hint}an event has topic, data, key, id and time")
             if "topic" not in item:
                 raise InvalidEvent('topic is missing; write it as {"topic": "order.placed", "data": ...}')
             self.add(item["topic"], item.get("data"), key=item.get("key"), id=item.get("id"), time=item.get("time"))
@@ -102,7 +106,7 @@ class InletBatch:
         """Add a line of a file: JSON of what `add_item` takes."""
         try:
             item = _read_json(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidEvent(f"not JSON: {error}; a line is one JSON value, in UTF-8") from error
         except RecursionError as error:
             raise InvalidEvent("nested too deeply; flatten the data") from error
@@ -126,7 +130,7 @@ class InletBatch:
             key = "" if word.key is None else word.key(data)
         elif type(key) is not str or len(key) > LONGEST_KEY or not is_utf8(key):
             raise InvalidEvent(f"{topic}: key {key!r:.80} is not text of at most {LONGEST_KEY} characters; write str(...)")
-        self.add_raw(topic, key, payload_of(topic, data))
+        self.add_raw(topic, key, _payload_of(topic, data))
         if id is not None or time is not None:
             self._add_extra(topic, id, time)
 
@@ -136,6 +140,9 @@ class InletBatch:
             if id_ is not None:
                 if not isinstance(id_, str) or not id_ or len(id_) > LONGEST_KEY or not is_utf8(id_):
                     raise InvalidEvent(f"{topic}: id {id_!r:.80} is not text of 1 to {LONGEST_KEY} characters")
+                prefix, dash, number = id_.rpartition("-")
+                if dash and prefix == self._inlet.log_id and number.isdecimal():
+                    raise InvalidEvent(f"{topic}: id {id_!r:.80} is one that this band itself gives; choose another")
                 extra["id"] = id_
             if time is not None:
                 if not isinstance(time, (str, datetime)):
@@ -154,7 +161,7 @@ class InletBatch:
         if item["specversion"] != "1.0":
             raise InvalidEvent(f"specversion {item['specversion']!r:.80} is not known; this is CloudEvents 1.0")
         for name in ("id", "source", "type"):
-            if not isinstance(item.get(name), str) or not item[name]:
+            if not isinstance(item.get(name), str) or not item[name] or not is_utf8(item[name]):
                 raise InvalidEvent(f"a CloudEvent needs {name} as text that is not empty; found {item.get(name)!r:.80}")
         if "data_base64" in item:
             raise InvalidEvent("data_base64 is not read; give data as JSON")
@@ -168,7 +175,11 @@ class InletBatch:
             value = item.get(name)
             if value is None:
                 continue
-            if not isinstance(value, str) or (name == "traceparent" and not TRACEPARENT.fullmatch(value)):
+            if (
+                not isinstance(value, str)
+                or not is_utf8(value)
+                or (name == "traceparent" and not TRACEPARENT.fullmatch(value))
+            ):
                 self._drop_last()
                 del self._extras[before]
                 raise InvalidEvent(f"{name} {value!r:.80} is not valid; leave it out, or write it as its standard says")
@@ -197,18 +208,12 @@ class InletBatch:
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def payload_of(topic: str, data: Any) -> bytes:
+def _payload_of(topic: str, data: Any) -> bytes:
     """Data as it goes to the log. InvalidEvent if it can't."""
     try:
-        return encode(data) if type(data) is dict or not hasattr(data, "model_dump") else encode(data.model_dump(mode="json"))
+        return written(data)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, "
+            "bytes, datetime, lists and mappings of these; or a dataclass, Struct or model"
         ) from error
-
-
-def _near(name: str) -> str:
-    from rapidfuzz import process
-
-    found = process.extractOne(name, sorted(FIELDS), score_cutoff=60)
-    return f"did you mean {found[0]!r}? " if found else ""

@@ -9,12 +9,22 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+
+QUICK_S = 0.0001
+"""An event that is heard in less may be heard in the stage's own thread."""
+SLOW_S = 0.05
+"""A batch that took longer there sends its player back to a thread of its own."""
+HELD_UP_S = 0.1
+"""How long what is in a batch waits for one slow event before it, where another instance could hear it."""
+PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
+"""Before another instance is built where one could not be: doubled each time."""
 
 Post = Callable[[Outcome], None]
 Fail = Callable[[BaseException], None]
@@ -64,8 +74,55 @@ def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     return outcome
 
 
+def untried(work: Work, rows: Sequence[int] | None = None) -> Outcome:
+    """The outcome of a batch, or of these rows of it, that nobody heard: all come back."""
+    batch = work.batch
+    back = [(batch.offsets[ix], batch.keys[ix]) for ix in (range(len(batch)) if rows is None else rows)]
+    return Outcome(batch.section, len(back), [key for _, key in back], (), None, batch.began_us, skipped=back)
+
+
+class Agenda:
+    """The rows of a batch, for the thread that hears them one by one; what it has not come to may be taken back.
+
+    Invariant: a row is heard or `gone`, and never both; the rows of a lane are all one or all the other.
+    """
+
+    def __init__(self, lanes: Sequence[str], *, is_ordered: bool) -> None:
+        self._lanes, self._is_ordered = lanes, is_ordered
+        self._lock = threading.Lock()
+        self._next = 0
+        self.since_s = time.monotonic()
+        """When the row was begun that is heard now."""
+        self.gone: set[int] = set()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            while self._next in self.gone:
+                self._next += 1
+            if self._next >= len(self._lanes):
+                raise StopIteration
+            self._next += 1
+            self.since_s = time.monotonic()
+            return self._next - 1
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.gone) + self._next >= len(self._lanes)
+
+    def take_back(self) -> list[int]:
+        """The rows that are not begun, of lanes of which none is."""
+        with self._lock:
+            begun = set(self._lanes[: self._next]) if self._is_ordered else set()
+            rows = [ix for ix in range(self._next, len(self._lanes)) if self._lanes[ix] not in begun and ix not in self.gone]
+            self.gone.update(rows)
+            return rows
+
+
 class Inline:
-    """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
+    """One instance, heard in the stage's own thread, for a clock moved by hand: what follows from what is always the same."""
 
     overlaps = False
     spread = 1
@@ -129,7 +186,14 @@ class Watch:
 class _Thread:
     """One instance on a thread of its own: built, called and closed there."""
 
-    def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        post: Post,
+        fail: Fail,
+        free: Callable[[_Thread], None],
+        unbuilt: Callable[[_Thread, BaseException], None],
+    ) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
         self.error: BaseException | None = None
@@ -140,7 +204,10 @@ class _Thread:
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
         self.work: Work | None = None
-        self._post, self._fail, self._free = post, fail, free
+        self.agenda: Agenda | None = None
+        self.is_left_over = False
+        """Whether `hearing` was begun by another thread, which is stuck in it."""
+        self._post, self._fail, self._free, self._unbuilt = post, fail, free, unbuilt
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
 
@@ -149,7 +216,7 @@ class _Thread:
             instance = self.player.build()
         except BaseException as error:
             self.error = error
-            self._fail(error)
+            self._unbuilt(self, error)
             return
         finally:
             self.is_built.set()
@@ -167,10 +234,20 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance.hear, work)
-        self.watch = Watch()
-        self.hearing = Hearing(instance, work, self.watch.guard(instance.call))
+            return timed(self._hearing_of(instance, work, instance.call).hear)
+        watch = Watch()
+        call = watch.guard(instance.call)
+        if self.is_left_over and self.hearing is not None:
+            self.is_left_over, self.watch = False, watch
+            return self.hearing.go_on(call)
+        self.hearing, self.watch = self._hearing_of(instance, work, call), watch
         return timed(self.hearing.hear)
+
+    def _hearing_of(self, instance: Instance, work: Work, call: Callable[..., Any]) -> Hearing:
+        hearing = Hearing(instance, work, call)
+        if self.agenda is not None:
+            hearing.which, hearing.gone = self.agenda, self.agenda.gone
+        return hearing
 
 
 class Threads:
@@ -190,6 +267,9 @@ class Threads:
         self.overlaps = self._most > 1
         self._lock = threading.Lock()
         self._busy: set[_Thread] = set()
+        self._failed_builds = 0
+        self._not_before_s = 0.0
+        self._is_open = False
         self._free = [self._one_more() for _ in range(max(1, self._least))]
         for worker in self._free:
             worker.is_built.wait()
@@ -197,9 +277,10 @@ class Threads:
         if errors:
             self.close()
             raise errors[0]
+        self._is_open = True
 
     def _one_more(self) -> _Thread:
-        return _Thread(self._player, self._post, self._fail, self._came_free)
+        return _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
 
     @property
     def count(self) -> int:
@@ -207,6 +288,8 @@ class Threads:
 
     def room(self) -> int:
         with self._lock:
+            if not self._free and time.monotonic() < self._not_before_s:
+                return 0
             return (self._most - len(self._busy)) and 1 << 30
 
     def start(self, work: Work) -> None:
@@ -214,7 +297,9 @@ class Threads:
             worker = self._free.pop() if self._free else None
         if worker is None:
             worker = self._one_more()
-        worker.work, worker.hearing, worker.watch = work, None, None
+        worker.work, worker.hearing, worker.watch, worker.agenda = work, None, None, None
+        if self._most > 1 and len(work.batch) > 1 and not self._player.shape.batch:
+            worker.agenda = Agenda(work.batch.keys, is_ordered=self._player.spec.order != "none")
         with self._lock:
             self._busy.add(worker)
         worker.inbox.put(work)
@@ -224,10 +309,31 @@ class Threads:
             self._busy.discard(worker)
             worker.idle_since = time.monotonic()
             self._free.append(worker)
+            self._failed_builds = 0
+
+    def _could_not_be_built(self, worker: _Thread, error: BaseException) -> None:
+        """Give back what the instance was to hear, and build no other for a while: what it needs may come back."""
+        if not self._is_open:
+            return  # then it is raised
+        work = worker.inbox.get()
+        assert work is not None
+        with self._lock:
+            self._failed_builds += 1
+            pause_s = min(PAUSE_MOST_S, PAUSE_S * 2 ** min(self._failed_builds, 20))
+            self._not_before_s = time.monotonic() + pause_s
+            self._busy.discard(worker)
+        self._player.log.warning("%s; the next is built in %g s", error, pause_s)
+        if worker.hearing is not None:
+            worker.hearing.leave_rest()
+            self._post(worker.hearing.all())
+        else:
+            self._post(untried(work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         again: list[float] = []
         with self._lock:
+            if self._not_before_s > now_s:
+                again.append(self._not_before_s)
             busy = list(self._busy)
             spare = len(self._free) + len(busy) - self._least
             for worker in list(self._free):
@@ -237,12 +343,21 @@ class Threads:
                     spare -= 1
             if spare > 0 and self._free:
                 again.append(min(worker.idle_since for worker in self._free) + self._idle_s)
+        for worker in busy:
+            agenda = worker.agenda
+            if agenda is None or agenda.is_over or worker.work is None:
+                continue
+            if now_s - agenda.since_s < HELD_UP_S:
+                again.append(agenda.since_s + HELD_UP_S)
+            elif rows := agenda.take_back():
+                self._post(untried(worker.work, rows))
         if self._timeout_s is not None:
             for worker in busy:
                 if worker.watch is None or worker.hearing is None:
                     again.append(now_s + self._timeout_s)
                 elif worker.watch.give_up(self._timeout_s, now_s):
                     self._give_up(worker)
+                    again.append(now_s + self._timeout_s)
                 else:
                     again.append(worker.watch.due_s(self._timeout_s))
         return min(again, default=None)
@@ -255,8 +370,14 @@ class Threads:
         assert worker.work is not None
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
-        worker.hearing.give_up(error)
-        self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+        if worker.hearing.give_up(error):
+            other = self._one_more()
+            other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
+            with self._lock:
+                self._busy.add(other)
+            other.inbox.put(worker.work)
+        else:
+            self._post(worker.hearing.all())
 
     def close(self) -> None:
         with self._lock:
@@ -266,6 +387,55 @@ class Threads:
             worker.inbox.put(None)
         for worker in workers:
             worker.thread.join(timeout=5)
+
+
+class Alone:
+    """The one instance of a player: on a thread of its own, until it is known to be quick.
+
+    A function that is quick is called in the stage's own thread from then on, which spares two hand-overs a batch; once a batch
+    of it takes long it goes back to a thread and stays there, so that nobody else waits for it again. A class stays where it
+    was built: what it has opened may belong to its thread.
+    """
+
+    overlaps = False
+    spread = 1
+    count = 1
+
+    def __init__(self, player: Player, post: Post, post_now: Post, fail: Fail) -> None:
+        self._post_now = post_now
+        self._function = player.build() if player.shape.kind != "class" else None
+        self._is_quick = False
+        self._may_be_quick = self._function is not None
+        self._is_busy = False
+        self._post = post
+        self._thread = _Thread(player, self._came_back, fail, lambda _: None, lambda _, error: None)
+        self._thread.is_built.wait()
+        if self._thread.error is not None:
+            raise self._thread.error
+
+    def room(self) -> int:
+        return 0 if self._is_busy else 1 << 30
+
+    def start(self, work: Work) -> None:
+        if self._is_quick and self._function is not None:
+            outcome = timed(self._function.hear, work)
+            self._is_quick = self._may_be_quick = outcome.took_s < SLOW_S
+            self._post_now(outcome)
+        else:
+            self._is_busy = True
+            self._thread.inbox.put(work)
+
+    def _came_back(self, outcome: Outcome) -> None:
+        self._is_quick = self._may_be_quick and outcome.took_s <= QUICK_S * outcome.count
+        self._is_busy = False
+        self._post(outcome)
+
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._thread.inbox.put(None)
+        self._thread.thread.join(timeout=0 if self._is_busy else 5)
 
 
 def lanes_of(work: Work, order: str) -> list[tuple[str, list[int]]]:
@@ -290,8 +460,11 @@ class Tasks:
         self._instance = self._on_loop(self._build())
         self._most = max(1, player.spec.section.batch) * max(1, player.spec.section.max)
         self._flying = 0
+        self._lock = threading.Lock()
+        """Guards `_flying`: rows are counted in by the stage's thread, and out by this loop's."""
         self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._is_leaving = False
 
     def _on_loop(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -303,23 +476,34 @@ class Tasks:
         return self._most - self._flying
 
     def start(self, work: Work) -> None:
-        self._flying += len(work.batch)
+        with self._lock:
+            self._flying += len(work.batch)
         self._loop.call_soon_threadsafe(self._spread, work)
 
     def _spread(self, work: Work) -> None:
         for lane, rows in lanes_of(work, self._player.spec.order):
-            task = self._loop.create_task(self._hear(work, lane, rows))
+            task = self._loop.create_task(self.hear(work, lane, rows))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, work, lane, rows))
 
-    async def _hear(self, work: Work, lane: str, rows: list[int]) -> None:
-        outcome = await self.hear(work, lane, rows)
-        self._flying -= len(rows)
-        self._post(outcome)
+    def _ended(self, work: Work, lane: str, rows: list[int], task: asyncio.Task[Outcome]) -> None:
+        """Post what came of a lane. One that ended without an outcome fails with what ended it: its key must not wait."""
+        self._tasks.discard(task)
+        with self._lock:
+            self._flying -= len(rows)
+        if self._is_leaving and task.cancelled():
+            return
+        error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
+        if error is None:
+            self._post(task.result())
+            return
+        hearing = Hearing(self._instance, work)
+        hearing.fail(rows, error)
+        self._post(hearing.outcome([lane], len(rows)))
 
     async def hear(self, work: Work, lane: str, rows: list[int]) -> Outcome:
         hearing = Hearing(self._instance, work)
-        await hearing.later_one_by_one(rows, self._timeout_s)
+        await hearing.later_one_by_one(rows, self._timeout_s, lambda: self._is_leaving)
         return hearing.outcome([lane], len(rows))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
@@ -327,6 +511,7 @@ class Tasks:
 
     def close(self) -> None:
         async def end() -> None:
+            self._is_leaving = True
             for task in list(self._tasks):
                 task.cancel()
             self._instance.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import msgspec
 import pytest
 
 from ensemble import Event, Reject
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 
@@ -16,11 +16,15 @@ class Till:
     """Notes the tokens that it is given, by event."""
 
     def __init__(self, fails_until: int = 1) -> None:
-        self.tokens: defaultdict[str, list[str]] = defaultdict(list)
+        self._charged: list[tuple[str, str]] = at_home([])
         self._fails_until = fails_until
 
+    @property
+    def tokens(self) -> dict[str, list[str]]:
+        return {id: [token for other, token in self._charged if other == id] for id, _ in self._charged}
+
     def charge(self, event: Event, ctx: Any) -> None:
-        self.tokens[event.id].append(ctx.token)
+        self._charged.append((event.id, ctx.token))
         if ctx.attempt < self._fails_until:
             raise ConnectionError("no answer")
 
@@ -55,7 +59,7 @@ def test_every_event_has_a_token_of_its_own_with_every_player(stand: Stand) -> N
 
 def test_a_token_stays_the_same_when_the_band_was_killed_before_the_effect_was_written(stand_on_disk: Stand) -> None:
     before, after = Till(), Till()
-    killed: list[Stand] = []
+    killed: list[Stand] = at_home([])
 
     def charge(event: Event, ctx: Any) -> None:
         before.charge(event, ctx)
@@ -86,7 +90,7 @@ def test_a_token_stays_the_same_when_a_dead_letter_is_heard_again_after_reopenin
 
 
 def test_a_token_does_not_change_with_the_settings_of_the_player(stand: Stand) -> None:
-    tokens: list[str] = []
+    tokens: list[str] = at_home([])
 
     def charge(event: Event, ctx: Any, *, currency: str) -> None:
         tokens.append(ctx.token)
@@ -116,8 +120,8 @@ class Order(msgspec.Struct):
 def test_an_event_of_a_batch_has_the_token_that_it_has_alone_wherever_the_batch_begins_and_however_it_is_halved(
     stand: Stand, batch: int, poison: int | None, is_typed: bool
 ) -> None:
-    alone: dict[int, str] = {}
-    together: defaultdict[int, set[str]] = defaultdict(set)
+    alone: dict[int, str] = at_home({})
+    together: list[tuple[int, str]] = at_home([])
 
     def one(event: Event, ctx: Any) -> None:
         alone[event.data["number"]] = ctx.token
@@ -127,7 +131,7 @@ def test_an_event_of_a_batch_has_the_token_that_it_has_alone_wherever_the_batch_
     def many(orders: list[Any], ctx: Any) -> None:
         numbers = [order.number if is_typed else order.data["number"] for order in orders]
         for number, order in zip(numbers, orders, strict=True):
-            together[number].add(ctx.token_of(order))
+            together.append((number, ctx.token_of(order)))
         if poison in numbers:
             raise ValueError(poison)
 
@@ -140,11 +144,11 @@ def test_an_event_of_a_batch_has_the_token_that_it_has_alone_wherever_the_batch_
     band.settle(30)
 
     assert len(alone) == 10
-    assert together == {number: {token} for number, token in alone.items()}
+    assert set(together) == set(alone.items())
 
 
 def test_a_typed_player_of_one_event_may_ask_for_its_token_either_way(stand: Stand) -> None:
-    told: list[str] = []
+    told: list[str] = at_home([])
 
     def charge(order: Order, ctx: Any) -> None:
         told.extend([ctx.token, ctx.token_of(order)])

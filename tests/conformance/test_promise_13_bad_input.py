@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 import ensemble
-from ensemble import Event, InvalidEvent, LogCorrupt, ScoreError, emit
+from ensemble import Event, InvalidEvent, LogCorrupt, PlayerError, ScoreError, emit
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 ORDER_SCHEMA = {
@@ -206,6 +207,20 @@ def test_a_wrong_score_never_starts_and_makes_no_store(tmp_path: Path, score: An
     assert not folder.exists()
 
 
+def test_a_class_that_can_not_be_built_is_told_of_at_opening_and_the_store_is_free_for_the_next(stand: Stand) -> None:
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("no such model")
+
+        def __call__(self, event: Event) -> None: ...
+
+    with pytest.raises(PlayerError, match=r"player hear can't be built: .*OSError: no such model"):
+        stand.play({"good": part(lambda event: None, "said"), "hear": part(Broken, "said")})
+
+    stand.play().publish("said", 1)
+    assert [event.data for event in stand.reader().events()] == [1]
+
+
 def test_a_player_without_code_is_told_of_before_anything_is_made(tmp_path: Path) -> None:
     folder = tmp_path / "store"
 
@@ -262,7 +277,7 @@ def test_a_damaged_middle_stops_with_the_file_and_the_byte(stand_on_disk: Stand)
 
 
 def test_after_a_wrong_event_everything_else_is_heard(stand: Stand) -> None:
-    heard: list[str] = []
+    heard: list[str] = at_home([])
     band = stand.play({"hear": part(lambda event: heard.append(event.key), "order.placed")}, events=EVENTS)
 
     for number in range(20):

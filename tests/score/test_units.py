@@ -28,7 +28,7 @@ def test_a_duration_is_text_with_units_or_seconds(written: str | float, us: int)
 
 @pytest.mark.parametrize(
     "written",
-    ["", "5", "s", "-5s", "5 s", "5S", "1e3s", "5s 3", float("nan"), float("inf"), -1, True, None, [], "9" * 400 + "s"],
+    ["", "5", "s", "-5s", "5 s", "5S", "1e3s", "5s 3", float("nan"), float("inf"), 10**400, -1, True, None, [], "9" * 99 + "s"],
 )
 def test_what_is_no_duration_is_refused(written: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|out of bounds"):

@@ -16,7 +16,7 @@ from ensemble.player import GivenUp, Player, Work
 from ensemble.score import Score
 from ensemble.score.model import PlayerSpec, Section
 from ensemble.score.vocabulary import Vocabulary
-from ensemble.stage.workers import Threads, Watch
+from ensemble.stage.workers import Alone, Threads, Watch
 from tests.conformance.stand import Gate, eventually
 
 
@@ -55,6 +55,13 @@ def work(number: int) -> Work:
     """A batch of one event."""
     batch = Batch("hear", [number], [f"k-{number}"], {}, 0)
     return Work(batch, [testing.event("came", key=f"k-{number}", offset=number)], [number], [number], {})
+
+
+def works(count: int) -> Work:
+    """A batch of so many events."""
+    batch = Batch("hear", range(count), [f"k-{number}" for number in range(count)], {}, 0)
+    events = [testing.event("came", key=f"k-{number}", offset=number) for number in range(count)]
+    return Work(batch, events, range(count), range(count), {})
 
 
 @pytest.fixture
@@ -244,3 +251,84 @@ def test_an_outcome_tells_how_long_its_batch_took_though_its_time_is_limited() -
 
     assert outcomes.get(timeout=20).took_s > 0
     threads.close()
+
+
+# One instance alone
+
+
+def alone(call: Any) -> tuple[Alone, SimpleQueue[Outcome], list[Outcome]]:
+    """A player alone, what it posts from its thread, and what it brings at once."""
+    posted: SimpleQueue[Outcome] = SimpleQueue()
+    at_once: list[Outcome] = []
+    workers = Alone(player(call), posted.put, at_once.append, lambda error: None)
+    return workers, posted, at_once
+
+
+def test_a_player_alone_is_not_waited_for_until_it_is_known_to_be_quick() -> None:
+    gate = threading.Event()
+
+    def wait(event: Event) -> None:
+        gate.wait(20)
+
+    workers, posted, at_once = alone(wait)
+
+    workers.start(works(1))
+
+    assert (workers.room(), at_once) == (0, [])
+    gate.set()
+    assert posted.get(timeout=20).count == 1
+    workers.close()
+
+
+def test_a_quick_function_is_heard_in_the_caller_s_thread_from_then_on() -> None:
+    threads: list[str] = []
+    workers, posted, at_once = alone(lambda event: threads.append(threading.current_thread().name))
+
+    workers.start(works(100))
+    posted.get(timeout=20)
+    workers.start(works(1))
+
+    assert len(at_once) == 1
+    assert threads[-1] == threading.current_thread().name
+    workers.close()
+
+
+def test_a_function_that_was_quick_and_takes_long_once_goes_back_to_a_thread_for_good() -> None:
+    is_slow = False
+
+    def hear(event: Event) -> None:
+        if is_slow:
+            threading.Event().wait(0.06)
+
+    workers, posted, at_once = alone(hear)
+    workers.start(works(100))
+    posted.get(timeout=20)
+
+    is_slow = True
+    workers.start(works(1))
+    is_slow = False
+    for _ in range(3):
+        workers.start(works(100))
+        posted.get(timeout=20)
+
+    assert len(at_once) == 1
+    workers.close()
+
+
+def test_a_class_stays_in_the_thread_that_built_it() -> None:
+    threads: list[int] = []
+
+    class Counts:
+        def __init__(self) -> None:
+            threads.append(threading.get_ident())
+
+        def __call__(self, event: Event) -> None:
+            threads.append(threading.get_ident())
+
+    workers, posted, at_once = alone(Counts)
+    for _ in range(3):
+        workers.start(works(50))
+        posted.get(timeout=20)
+
+    assert (at_once, len(set(threads))) == ([], 1)
+    workers.close()

@@ -2,7 +2,7 @@
 
 Owns which instance gets a batch, what happens when one dies, and starting and ending them as `scaling.py` says. Two batches
 are in flight an instance, so that it never waits for the next; never one call an event. Who is late with one gets no second,
-which others could hear meanwhile.
+and the second that he has is taken back, since others could hear it meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
 halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not. An
@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ensemble.broker.words import Failure, Outcome
@@ -56,6 +57,9 @@ INLINE_BYTES = 90_000
 SMALL_BYTES = 500
 """Events up to this size go in batches that stay inside the call; for larger ones fewer, larger batches cost less."""
 
+BESIDE = "beside"
+"""The group of calls that an instance answers while it hears."""
+
 log = logging.getLogger("ensemble.stage")
 NOTHING = 1 << 30
 
@@ -71,6 +75,9 @@ class Hand:
         self.idle_since_s = now_s
         self.is_ready = False
         self.is_leaving = False
+        self.is_asked_back = False
+        """Whether it was asked to give back what waits behind the batch that it hears."""
+        self.sent = 0
         self.pid = 0
 
     @property
@@ -89,6 +96,8 @@ class Flight:
 
     def __init__(self, work: Work, now_s: float) -> None:
         self.work = work
+        self.number = 0
+        """The number of the batch among those of its instance."""
         self.left = set(work.batch.offsets)
         """What has not come back yet."""
         self.began_s = now_s
@@ -152,12 +161,14 @@ class Instances:
             if not hand.flights:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)
+            flight.number = hand.sent
+            hand.sent += 1
         batch = pack_work(work)
         self._weigh(len(batch), len(work.batch))
         if self._role.is_async:
             asyncio.run_coroutine_threadsafe(self._collect(hand, flight, hand.actor.hear.remote(batch)), self._aio)
         else:
-            future = hand.actor.hear.remote(batch).future()
+            future = hand.actor.hear.remote(batch, flight.number).future()
             future.add_done_callback(lambda done: self._came_back(hand, flight, done))
 
     def _weigh(self, size: int, count: int) -> None:
@@ -180,8 +191,11 @@ class Instances:
             return hand.waiting < self._most
         if len(hand.flights) >= IN_FLIGHT or not self._scaler.service_s:
             return False
+        return not self._is_late(hand, now_s)
+
+    def _is_late(self, hand: Hand, now_s: float) -> bool:
         expected_s = self._scaler.service_s * len(hand.flights[0].work.batch)
-        return now_s - hand.head_s < max(LATE_S, 4 * expected_s)
+        return now_s - hand.head_s > max(LATE_S, 4 * expected_s)
 
     # What comes back: in threads of Ray's
 
@@ -190,8 +204,10 @@ class Instances:
         if error is not None:
             self._died(hand, error)
             return
+        answer = done.result()
+        if not answer:
+            return  # it was taken back before it began
         try:
-            answer = done.result()
             outcome, is_spent = unpack_outcome(answer, flight.work)
             self._weigh(len(answer), outcome.count)
         except Exception as broken:
@@ -289,6 +305,7 @@ class Instances:
         waiting = load()
         with self._lock:
             self._end_what_hangs(now_s)
+            self._ask_back(now_s)
             there = [hand for hand in self._hands if not hand.is_leaving]
             target = self._scaler.target(waiting, len(there), now_s, self._slowest_s(now_s))
             if target > len(there) and now_s >= self._not_before_s:
@@ -418,6 +435,28 @@ class Instances:
     def _most_s(hand: Hand, timeout_s: float) -> float:
         return GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
 
+    def _ask_back(self, now_s: float) -> None:
+        """Have instances that are late give back what waits behind the batch that they hear."""
+        if self._role.is_async or self._role.spec.section.max < 2:
+            return
+        for hand in self._hands:
+            if len(hand.flights) > 1 and not hand.is_asked_back and self._is_late(hand, now_s):
+                hand.is_asked_back = True
+                numbers = [flight.number for flight in list(hand.flights)[1:]]
+                answer = hand.actor.take_back.options(concurrency_group=BESIDE).remote(numbers).future()
+                answer.add_done_callback(partial(self._came_back_untried, hand))
+
+    def _came_back_untried(self, hand: Hand, done: Any) -> None:
+        if done.exception() is not None:
+            return  # it died, and all that it had comes back
+        numbers = set(done.result())
+        with self._lock:
+            hand.is_asked_back = False
+            untried = [flight for flight in hand.flights if flight.number in numbers]
+            for flight in untried:
+                hand.flights.remove(flight)
+                self._post(self._given_back(flight, RuntimeError(), is_charged=False))
+
     def _tell_scaled(self, before: int, after: int, lag: int, took_ms: int | None = None) -> None:
         told: dict[str, Any] = {"player": self._role.spec.name, "from": before, "to": after, "lag": lag}
         told["service_ms"] = round(1000 * self._scaler.service_s, 3)
@@ -509,7 +548,7 @@ def _kind(is_async: bool) -> Any:
     import ray
 
     remote: Any = ray.remote
-    return remote(AsyncInstanceActor) if is_async else remote(concurrency_groups={WATCH: 1})(InstanceActor)
+    return remote(AsyncInstanceActor) if is_async else remote(concurrency_groups={WATCH: 1, BESIDE: 1})(InstanceActor)
 
 
 def _kill(*hands: Hand) -> None:

@@ -12,7 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from ensemble.broker.words import Outcome
@@ -26,13 +27,19 @@ PATIENCE_S = 0.05
 
 
 class InstanceActor:
-    """An instance of a player that is no coroutine: batches one after the other."""
+    """An instance of a player that is no coroutine: batches one after the other.
+
+    `take_back` is called beside them, in a group of its own: all else runs on one and the same thread.
+    """
 
     def __init__(self, plan: bytes, name: str) -> None:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._turn = threading.Lock()
+        self._begun = -1
+        self._taken_back: set[int] = set()
 
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
@@ -47,8 +54,14 @@ class InstanceActor:
         """Never returns: who waits for it learns when this process is gone."""
         threading.Event().wait()
 
-    def hear(self, batch: bytes) -> bytes:
+    def hear(self, batch: bytes, number: int) -> bytes:
+        """The outcome of a batch; nothing if it was taken back. Batches are numbered as they are sent."""
         assert self._instance is not None, "an instance is built before it hears"
+        with self._turn:
+            if number in self._taken_back:
+                self._taken_back.discard(number)
+                return b""
+            self._begun = number
         work = unpack_work(batch)
         if self._timeout_s is None:
             return pack_outcome(timed(self._instance.hear, work), work)
@@ -56,17 +69,36 @@ class InstanceActor:
         return pack_outcome(outcome, work, is_spent=is_spent)
 
     def _hear_in_time(self, instance: Instance, work: Work, timeout_s: float) -> tuple[Outcome, bool]:
-        """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent."""
+        """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent.
+
+        A call about several events is made again for halves of them, by an instance that is not stuck.
+        """
         watch = Watch()
         hearing = Hearing(instance, work, watch.guard(instance.call))
+        hear: Callable[[], Outcome] = hearing.hear
+        is_spent = False
+        while True:
+            outcome = self._in_time(hear, watch, timeout_s)
+            if outcome is not None:
+                return outcome, is_spent
+            is_spent = True
+            error = TimeoutError(f"player {self._name} took longer than its timeout of {timeout_s:g} s")
+            if not hearing.give_up(error):
+                return hearing.outcome(work.batch.keys, len(work.batch)), True
+            watch = Watch()
+            self._instance = instance.player.build()
+            hear = partial(hearing.go_on, watch.guard(self._instance.call))
+
+    def _in_time(self, hear: Callable[[], Outcome], watch: Watch, timeout_s: float) -> Outcome | None:
+        """What comes of hearing on a thread of its own; None if a call took too long."""
         outcomes: list[Outcome] = []
         errors: list[BaseException] = []
         is_done = threading.Event()
 
-        def hear() -> None:
+        def run() -> None:
             began_s = time.perf_counter()
             try:
-                outcome = hearing.hear()
+                outcome = hear()
                 outcome.took_s = time.perf_counter() - began_s
                 outcomes.append(outcome)
             except GivenUp:
@@ -76,15 +108,20 @@ class InstanceActor:
             finally:
                 is_done.set()
 
-        threading.Thread(target=hear, name=f"ensemble-{self._name}", daemon=True).start()
+        threading.Thread(target=run, name=f"ensemble-{self._name}", daemon=True).start()
         while not is_done.wait(min(timeout_s, PATIENCE_S)):
             if watch.give_up(timeout_s, time.monotonic()):
-                error = TimeoutError(f"player {self._name} took longer than its timeout of {timeout_s:g} s")
-                hearing.give_up(error)
-                return hearing.outcome(work.batch.keys, len(work.batch)), True
+                return None
         if errors:
             raise errors[0]
-        return outcomes[0], False
+        return outcomes[0]
+
+    def take_back(self, numbers: list[int]) -> list[int]:
+        """Those of these batches that have not begun, and now never will."""
+        with self._turn:
+            free = [number for number in numbers if number > self._begun]
+            self._taken_back.update(free)
+        return free
 
     def close(self) -> None:
         """Let it free what it holds."""
@@ -125,7 +162,8 @@ class AsyncInstanceActor:
             return hearing.outcome([lane], len(rows))
 
         lanes = lanes_of(work, instance.player.spec.order)
-        for next_done in asyncio.as_completed([hear_lane(lane, rows) for lane, rows in lanes]):
+        hearings = [asyncio.create_task(hear_lane(lane, rows)) for lane, rows in lanes]  # begun in the order of the log
+        for next_done in asyncio.as_completed(hearings):
             yield pack_outcome(await next_done, work)
 
     async def close(self) -> None:

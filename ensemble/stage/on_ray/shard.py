@@ -29,6 +29,7 @@ from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
 from ensemble.stage.on_ray.crew import Instances, RayCrew
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
+from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import unpack_publication
 from ensemble.stage.workers import AsyncThread
 
@@ -48,6 +49,7 @@ class ShardActor:
         self._loop: Loop | None = None
         self._error: EnsembleError | None = None
         self._plan = plan
+        self._turns: dict[str, Turns] = {}
         self._open()
 
     def _open(self) -> None:
@@ -99,7 +101,8 @@ class ShardActor:
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
-            return None
+            # A log without a name is gone with this process: its state is all that the closed band can still be asked for.
+            return loop.broker.state.dump() if Plan.load(self._plan).url == "memory:" else None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
 
     def _section(self, name: str) -> Instances:
@@ -127,6 +130,7 @@ class ShardActor:
             raise
         loop.rescore(dict(score.document), roles, changed, plan=data)
         self._plan = data
+
     def _look(self, verb: str, given: Sequence[Any]) -> Any:
         """Something about the log: of who plays it; of one that is in this memory also when nobody does."""
         loop, url = self._loop, Plan.load(self._plan).url
@@ -137,13 +141,19 @@ class ShardActor:
         with closing(read_log(url)) as event_log:
             return LOG_VERBS[verb](event_log, *given)
 
-    async def _publish(self, loop: Loop, data: bytes, wait: bool) -> Any:
+    async def _publish(self, loop: Loop, data: bytes, wait: bool, publisher: str, number: int, oldest: int) -> Any:
         """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
+        turns = self._turns.setdefault(publisher, Turns())
+        await turns.come(number, oldest)
         publication = unpack_publication(data)
-        if wait and not loop.has_room(len(publication.said)):
-            reply = await asyncio.to_thread(loop.publish, publication, wait=True)
+        if not wait:
+            reply = loop.publish(publication, wait=False)
         else:
-            reply = loop.publish(publication, wait=wait)
+            async with turns.door:
+                if loop.has_room(len(publication.said)):
+                    reply = loop.publish(publication)
+                else:
+                    reply = await asyncio.to_thread(loop.publish, publication)
         aio = asyncio.get_running_loop()
         done = aio.create_future()
         reply.then(lambda: aio.call_soon_threadsafe(done.set_result, None))
