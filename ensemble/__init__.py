@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from ensemble.event import Emission, Event, Receipt, emit
-    from ensemble.opening import connect, open, read
+    from ensemble.opening import connect, down, join, leave, open, read, up
     from ensemble.player import Context
     from ensemble.reader import Reader
     from ensemble.score import Score, load
@@ -50,7 +50,7 @@ _HOMES = {
         "Unavailable",
     ),
     "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
-    "ensemble.opening": ("connect", "open", "read"),
+    "ensemble.opening": ("connect", "down", "join", "leave", "open", "read", "up"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
     "ensemble.score": ("Score", "load"),
@@ -80,10 +80,14 @@ __all__ = [
     "Status",
     "Unavailable",
     "connect",
+    "down",
     "emit",
+    "join",
+    "leave",
     "load",
     "open",
     "read",
+    "up",
 ]
 
 

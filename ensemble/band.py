@@ -19,10 +19,6 @@ from ensemble.stage.base import Answer, Stage, View
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
 
-CHUNK = 500
-"""How many events `publish_many` sends at a time."""
-CHUNK_BYTES = 4 << 20
-
 
 class Table(Mapping[str, Any]):
     """A player's state by key, as of each look. What is seen is durable."""
@@ -78,7 +74,8 @@ class Band(Reader):
         """Say one event; returns once it is durable.
 
         Shapes: the same `id` within the dedupe window is the same event and gives the same receipt.
-        Errors: InvalidEvent, and nothing is written; Overloaded if too much waits and `wait` is False; Unavailable.
+        Errors: InvalidEvent, and nothing is written; Overloaded if too much waits and `wait` is False; Unavailable;
+                EnsembleError in a player of this band while it hears an event: it answers with `emit`.
         """
         batch = self._inlet.batch()
         batch.add(topic, data, key=key, id=id, time=time)
@@ -93,12 +90,13 @@ class Band(Reader):
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
         count = 0
+        most, most_bytes = self._stage.publication_most
         replies: list[Answer] = []
         batch = self._inlet.batch(topic)
         try:
             for item in items:
                 batch.add_item(item)
-                if len(batch) >= CHUNK or batch.size > CHUNK_BYTES:
+                if len(batch) >= most or batch.size > most_bytes:
                     replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
                     count += len(batch)
                     batch = self._inlet.batch(topic)
@@ -125,6 +123,8 @@ class Band(Reader):
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
             self._stage.settle(timeout)
         except TimeoutError:
@@ -161,7 +161,13 @@ class Band(Reader):
         return sum(self._stage.again(player, offset) for offset in sorted(offsets))
 
     def _notes(self) -> tuple[str, ...]:
-        return tuple(self._stage.notes)
+        if self.name == self.score.name:
+            return tuple(self._stage.notes)
+        other = (
+            f"store {self.url} was made for {self.name}, and {self.score.name} is played into it: both are in one log now; if "
+            "that is not meant, give each score a store of its own"
+        )
+        return (other, *self._stage.notes)
 
     def _follow(self, offset: int) -> bool:
         return self._stage.wait_beyond(offset, FOLLOW_S)

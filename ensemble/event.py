@@ -265,8 +265,16 @@ class Event(msgspec.Struct, gc=False, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Event) and self.id == other.id
 
+    def __ne__(self, other: object) -> bool:
+        # Spelled out: a Struct's own says that any two are unequal.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.id)
+
+    def __reduce__(self) -> Any:
+        """Pickled, it leaves the other rows of its frame behind."""
+        return Event, (self._rows.pick([self._ix]), 0)
 
     def __repr__(self) -> str:
         return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
@@ -275,7 +283,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
 class Frame(msgspec.Struct):
     """One atomic append: the events said in one step, and everything else that changed with them.
 
-    `marks` are the changes of the broker's state by name (see docs/log-format.md); they are plain MessagePack
+    `marks` are the changes of the broker's state by name (see docs/broker.md); they are plain MessagePack
     data to the log. `epoch`, `seq` and `prev` are set when the log seals the frame.
     """
 
@@ -359,6 +367,8 @@ def payload_of(data: Any) -> bytes:
 
     Errors: TypeError, OverflowError, ValueError or RecursionError where there is none.
     """
+    if type(data) is not dict and hasattr(data, "model_dump"):  # pydantic's
+        data = data.model_dump(mode="json")
     payload = encode(data)
     try:
         _encode_json(data)  # which takes plain keys only, and is quicker than decoding

@@ -1,4 +1,4 @@
-"""What a player's motif comes to at the broker: the score's `on:`, `order:` and `by:`, made ready."""
+"""What a player's part of the score comes to at the broker: its `on:`, `order:` and `by:`, its `retry:` and `on_failure:`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ensemble.broker.routing import Listener
+from ensemble.broker.words import Policy
 from ensemble.event import Event
 from ensemble.motif import leaves
 from ensemble.score.condition import condition
-from ensemble.score.model import PlayerSpec
+from ensemble.score.model import Emit, PlayerSpec
+from ensemble.score.vocabulary import Vocabulary, key_text
 
 
 def listener(spec: PlayerSpec) -> Listener:
@@ -24,8 +26,15 @@ def listener(spec: PlayerSpec) -> Listener:
     )
 
 
+def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:
+    """What becomes of a player's failures, made ready."""
+    emit = spec.on_failure
+    check = vocabulary.word(emit.topic).check if isinstance(emit, Emit) else None
+    return Policy(spec.retry, emit, check)
+
+
 def _path(path: str) -> Callable[[Event], str]:
-    """The lane of an event by a path into its data; the empty lane where there is nothing."""
+    """The lane of an event by a path into its data, named as a key would be; the empty lane where there is nothing."""
     names = path.removeprefix("data.").split(".")
 
     def at(event: Event) -> str:
@@ -35,6 +44,9 @@ def _path(path: str) -> Callable[[Event], str]:
             return ""
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
-        return "" if value is None else value if isinstance(value, str) else str(value)
+        if value is None:
+            return ""
+        text = key_text(value)
+        return str(value) if text is None else text
 
     return at

@@ -13,6 +13,7 @@ import logging
 import threading
 import traceback as tracebacks
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
+from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
@@ -37,6 +39,9 @@ and shows at once; after that each costs as much as to encode the event. What sl
 """
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
+
+hearing_of: ContextVar[str | None] = ContextVar("ensemble_hearing_of", default=None)
+"""The log whose events a player hears in this thread or task. What it publishes there would not be part of its frame."""
 
 
 class Word(msgspec.Struct, gc=False):
@@ -69,11 +74,15 @@ class Context:
     `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
     """
 
-    __slots__ = ("_batch", "_hearing", "_ix", "_loaded", "_state", "attempt", "live", "log", "settings")
+    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "log", "settings")
 
-    def __init__(self, hearing: Hearing, ix: int, attempt: int) -> None:
+    def __init__(self, hearing: Hearing, which: Sequence[int], given: Sequence[Any], attempt: int) -> None:
         self._hearing = hearing
-        self._ix = ix
+        self._which = which
+        self._given = given
+        self._rows: dict[int, int] | None = None
+        """Identity of each argument -> its row of the batch; made when first asked for."""
+        self._ix = which[0]
         self._state: MutableMapping[str, Any] | None = None
         self._loaded: bytes | None = None
         self.attempt = attempt
@@ -93,16 +102,44 @@ class Context:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)
 
     @property
     def token(self) -> str:
-        """The same text on every run of this event by this player: an idempotency key for the outside."""
-        hearing = self._hearing
-        event = hearing.work.events[self._ix]
-        return token_of(event._rows.log_id, event.offset, hearing.player.name)
+        """The same text on every run of this event by this player: an idempotency key for the outside.
+
+        Errors: PlayerError for a whole batch, which has no one event: see `token_of`.
+        """
+        player = self._hearing.player
+        if player.shape.batch:
+            raise PlayerError(
+                f"player {player.name} hears whole batches, which have no one token: it would change with where a batch "
+                "begins; use ctx.token_of(event) for each event"
+            )
+        return self._token(self._ix)
+
+    def token_of(self, event: Any) -> str:
+        """The token of one of the events that this call was given, as an event or as the type that the player hears.
+
+        Errors: PlayerError if it is none of them.
+        """
+        if self._rows is None:
+            self._rows = {id(given): ix for ix, given in zip(self._which, self._given, strict=True)}
+        ix = self._rows.get(id(event))
+        if ix is None:
+            raise PlayerError(
+                f"player {self._hearing.player.name}: ctx.token_of({event!r:.80}): this call was not given that; "
+                "ask for one of the events that it was given"
+            )
+        return self._token(ix)
+
+    def _token(self, ix: int) -> str:
+        event = self._hearing.work.events[ix]
+        return token_of(event._rows.log_id, event.offset, self._hearing.player.name)
 
     @property
     def now(self) -> datetime:
@@ -191,8 +228,10 @@ class Instance:
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
             except Exception as error:
+                place = whereabouts.of_error(error)
                 raise PlayerError(
                     f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                    + (f" at {place}" if place else "")
                 ) from error
         else:
             self.call = partial(player.call, **settings) if settings else player.call
@@ -209,6 +248,10 @@ class Instance:
             close()
         except Exception:
             self.player.log.exception("player %s: close() failed", self.player.name)
+
+
+class Misfit(Exception):
+    """The event's data is not of the type that the player hears: its cause says why. Trying again can't help."""
 
 
 class GivenUp(BaseException):
@@ -250,16 +293,28 @@ class Hearing:
 
     def hear(self) -> Outcome:
         """Hear the whole batch."""
-        if self.player.shape.batch:
-            self.together(range(len(self.work.events)))
-        else:
-            self.one_by_one(self.which)
+        before = hearing_of.set(self._log_id())
+        try:
+            if self.player.shape.batch:
+                self.together(range(len(self.work.events)))
+            else:
+                self.one_by_one(self.which)
+        finally:
+            hearing_of.reset(before)
         return self.all()
+
+    def _log_id(self) -> str | None:
+        events = self.work.events
+        return events[0]._rows.log_id if events else None
 
     def go_on(self, call: Callable[..., Any]) -> Outcome:
         """Hear what is left after `give_up`, through another call: that of an instance that is not stuck."""
         self.call = call
-        self._hear_groups()
+        before = hearing_of.set(self._log_id())
+        try:
+            self._hear_groups()
+        finally:
+            hearing_of.reset(before)
         return self.all()
 
     def all(self) -> Outcome:
@@ -286,7 +341,7 @@ class Hearing:
                 event = events[ix]
                 argument = event if decoder is None else decoder(event._rows.data[event._ix])
                 if wants_ctx:
-                    context = self.context(ix)
+                    context = self.context((ix,), (argument,))
                     answer = call(argument, ctx=context)
                     if answer is not None:
                         self.answer(answer, ix)
@@ -346,7 +401,7 @@ class Hearing:
         heard = [
             Event(events[ix]._rows, events[ix]._ix) if decoder is None else decoder(events[ix].payload) for ix in group
         ]
-        extra = {"ctx": self.context(group[0])} if self.player.shape.ctx else {}
+        extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
             return
@@ -366,12 +421,13 @@ class Hearing:
     async def later_one_by_one(
         self, which: Iterable[int], timeout_s: float | None, is_leaving: Callable[[], bool] = lambda: False
     ) -> None:
-        """`one_by_one` for an asynchronous player: these rows are of one lane.
+        """`one_by_one` for an asynchronous player, in a task of its own: these rows are of one lane.
 
         A cancellation is a failure like any other, whoever it came from, unless the stage `is_leaving`.
         """
         import asyncio
 
+        hearing_of.set(self._log_id())  # it ends with the task
         lanes = self.work.batch.keys
         for ix in which:
             if self._blocked and lanes[ix] in self._blocked:
@@ -380,7 +436,7 @@ class Hearing:
             try:
                 event, decoder = self.work.events[ix], self.player.decode
                 argument = event if decoder is None else decoder(event.payload)
-                context = self.context(ix) if self.player.shape.ctx else None
+                context = self.context((ix,), (argument,)) if self.player.shape.ctx else None
                 extra = {} if context is None else {"ctx": context}
                 async with asyncio.timeout(timeout_s):
                     answer = self.call(argument, **extra)
@@ -400,8 +456,9 @@ class Hearing:
                     raise
                 self._fail(ix, error)
 
-    def context(self, ix: int) -> Context:
-        return Context(self, ix, self.work.batch.attempts.get(self.work.batch.offsets[ix], 1))
+    def context(self, which: Sequence[int], given: Sequence[Any]) -> Context:
+        """What a call for these rows may know, which is given these arguments."""
+        return Context(self, which, given, self.work.batch.attempts.get(self.work.batch.offsets[which[0]], 1))
 
     def load(self, ix: int) -> bytes | None:
         """The state of a row's lane as of now. PlayerError where a player can have none."""
@@ -451,11 +508,9 @@ class Hearing:
             payload = encode(data)
             if len(payload) > NESTED_MOST:
                 refuse_deep(payload)
-        elif type(data) is dict or not hasattr(data, "model_dump"):
+        else:
             payload = payload_of(data)
             word.tried += 1
-        else:
-            payload = payload_of(data.model_dump(mode="json"))
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)
@@ -488,6 +543,9 @@ class Hearing:
 
     def _fail(self, ix: int, error: BaseException) -> None:
         _let_interrupt(error)
+        is_final = isinstance(error, (Reject, Misfit))
+        if isinstance(error, Misfit):
+            error = error.__cause__ or error
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
         if self._in_lanes:
             self._blocked.add(lane)
@@ -502,7 +560,7 @@ class Hearing:
                 self.work.roots[ix],
                 one_line(error),
                 _traceback(error),
-                is_final=isinstance(error, (Reject, msgspec.ValidationError)),
+                is_final=is_final,
                 after_us=None if after is None else _after_us(after),
                 extras=self._passed_on(ix),
             )
@@ -599,11 +657,24 @@ class Hearing:
 
 
 def _decoder(hears: Any) -> Callable[[bytes], Any]:
-    """Decode and check in one pass. ValidationError names what does not fit."""
+    """Decode and check in one pass. Misfit where data is not of the type; its cause names what does not fit."""
+    read: Callable[[bytes], Any]
     if hasattr(hears, "model_validate"):
-        return lambda payload: hears.model_validate(decode(payload))
-    decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(hears)
-    return decoder.decode
+
+        def read_model(payload: bytes) -> Any:
+            return hears.model_validate(decode(payload))
+
+        read = read_model
+    else:
+        read = msgspec.msgpack.Decoder(hears).decode
+
+    def fitting(payload: bytes) -> Any:
+        try:
+            return read(payload)
+        except (msgspec.ValidationError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+            raise Misfit from error
+
+    return fitting
 
 
 def _let_interrupt(error: BaseException) -> None:

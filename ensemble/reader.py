@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from ensemble.broker.state import State, dedupe_key
-from ensemble.errors import OffsetError, ScoreError
+from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import Event, Frame, decode, microseconds
-from ensemble.listening import listener
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
-from ensemble.score import load
 from ensemble.stage.base import View
 from ensemble.stage.view import Question, StateView
-from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, Status
+from ensemble.status import Chain, DeadLetter, Reaction, Status
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
@@ -59,14 +55,15 @@ class Reader:
         """The events of the log as of now, in order.
 
         Units: `since` is an offset or a time (aware datetime or RFC 3339 text), and so is `until`, which is not included.
-               Times are those of the broker.
+               Times are the events' own, `event.time`; these may go back from one event to the next, so all of the log is
+               looked through. To read a part of a long log fast, name offsets.
         """
         _check(pattern)
-        stop = self._stop(until)
-        for frame in self._frames(since):
-            if stop is not None and (frame.first >= stop if isinstance(stop, int) else frame.time_us >= stop[0]):
+        start, stop = self._start(since), self._stop(until)
+        for frame in self._reader.rows(start if isinstance(start, int) else 0):
+            if isinstance(stop, int) and frame.first >= stop:
                 return
-            yield from _fitting(frame, pattern, key, self._start(since), stop)
+            yield from _fitting(frame, pattern, key, start, stop)
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
@@ -195,10 +192,6 @@ class Reader:
 
     # Places
 
-    def _frames(self, since: int | datetime | str | None) -> Iterator[Frame]:
-        start = self._start(since)
-        return self._reader.rows(start if isinstance(start, int) else 0)
-
     @staticmethod
     def _start(since: int | datetime | str | None) -> int | tuple[int]:
         """An offset; or a time in microseconds, in a tuple."""
@@ -214,6 +207,14 @@ class Reader:
 
     def _stop(self, until: int | datetime | str | None) -> int | tuple[int] | None:
         return None if until is None else self._start(until)
+
+    def __repr__(self) -> str:
+        """Short, and never an error: notebooks and debuggers show it at any moment."""
+        try:
+            end = self._end()
+        except EnsembleError:
+            return f"{type(self).__name__}({self.name!r}, {self.url!r}, closed)"
+        return f"{type(self).__name__}({self.name!r}, {self.url!r}, {end:,} event{'' if end == 1 else 's'})"
 
     def close(self) -> None:
         """Let go of the store."""
@@ -253,23 +254,6 @@ class FoldedView(StateView):
         document: Mapping[str, Any] | None = self._ask(lambda state: state.score)
         return document
 
-    def _section(self, state: State, name: str) -> SectionStatus:
-        fits = _listeners_of(state).get(name)
-        said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
-        section = state.sections[name]
-        return msgspec.structs.replace(super()._section(state, name), lag=max(0, said - section.passed) + len(section.open))
-
-
-def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:
-    """Which topics concern each section, by the score that was recorded last."""
-    if not state.score:
-        return {}
-    try:
-        score = load(state.score)
-    except ScoreError:
-        return {}
-    return {name: listener(spec).fits for name, spec in score.players.items()}
-
 
 def _check(pattern: str) -> None:
     """ValueError unless it is a topic pattern."""
@@ -281,19 +265,37 @@ def _check(pattern: str) -> None:
 def _fitting(
     frame: Frame, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
 ) -> Iterator[Event]:
+    """The events of a frame that are asked for.
+
+    All rows of a frame have its time but those that brought their own, so a frame in which none did is passed over as a whole.
+    """
     rows = frame.rows
     assert rows is not None
-    if not isinstance(start, int) and frame.time_us < start[0]:
-        return
-    fits = [pattern == ">>" or matches(pattern, topic) for topic in rows.topics]
+    from_us = None if isinstance(start, int) else start[0]
+    upto_us = None if stop is None or isinstance(stop, int) else stop[0]
+    is_timed = from_us is not None or upto_us is not None
+    if is_timed and rows.extras is None:
+        if not _lies_in(frame.time_us, from_us, upto_us):
+            return
+        is_timed = False
+    fits = [matches(pattern, topic) for topic in rows.topics]
     if not any(fits):
         return
     ix = rows.topic_ix
     first = max(0, start - frame.first) if isinstance(start, int) else 0
     last = min(len(rows), stop - frame.first) if isinstance(stop, int) else len(rows)
     for row in range(first, last):
-        if fits[ix if isinstance(ix, int) else ix[row]] and (key is None or rows.keys[row] == key):
-            yield rows.event(row)
+        if not fits[ix if isinstance(ix, int) else ix[row]] or (key is not None and rows.keys[row] != key):
+            continue
+        if is_timed:
+            own_us = rows.extra(row, "time_us")
+            if not _lies_in(frame.time_us if own_us is None else own_us, from_us, upto_us):
+                continue
+        yield rows.event(row)
+
+
+def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:
+    return (from_us is None or time_us >= from_us) and (upto_us is None or time_us < upto_us)
 
 
 def _answers(events: list[Event]) -> dict[int, list[Event]]:

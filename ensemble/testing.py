@@ -18,7 +18,8 @@ class ManualClock:
     """A clock that stands still until it is told to move.
 
     A band opened with `clock=ManualClock()` plays inline, in the caller's thread, and writes the same bytes for the
-    same input. `advance` stops at every moment at which a retry or a timer falls due and plays it there.
+    same input. `advance` stops at every moment at which a retry or a timer falls due and plays it there. The `timeout:` of
+    a function is not kept: nothing could interrupt it.
     """
 
     def __init__(self, start: datetime | str = "2026-01-01T00:00:00Z") -> None:
@@ -211,6 +212,10 @@ class TestContext:
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: bool = True
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("ensemble.player.test"))
+
+    def token_of(self, event: Any) -> str:
+        """A text of its own for each event; of what is no event, for each value."""
+        return f"{self.token}-{event.id if isinstance(event, Event) else event!r}"
 
 
 def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -17,16 +22,19 @@ if str(ROOT) not in sys.path:  # so that `tests.…` and `players.…` are found
 
 from ensemble.log import open_log  # noqa: E402
 from ensemble.testing import FaultyLog  # noqa: E402
+from tests.conformance.home import home  # noqa: E402
 from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills a band")
+    parser.addoption("--everywhere", action="store_true", help="play each test on Ray with every kind of store, not with one")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -59,19 +67,107 @@ def log_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[], FaultyLog]:
     return lambda: opened[-1]
 
 
-@pytest.fixture(params=SETUPS, ids=str)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every stage with every store, but for tests that say why they are solo."""
+    solo = metafunc.definition.get_closest_marker("solo")
+    for name, setups in {"stand": SETUPS, "stand_on_disk": ON_DISK}.items():
+        if name in metafunc.fixturenames:
+            fitting = [setup for setup in setups if setup.stage == "solo" or not solo]
+            metafunc.parametrize(name, fitting, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On Ray, where opening a band takes a second, each test plays with one kind of store, half of them with either.
+
+    All play with all where that, or certain tests, are asked for.
+    """
+    if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
+        return
+
+    def is_left_out(item: pytest.Item) -> bool:
+        setup = item.callspec.params.get("stand") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        if not isinstance(setup, Setup) or setup.stage != "ray":
+            return False
+        is_even = crc32(item.nodeid.replace(str(setup), "").encode()) % 2 == 0
+        return is_even != (setup.store == "memory")
+
+    left_out = [item for item in items if is_left_out(item)]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
 def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
     """A place to play on: every stage with every store."""
-    yield from _stood(request.param, tmp_path)
+    yield from _stood(request, tmp_path)
 
 
-@pytest.fixture(params=ON_DISK, ids=str)
+@pytest.fixture
 def stand_on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
     """A place to play on whose store outlives the process."""
-    yield from _stood(request.param, tmp_path)
+    yield from _stood(request, tmp_path)
 
 
-def _stood(setup: Setup, folder: Path) -> Iterator[Stand]:
+def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
+    setup: Setup = request.param
+    if setup.stage == "ray":
+        request.getfixturevalue("cluster")
     stand = Stand(setup, folder)
     yield stand
-    stand.leave()
+    stand.end()
+    home.forget()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A small Ray cluster on this machine, shared by all tests of a session that play on one."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other
+        import ray
+
+        ray.init(
+            address="local",
+            namespace="ensemble",
+            num_cpus=32,  # shares, not cores
+            object_store_memory=200 << 20,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    started = _descendants(os.getpid())
+    yield
+    started |= _descendants(os.getpid())
+    ray.shutdown()
+    home.close()
+    until = time.monotonic() + 20
+    while left := {pid for pid in started if _is_alive(pid)}:
+        assert time.monotonic() < until, f"processes of Ray's are left behind: {sorted(left)}"
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        new = children.get(todo.pop(), [])
+        found.update(new)
+        todo += new
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -14,6 +14,9 @@ from ensemble.broker.broker import Broker
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch, Section
 from ensemble.broker.state import State
-from ensemble.broker.words import Failure, Later, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Later, Opening, Outcome, Policy, Publication, Said
 
-__all__ = ["Batch", "Broker", "Failure", "Later", "Listener", "Outcome", "Policy", "Publication", "Said", "Section", "State"]
+__all__ = [
+    "Batch", "Broker", "Failure", "Later", "Listener", "Opening", "Outcome", "Policy", "Publication", "Said", "Section",
+    "State",
+]  # fmt: skip

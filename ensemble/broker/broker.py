@@ -11,17 +11,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from ensemble.broker.failure import DEAD, backoff_us, obituary, token_of
+from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
-from ensemble.broker.state import State, Timer, dedupe_key
-from ensemble.broker.words import Failure, Outcome, Policy, Publication, Said
+from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
+from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
-from ensemble.score.model import Emit
 
 
 class Broker:
@@ -53,22 +52,79 @@ class Broker:
 
     # Beginning
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str], now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if it is in `from_now`. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int, since: Callable[[Patterns, int], int]) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new.
+
+        `since` tells how many events the log holds under patterns, from an offset on. It is asked where a section turned to
+        other topics while some of the log was still before it.
+        """
         marks: dict[str, Any] = {}
-        joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
-            if name not in self.state.sections:
-                past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-                joined[name] = [self.state.end, past] if name in from_now else [0, 0]
-        if joined:
-            marks["joined"] = joined
-        if score is not None and score != self.state.score:
-            marks["score"] = score
+            for mark, place in self._seated(name, listener, since, from_now=name in opening.from_now):
+                marks.setdefault(mark, {})[name] = place
+        if opening.score is not None and opening.score != self.state.score:
+            marks["score"] = opening.score
+        if opening.score is not None and opening.plan != self.state.plan:
+            marks["plan"] = opening.plan
+        if opening.dedupe is not None and opening.dedupe != (self.state.dedupe_us, self.state.dedupe_most):
+            marks["dedupe"] = list(opening.dedupe)
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
         return frame
+
+    def _seated(
+        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], *, from_now: bool
+    ) -> list[tuple[str, list[Any]]]:
+        """What there is to record of a section that takes its seat: where it begins, or what it turned to."""
+        section, patterns = self.state.sections.get(name), listener.patterns
+        if section is None:
+            place = [self.state.end, said(self.state, patterns)] if from_now else [0, 0]
+            return [("joined", [*place, list(patterns)])]
+        if section.patterns != patterns:
+            before = since(patterns, section.position) if section.position < self.state.end else 0
+            return [("turned", [said(self.state, patterns) - before, list(patterns)])]
+        return []
+
+    def seat(
+        self,
+        name: str,
+        listener: Listener,
+        policy: Policy,
+        since: Callable[[Patterns, int], int],
+        *,
+        overlapping: bool,
+        from_now: bool,
+        now_us: int,
+    ) -> Frame | None:
+        """Seat one more section while the others play, or one anew that has nothing in flight. None: nothing is new.
+
+        `since` as in `open`: all that is sealed must be durable then.
+        """
+        held = self.sections.get(name)
+        assert held is None or not held.flying, f"section {name} still hears"
+        self._listeners = {**self._listeners, name: listener}
+        self._policies = {**self._policies, name: policy}
+        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, from_now=from_now)}
+        frame = self._frame(None, marks, now_us) if marks else None
+        self.sections[name] = Section(name, self.state.section(name), listener, overlapping=overlapping)
+        return frame
+
+    def unseat(self, name: str) -> None:
+        """Let a section go that has nothing in flight. What it has heard and keeps stays in the log."""
+        assert not self.sections[name].flying, f"section {name} still hears"
+        del self.sections[name]
+        self._listeners = {other: listener for other, listener in self._listeners.items() if other != name}
+        self._policies = {other: policy for other, policy in self._policies.items() if other != name}
+
+    def record(self, score: dict[str, Any], plan: bytes, now_us: int) -> Frame | None:
+        """Record the score that is played from here on, and what its stage begins anew from; None if both are recorded."""
+        marks: dict[str, Any] = {}
+        if score != self.state.score:
+            marks["score"] = score
+        if plan != self.state.plan:
+            marks["plan"] = plan
+        return self._frame(None, marks, now_us) if marks else None
 
     # From outside
 
@@ -199,11 +255,9 @@ class Broker:
     ) -> Sequence[int]:
         """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
         policy = self._policies[section.name]
-        emit = policy.on_failure if isinstance(policy.on_failure, Emit) else None
-        holds = policy.on_failure == "hold"
         done = list(outcome.heard)
         failed: list[list[Any]] = []
-        ends: list[tuple[Failure, bytes]] = []
+        ends: list[tuple[Failure, End]] = []
         for failure in outcome.failures:
             attempt = section.state.attempts.get(failure.offset, (0, 0))[0] + 1
             if attempt < policy.retry.attempts and not failure.is_final:
@@ -214,27 +268,29 @@ class Broker:
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
-            if failure.topic == DEAD and emit is None:  # a dead letter of a dead letter would be heard by who just failed
+            end = end_of(section.name, failure, attempt, policy)
+            if failure.topic == DEAD and end.topic == DEAD:  # a dead letter of a dead letter: heard by who just failed at it
                 done.append(failure.offset)
                 continue
-            ends.append((failure, encode(obituary(section.name, failure, attempt, is_held=holds))))
-            if holds:
+            ends.append((failure, end))
+            if end.is_held:
                 held.append((failure.offset, failure.lane))
             else:
                 done.append(failure.offset)
         marks["failed"] = {section.name: failed}
+        dead = [[f.offset, emitted + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
+        if dead:
+            marks["dead"] = {section.name: dead}
         if ends:
-            gone = [failure for failure, _ in ends]
-            if emit is None:
-                marks["dead"] = {section.name: [[f.offset, emitted + row, holds] for row, f in enumerate(gone)]}
+            topics = list(dict.fromkeys(end.topic for _, end in ends))
             words = Said(
-                [DEAD if emit is None else emit.topic],
-                0,
-                [failure.key for failure in gone],
-                [data for _, data in ends],
-                [failure.ref for failure in gone],
-                [failure.root for failure in gone],
-                {row: failure.extras for row, failure in enumerate(gone) if failure.extras} or None,
+                topics,
+                0 if len(topics) == 1 else [topics.index(end.topic) for _, end in ends],
+                [failure.key for failure, _ in ends],
+                [encode(end.data) for _, end in ends],
+                [failure.ref for failure, _ in ends],
+                [failure.root for failure, _ in ends],
+                {row: failure.extras for row, (failure, _) in enumerate(ends) if failure.extras} or None,
             )
             said.append((words, self.source(section.name)))
         return done
@@ -288,10 +344,8 @@ class Broker:
         return f"/{self.name}" if section is None else f"/{self.name}/{section}"
 
     def lag(self, name: str) -> int:
-        """Events under a section's topics that it has not yet dealt with."""
-        section, listener = self.sections[name], self._listeners[name]
-        said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-        return said - section.looked + section.unheard
+        """Events that concern a section and that it has not yet dealt with, as far as it has looked."""
+        return lag(self.state, name) - self.sections[name].skipped
 
     def load(self, name: str) -> int:
         """The same, but for what is held: that waits for a person."""

@@ -102,8 +102,6 @@ class Section:
         self.keyed = listener.order != "none"
         self.next = state.position
         """The first offset that has not been looked at."""
-        self.looked = state.passed
-        """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
         """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
@@ -128,7 +126,6 @@ class Section:
         """Take in the next frame that holds events, from `next` on. `end` is the offset after it."""
         if rows is not None:
             heed = self.listener.heed(rows, max(0, self.next - rows.first))
-            self.looked += len(heed.offsets) + len(heed.skipped)
             if heed.offsets:
                 self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
                 self._admit(heed)
@@ -197,9 +194,9 @@ class Section:
         return len(self._waiting) + len(self._due)
 
     @property
-    def unheard(self) -> int:
-        """Events looked at and not yet dealt with, those in flight, waiting, parked and held among them."""
-        return sum(len(run.offsets) - run.at for run in self._lifted) + len(self.state.open)
+    def skipped(self) -> int:
+        """Events under its topics that it looked at beyond its position, and whose condition does not hold."""
+        return self._passed + sum(len(run.skipped) for run in self._lifted)
 
     def rest(self) -> Advance | None:
         """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
@@ -351,7 +348,10 @@ class Section:
                 heappush(self._waiting, (due_us, offset, key))
             for offset, key in held:
                 self._held[offset] = key
-            self._due.extend(skipped)
+            if skipped:  # no lane remembers these: they are ready, before all that came later
+                back_offsets, back_keys = zip(*sorted(skipped), strict=True)
+                self._ready.appendleft(Run(back_offsets, back_keys))
+                self.ready_count += len(skipped)
             return
         back: dict[str, list[int]] = {}
         for offset, key, due_us in sorted(waiting):

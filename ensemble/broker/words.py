@@ -1,17 +1,30 @@
-"""What goes into a broker: what is to be said, and what came of hearing.
+"""What goes into a broker: what the score says, what is to be said, and what came of hearing.
 
 Owns shapes only. They come from publishers and players, and have no offsets yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from ensemble.event import Ref
 from ensemble.score.model import Emit, RetryPolicy
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What the score says when a shard begins to play."""
+
+    score: dict[str, Any] | None = None
+    """Its document; None: as before."""
+    from_now: Sequence[str] = ()
+    """The sections that begin at the end of the log if they are new."""
+    dedupe: tuple[int, int] | None = None
+    """How long the ids of publishers are remembered (microseconds), and how many at the most; None: as before."""
+    plan: bytes = b""
+    """What the stage begins from in another process."""
 
 
 class Said(msgspec.Struct, gc=False):
@@ -104,3 +117,5 @@ class Policy(msgspec.Struct, frozen=True):
 
     retry: RetryPolicy = RetryPolicy()
     on_failure: str | Emit = "dead-letter"
+    check: Callable[[Any], None] | None = None
+    """Raises InvalidEvent where an event of `on_failure: {emit: ...}` can't have this data."""

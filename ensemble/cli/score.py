@@ -53,16 +53,19 @@ def check(
         raise typer.Exit(Code.WRONG)
 
 
-def schema() -> None:
+def schema(json: Json = False) -> None:
     """Write the score format's JSON Schema.
 
-    Editors complete and check scores by it.
+    Editors complete and check scores by it. It is JSON either way; with --json it is one line.
     """
-    import json
+    from json import dumps
 
     from ensemble.score import json_schema
 
-    result(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    if json:
+        result_json(json_schema())
+    else:
+        result(dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 def _plain(finding: Any) -> Any:

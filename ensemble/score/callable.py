@@ -234,7 +234,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 def shape(call: Any) -> Shape:
     """How a callable wants to hear events.
 
-    Errors: PlayerError if it can't: no parameter for the event, or what it hears is no type that data can be decoded into.
+    Errors: PlayerError if it can't: no parameter for the event, what it hears is no type that data can be decoded into, or a
+            coroutine wants whole batches.
     """
     if inspect.isclass(call):
         hearing = call.__dict__.get("__call__") or getattr(call, "__call__", None)  # noqa: B004 - the class's own, not type's
@@ -320,9 +321,15 @@ def _hearing(call: Any, parameters: Sequence[inspect.Parameter], name: str) -> d
     batch, hears = False, None
     if first.kind is not inspect.Parameter.VAR_POSITIONAL:
         batch, hears = _heard(_resolve(first.annotation, function), name, first.name)
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if is_async and batch:
+        raise PlayerError(
+            f"{name} is asynchronous and wants whole batches; a coroutine hears one event a call, and many calls wait at once: "
+            f"annotate {first.name} with Event, or write def in place of async def"
+        )
     annotation = _return_annotation(call)
     return {
-        "is_async": inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        "is_async": is_async,
         "batch": batch,
         "hears": hears,
         "says": tuple(dict.fromkeys(_said(_resolve(annotation, function)))),
@@ -349,6 +356,14 @@ def function_of(call: Any) -> Any:
             if not inspect.isfunction(inner):
                 return call
             call = inner
+
+
+def types_of(call: Any) -> dict[str, Any]:
+    """The types of parameters whose annotations are text, those that can be read: for where their module's names are not."""
+    function = function_of(call.__call__ if inspect.isclass(call) else call)
+    texts = {name: text for name, text in getattr(function, "__annotations__", {}).items() if isinstance(text, str)}
+    types = {name: _resolve(text, function) for name, text in texts.items() if name != "return"}
+    return {name: each for name, each in types.items() if not isinstance(each, _Unresolved)}
 
 
 def _return_annotation(call: Any) -> Any:

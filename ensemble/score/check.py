@@ -15,7 +15,8 @@ from ensemble.motif import is_pattern, matches, overlap
 from ensemble.score import reactions
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
-from ensemble.score.model import Score, SourceSpec
+from ensemble.score.model import Emit, Score, SourceSpec
+from ensemble.score.obituary import FIELDS, misfit
 from ensemble.score.schemas import KEYWORDS, unknown_keywords
 
 __all__ = ["Finding", "check"]
@@ -31,6 +32,7 @@ def check(
     """
     checker = _Checker(score, dict(players or {}))
     checker.say_of_score()
+    checker.say_of_failures(imports=imports)
     if imports:
         checker.say_of_code()
     return checker.told()
@@ -117,6 +119,9 @@ class _Checker:
         return self._score.event_spec(pattern) is not None
 
     def _say_of_players(self) -> None:
+        if not self._score.players:
+            cure = "write players: {NAME: {play: module:function, on: TOPIC}}, or silence this with a reason"
+            self.add("no-players", ("players",), "there are none, so nobody hears anything", cure)
         for name, player in self._score.players.items():
             most = player.section.max
             if player.order == "all" and most > 1:
@@ -156,6 +161,18 @@ class _Checker:
         hearing = {each.player for each in reactions.heard(self._score) if matches(each.pattern, source.topic)}
         players = self._score.players
         return sorted(name for name in hearing if players[name].order == "key" and players[name].by is None)
+
+    def say_of_failures(self, *, imports: bool) -> None:
+        """What is said when a player fails has fields of its own, which the event should be able to have."""
+        for name, player in self._score.players.items():
+            if not isinstance(player.on_failure, Emit):
+                continue
+            topic = player.on_failure.topic
+            wrong = misfit(self._score, topic, imports=imports)
+            if wrong is not None:
+                cure = f"what is said of a failure has {', '.join(FIELDS)}, and no other field"
+                where: Where = ("players", name, "on_failure", "emit")
+                self.add("failure-schema", where, f"{topic} can't tell of a failure: {wrong}", cure)
 
     # Code
 

@@ -60,14 +60,18 @@ class _Structure:
             if not unknown:
                 break
             faults += [fault for error in unknown for fault in self._mend(error)]
-        faults += [fault for error in self._errors(self._document) for fault in self._told(error, ())]
+        faults += dict.fromkeys(fault for error in self._errors(self._document) for fault in self._told(error, ()))
         for _ in range(ROUNDS):
             errors = list(self._errors(self._document))
             if not errors:
                 break
             for error in sorted(errors, key=lambda each: [str(part).zfill(9) for part in each.instance_path], reverse=True):
                 self._drop(error)
-        return msgspec.convert(self._document, Document), faults
+        try:
+            return msgspec.convert(self._document, Document), faults
+        except msgspec.ValidationError as error:  # the two readings of the schema differ: say what is known of it
+            wrong = f"it does not fit the format: {error}"
+            return Document(name="unnamed"), [*faults, Fault((), "wrong-value", wrong, "mend what is named, or leave it out")]
 
     def _nameless(self) -> Iterator[Fault]:
         """Take out entries whose name is empty: the validator's paths lose it."""
@@ -176,7 +180,18 @@ class _Structure:
 def _validator(schema: dict[str, Any]) -> Any:
     import jsonschema_rs
 
-    return jsonschema_rs.Draft202012Validator(schema, offline=True)
+    return jsonschema_rs.Draft202012Validator(schema, offline=True, keywords={"whole": _Whole})
+
+
+class _Whole:
+    """The keyword `whole`: 4.0 is an integer to JSON Schema, and none to the model."""
+
+    def __init__(self, parent_schema: Any, value: Any, schema_path: Any) -> None:
+        pass
+
+    def validate(self, instance: Any) -> None:
+        if isinstance(instance, float) and instance.is_integer():  # of other fractions "type" tells
+            raise ValueError(f"{instance!r} is written as a fraction")
 
 
 def schema() -> dict[str, Any]:
@@ -194,11 +209,14 @@ def _without_looks(part: Any) -> Any:
         return [_without_looks(each) for each in part]
     if not isinstance(part, dict):
         return part
-    return {
+    looks = {
         name: _without_looks(value)
         for name, value in part.items()
         if name not in _LOOKS and not (name == "$ref" and str(value).startswith("http"))
     }
+    if part.get("type") == "integer" or part.get("enum") == [1]:  # the latter: the version
+        looks["whole"] = True
+    return looks
 
 
 def real(value: Any, path: Sequence[str | int]) -> Where:

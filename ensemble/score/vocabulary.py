@@ -157,7 +157,7 @@ def fault(error: Any) -> str:
     field = ".".join(["data", *map(str, error.instance_path)])
     kind = error.kind.as_dict() if hasattr(error.kind, "as_dict") else {}
     keyword = getattr(error.kind, "name", "")
-    value, found = kind.get("value"), shown(error.instance)
+    found = shown(error.instance)
     match keyword:
         case "required":
             has = list(error.instance) if isinstance(error.instance, dict) else []
@@ -171,7 +171,6 @@ def fault(error: Any) -> str:
             options = kind.get("options", kind.get("expected_value"))
             return f"{field}: expected {'one of ' if keyword == 'enum' else ''}{shown(options)}, found {found}"
         case _:
-            del value
             return f"{field}: {_short(error.message)}"
 
 
@@ -282,15 +281,21 @@ def _at(data: Any, names: list[str]) -> Any:
     return data
 
 
-def _text(value: Any, topic: str, path: str, data: Any) -> str:
+def key_text(value: Any) -> str | None:
+    """A text, number or boolean as a key: 5 and 5.0 are one. None for what can't be a key."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
+    if isinstance(value, (str, int)):
         return str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
+    return None
+
+
+def _text(value: Any, topic: str, path: str, data: Any) -> str:
+    text = key_text(value)
+    if text is not None:
+        return text
     if value is None:
         has = list(data) if isinstance(data, Mapping) else list(getattr(data, "__struct_fields__", ()))
         raise InvalidEvent(f"{topic}: its key, data.{path.removeprefix('data.')}, is missing; data has {_list(has)[:200]}")

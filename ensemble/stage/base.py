@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from ensemble.broker.words import Outcome, Publication
 from ensemble.log.base import LogReader
-from ensemble.score.model import PlayerSpec
-from ensemble.stage.inbox import Item
+from ensemble.stage.inbox import Item, Role
 from ensemble.stage.workers import Workers
 from ensemble.status import Standing
 
@@ -71,6 +68,11 @@ class Stage(Protocol):
         """What recovery did, in sentences for the user."""
         ...
 
+    @property
+    def publication_most(self) -> tuple[int, int]:
+        """How many events, and bytes of data, should go into one publication of many."""
+        ...
+
     def publish(self, publication: Publication, *, wait: bool = True) -> Answer:
         """Have these events said. The reply brings their offsets, once they are durable.
 
@@ -93,13 +95,6 @@ class Stage(Protocol):
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""
         ...
-
-
-class Role(msgspec.Struct, frozen=True):
-    """What a stage needs to know of a player, wherever its code may be."""
-
-    spec: PlayerSpec
-    is_async: bool
 
 
 class Crew(Protocol):

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble.broker import Broker, Policy, State
-from ensemble.listening import listener
+from ensemble.broker import Broker, Opening, State
+from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, LogReader
-from ensemble.score.model import Score, SourceSpec, StoreSpec
+from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
-from ensemble.stage.base import Clock, Crew, HandClock, Role
+from ensemble.stage.base import Clock, Crew, HandClock
+from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.loop import Loop
 from ensemble.stage.sources import Source, open_source
@@ -32,6 +33,7 @@ def begin(
     again: bool = False,
     strict: bool = False,
     clock: HandClock | None = None,
+    plan: bytes = b"",
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
@@ -40,37 +42,48 @@ def begin(
     """
     sources: list[Source] = []
     try:
-        state = recover(event_log, score.store)
+        state = recover(event_log)
+        vocabulary = Vocabulary(score)
         broker = Broker(
             state,
             log_id=event_log.id,
             name=score.name,
             shard=event_log.shard,
             listeners={name: listener(role.spec) for name, role in roles.items()},
-            policies={name: Policy(role.spec.retry, role.spec.on_failure) for name, role in roles.items()},
+            policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(Vocabulary(score), broker.source(), event_log.id)
+        inlet = Inlet(vocabulary, broker.source(), event_log.id)
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)
             call = (calls or {}).get(spec.name)
-            sources.append(open_source(spec, inlet, place, folder=score.folder, now_us=now_us, is_strict=strict, call=call))
+            source = open_source(
+                spec, inlet, place,
+                folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
+            )  # fmt: skip
+            sources.append(source)
         loop = Loop(broker, event_log, roles, sources, crew, clock)
     except BaseException:
         for source in sources:
             source.close()
         event_log.close()
         raise
-    loop.open(dict(score.document) or None, [name for name, role in roles.items() if role.spec.from_ == "now"])
+    loop.open(
+        Opening(
+            dict(score.document) or None,
+            [name for name, role in roles.items() if role.spec.from_ == "now"],
+            (score.store.dedupe_us, score.store.dedupe_most),
+            plan,
+        )
+    )
     return loop
 
 
-def recover(log: LogReader, store: StoreSpec) -> State:
+def recover(log: LogReader) -> State:
     """The state that a log adds up to: its newest snapshot, and the frames since."""
     snapshot = log.snapshot()
     state = State() if snapshot is None else State.load(snapshot.state)
-    state.dedupe_us, state.dedupe_most = store.dedupe_us, store.dedupe_most
     for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
         state.apply(frame)
     return state

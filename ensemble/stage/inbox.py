@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.words import Outcome, Publication
+from ensemble.broker.words import Outcome, Policy, Publication
 from ensemble.errors import Overloaded
+from ensemble.score.model import PlayerSpec
 from ensemble.stage.commit import Group
 
 EVENTS_MOST = 20_000
@@ -96,7 +97,33 @@ class Wake(msgspec.Struct):
     """Something changed that the loop has to look at."""
 
 
-Request = Publish | Ask | Settle | Wake
+class Role(msgspec.Struct, frozen=True):
+    """What a stage needs to know of a player, wherever its code may be."""
+
+    spec: PlayerSpec
+    is_async: bool = False
+    hears_batches: bool = False
+    """Whether one call hears many events."""
+
+
+class Roll(msgspec.Struct):
+    """A player that comes, or takes the place of the one of its name; without a role: that goes."""
+
+    name: str
+    role: Role | None
+    policy: Policy = Policy()
+
+
+class Rescore(msgspec.Struct):
+    """Play another score from here on; the reply comes when all players have changed over and it is recorded."""
+
+    score: dict[str, Any]
+    plan: bytes
+    rolls: list[Roll]
+    reply: Reply
+
+
+Request = Publish | Ask | Settle | Rescore | Wake
 Item = Request | Announce | Outcome | Group | BaseException
 
 

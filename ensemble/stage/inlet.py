@@ -16,11 +16,11 @@ from ensemble.broker.words import Publication, Said
 from ensemble.errors import InvalidEvent
 from ensemble.event import is_utf8, microseconds
 from ensemble.event import payload_of as written
+from ensemble.motif import LONGEST_TOPIC, is_pattern, pattern_fault
+from ensemble.score.finding import nearest
 from ensemble.score.vocabulary import Vocabulary, Word
 
-TOPIC = re.compile(r"[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)*")
 FIELDS = {"topic", "data", "key", "id", "time"}
-LONGEST_TOPIC = 255
 LONGEST_KEY = 4096
 """Longest key and id, in characters."""
 
@@ -55,9 +55,9 @@ def check_topic(topic: Any) -> None:
     """InvalidEvent unless events may be published under this topic."""
     if not isinstance(topic, str):
         raise InvalidEvent(f"topic: {topic!r:.80} is not text; write it as order.placed")
-    if "*" in topic or ">" in topic:
+    if is_pattern(topic):
         raise InvalidEvent(f"topic: {topic!r:.80} is a pattern; an event has one topic, without '*' and '>'")
-    if not TOPIC.fullmatch(topic) or len(topic) > LONGEST_TOPIC:
+    if pattern_fault(topic) is not None:
         raise InvalidEvent(
             f"topic: {topic!r:.80} is not a topic; write tokens of letters, digits, '_' and '-' with single dots between them"
             f", at most {LONGEST_TOPIC} characters"
@@ -95,7 +95,9 @@ class InletBatch:
             unknown = item.keys() - FIELDS
             if unknown:
                 name = min(map(str, unknown))
-                raise InvalidEvent(f"unknown field {name!r}; {_near(name)}an event has topic, data, key, id and time")
+                near = nearest(name, FIELDS)
+                hint = f"did you mean {near!r}? " if near else ""
+                raise InvalidEvent(f"unknown field {name!r}; {hint}an event has topic, data, key, id and time")
             if "topic" not in item:
                 raise InvalidEvent('topic is missing; write it as {"topic": "order.placed", "data": ...}')
             self.add(item["topic"], item.get("data"), key=item.get("key"), id=item.get("id"), time=item.get("time"))
@@ -128,7 +130,7 @@ class InletBatch:
             key = "" if word.key is None else word.key(data)
         elif type(key) is not str or len(key) > LONGEST_KEY or not is_utf8(key):
             raise InvalidEvent(f"{topic}: key {key!r:.80} is not text of at most {LONGEST_KEY} characters; write str(...)")
-        self.add_raw(topic, key, payload_of(topic, data))
+        self.add_raw(topic, key, _payload_of(topic, data))
         if id is not None or time is not None:
             self._add_extra(topic, id, time)
 
@@ -206,18 +208,12 @@ class InletBatch:
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def payload_of(topic: str, data: Any) -> bytes:
+def _payload_of(topic: str, data: Any) -> bytes:
     """Data as it goes to the log. InvalidEvent if it can't."""
     try:
-        return written(data if type(data) is dict or not hasattr(data, "model_dump") else data.model_dump(mode="json"))
+        return written(data)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, "
+            "bytes, datetime, lists and mappings of these; or a dataclass, Struct or model"
         ) from error
-
-
-def _near(name: str) -> str:
-    from rapidfuzz import process
-
-    found = process.extractOne(name, sorted(FIELDS), score_cutoff=60)
-    return f"did you mean {found[0]!r}? " if found else ""

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,14 +21,19 @@ import msgspec
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
-from ensemble.broker.state import State
-from ensemble.broker.words import Outcome, Publication, Said
+from ensemble.broker.state import Patterns, State, fits
+from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
+from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, Snapshot
-from ensemble.stage.base import Clock, Crew, HandClock, Role
+from ensemble.player import hearing_of
+from ensemble.score import load
+from ensemble.score.vocabulary import Vocabulary
+from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.commit import Commit, Group
-from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Settle, Wake
+from ensemble.stage.deaths import Deaths
+from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
 from ensemble.stage.sources import Source
@@ -56,6 +61,8 @@ log = logging.getLogger("ensemble.stage")
 class Loop:
     """One shard, played. `clock` is one moved by hand, or None for the machine's. In one process it is the stage itself."""
 
+    publication_most = (500, 4 << 20)
+
     def __init__(
         self,
         broker: Broker,
@@ -78,9 +85,11 @@ class Loop:
         self._tape = Tape(event_log)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
+        self._deaths = Deaths(broker.name)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
+        self._rescores: deque[Rescore] = deque()
         self._wake_s: float | None = None
         self._failed: BaseException | None = None
         self._is_closing = False
@@ -95,13 +104,13 @@ class Loop:
 
     # Beginning and ending
 
-    def open(self, score: dict[str, Any] | None, from_now: Sequence[str]) -> None:
+    def open(self, opening: Opening) -> None:
         """Build the instances and begin to play. PlayerError if a player can't be built."""
         workers: dict[str, Workers] = {}
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(score, from_now, self.now_us())
+            frame = self.broker.open(opening, self.now_us(), self._said_since)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -110,10 +119,8 @@ class Loop:
         except BaseException:
             self._release(workers.values())
             raise
-        for name, section in self.broker.sections.items():
-            is_paced = self._hand is None
-            load = partial(self.broker.load, name)
-            self.seats[name] = Seat(section, self._roles[name], workers[name], self._tape, load, is_paced=is_paced)
+        for name in self.broker.sections:
+            self._seat(name, self._roles[name], workers[name])
         if self._hand is not None:
             self._hand.join(self._due_us, self._play_due)
             return
@@ -121,6 +128,15 @@ class Loop:
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _said_since(self, patterns: Patterns, offset: int) -> int:
+        """How many events the log holds under these patterns from an offset on."""
+        count = 0
+        for frame in self.log.rows(offset):
+            rows, skip = frame.rows, max(0, offset - frame.first)
+            assert rows is not None
+            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+        return count
 
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""
@@ -163,6 +179,7 @@ class Loop:
                 self._flush_all()
             except EnsembleError as error:
                 self._fail(error)
+        self._deaths.sum_up()
         self._refuse_all(self._failed or self._closed())
 
     def _closed(self) -> Unavailable:
@@ -176,10 +193,11 @@ class Loop:
     def publish(self, publication: Publication, *, wait: bool = True) -> Reply:
         """Have these events said. The reply brings their offsets, once they are durable.
 
-        Errors: Overloaded if the inbox is full and `wait` is False; Unavailable if the band is closed or its log failed.
+        Errors: Overloaded if the inbox is full and `wait` is False; Unavailable if the band is closed or its log failed;
+                EnsembleError where a player of this band calls it: that would be said outside of its frame, once a try.
         """
         self._check_open()
-        if threading.current_thread() is self._thread:
+        if hearing_of.get() == self.log.id:
             raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
         reply = Reply()
         if self._hand is not None:
@@ -256,7 +274,31 @@ class Loop:
                     count += len(offsets)
             return count
 
+        self._check_open()
         return self.ask(again)
+
+    def rescore(
+        self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b""
+    ) -> None:
+        """Play another score from here on, while the band plays. Returns when all players have changed over.
+
+        Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
+        what it has in flight is done, while the others go on.
+        Errors: PlayerError if one can't be built; the players before it have changed over.
+        """
+        self._check_open()
+        changed = set(changed)
+        words = Vocabulary(load(score))
+        rolls = [
+            Roll(name, role, policy(role.spec, words))
+            for name, role in roles.items()
+            if name not in self.seats or name in changed
+        ]
+        rolls += [Roll(name, None) for name in self.seats if name not in roles]
+        reply = Reply()
+        self._inbox.put(Rescore(score, plan, rolls, reply))
+        self._refuse_late()
+        reply.wait()
 
     def totals(self) -> dict[str, int | None]:
         """Bytes of each source's file, where known."""
@@ -284,6 +326,62 @@ class Loop:
         self._publish([Publish(publication, reply)])
         return reply
 
+    # Another score
+
+    def _roll(self) -> None:
+        """Let the players that change over do so, the first of them first."""
+        while self._rescores:
+            rescore = self._rescores[0]
+            try:
+                while rescore.rolls:
+                    if not self._roll_one(rescore.rolls[0]):
+                        return
+                    del rescore.rolls[0]
+                frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
+                if frame is not None:
+                    self.seal(frame)
+                self._commit.tell(partial(rescore.reply.give, None))
+            except EnsembleError as error:
+                if (seat := self.seats.get(rescore.rolls[0].name)) is not None:
+                    seat.is_leaving = False
+                rescore.reply.give(None, error)
+            self._rescores.popleft()
+
+    def _roll_one(self, roll: Roll) -> bool:
+        """Change one player over; False: it still has something in flight."""
+        seat = self.seats.get(roll.name)
+        if seat is not None:
+            seat.is_leaving = True
+            if seat.section.flying:
+                return False
+        workers = None if roll.role is None else self._crew.hire(roll.role, self._inbox.put, self._outcomes.append)
+        if seat is not None:
+            seat.workers.close()
+            del self.seats[roll.name]
+        if roll.role is None:
+            self.broker.unseat(roll.name)
+            return True
+        assert workers is not None
+        spec = roll.role.spec
+        self._flush_all()
+        frame = self.broker.seat(
+            roll.name,
+            listener(spec),
+            roll.policy,
+            self._said_since,
+            overlapping=workers.overlaps,
+            from_now=spec.from_ == "now",
+            now_us=self.now_us(),
+        )
+        if frame is not None:
+            self.seal(frame)
+        self._seat(roll.name, roll.role, workers)
+        return True
+
+    def _seat(self, name: str, role: Role, workers: Workers) -> None:
+        section, load = self.broker.sections[name], partial(self.broker.load, name)
+        self.seats[name] = Seat(section, role, workers, self._tape, load, is_paced=self._hand is None)
+
     # The loop
 
     def _run(self) -> None:
@@ -296,12 +394,16 @@ class Loop:
                     if not self._is_flying() or time.monotonic() > leaving_s:
                         break
             self._end()
+        except EnsembleError as error:  # its sentence says all; where in our code it was met says nothing to its reader
+            log.error("the loop of band %s stopped: %s", self.broker.name, error)
+            self._fail(error)
         except BaseException as error:
             log.exception("the loop of band %s stopped", self.broker.name)
             self._fail(error)
 
     def _turn(self) -> None:
         self._take_in()
+        self._roll()
         if not self._is_closing and not self._commit.is_full:
             now_us = self.now_us()
             self._say_what_is_due(now_us)
@@ -353,6 +455,8 @@ class Loop:
                 self._answer(request)
             elif isinstance(request, Settle):
                 self._settlers.append(request.reply)
+            elif isinstance(request, Rescore):
+                self._rescores.append(request)
         if together:
             self._publish(together)
 
@@ -433,6 +537,8 @@ class Loop:
         frame = self.broker.hear(outcome, now_us)
         if frame is not None:
             self.seal(frame)
+            if "dead" in frame.marks:
+                self._commit.tell(lambda error: self._deaths.tell(frame) if error is None else None)
             if outcome.failures:
                 self._log_unheard_deaths(outcome, frame)
 
@@ -522,8 +628,10 @@ class Loop:
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Ask, Settle)):
+                if isinstance(item, (Publish, Ask, Settle, Rescore)):
                     self._requests.append(item)
+            self._requests.extend(self._rescores)
+            self._rescores.clear()
             while self._requests:
                 request = self._requests.popleft()
                 if isinstance(request, Publish):
@@ -540,7 +648,7 @@ class Loop:
 
     def _is_quiet(self) -> bool:
         """Whether nothing is left to react to."""
-        if not self._inbox.empty() or self._requests or not self._commit.is_clean:
+        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
             return False
@@ -561,7 +669,7 @@ class Loop:
         if self._failed is not None:
             return None
         moments = [self.broker.due_us()]
-        moments += [pump.source.due_us() for pump in self._pumps.values() if not pump.is_dry]
+        moments += [pump.due_us() for pump in self._pumps.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _play_due(self) -> None:

@@ -1,6 +1,7 @@
 """A source at work: a thread that lets it speak as fast as it is heard; or, under a manual clock, one turn at a time.
 
-Owns when a source is asked for more. It waits while the sections trail far behind, and until what it said is durable.
+Owns when a source is asked for more, and for how much: no faster than its `rate`. It waits while the sections trail far behind,
+and until what it said is durable.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ OUTSTANDING_MOST = 4
 """Publications that may be on their way to the log."""
 PATIENCE_S = 0.1
 """How soon a pump sees that it is to stop."""
+LINES = 500
+"""How many lines of a file, or items of a speaker, make one publication at the most."""
+PORTIONS = 20
+"""Publications a second of a source with a rate: so many that it flows, so few that they are worth a frame."""
 
 
 class Pump:
@@ -29,6 +34,9 @@ class Pump:
     ) -> None:
         self.source = source
         self._publish, self._now_us, self._done = publish, now_us, done
+        self._most = LINES if source.rate is None else max(1, min(LINES, int(source.rate / PORTIONS)))
+        self._not_before_us: int | None = None
+        """Until when the source has had its share."""
         self._may_speak = threading.Event()
         self._may_speak.set()
         self._is_stopped = threading.Event()
@@ -66,7 +74,7 @@ class Pump:
         if self.is_dry:
             return False
         try:
-            publication = self.source.next(self._now_us())
+            publication = self._next()
         except EnsembleError as error:
             self.trouble, self.is_dry = error, True
             return False
@@ -82,7 +90,7 @@ class Pump:
             while not self._is_stopped.is_set():
                 if not self._may_speak.wait(PATIENCE_S):
                     continue
-                publication = self.source.next(self._now_us())
+                publication = self._next()
                 if publication is not None:
                     outstanding.append(self._publish(publication))
                     if len(outstanding) > OUTSTANDING_MOST:
@@ -99,8 +107,23 @@ class Pump:
         self.is_dry = True
         self._done()
 
+    def _next(self) -> Publication | None:
+        """What the source says next, unless it has had its share for now."""
+        now_us = self._now_us()
+        if self._not_before_us is not None and now_us < self._not_before_us:
+            return None
+        before = self.source.place.count
+        publication = self.source.next(now_us, self._most)
+        read = self.source.place.count - before
+        if self.source.rate is not None and read:
+            self._not_before_us = max(now_us, self._not_before_us or now_us) + round(1e6 * read / self.source.rate)
+        return publication
+
+    def due_us(self) -> int | None:
+        """When the source may be asked again; None: at once, or never when it is dry."""
+        moments = [self._not_before_us, self.source.due_us()]
+        return None if self.is_dry else max((moment for moment in moments if moment is not None), default=None)
+
     def _pause_s(self) -> float:
-        due_us = self.source.due_us()
-        if due_us is None:
-            return PATIENCE_S / 2
-        return min(PATIENCE_S, max(0.0, (due_us - self._now_us()) / 1e6))
+        due_us = self.due_us()
+        return 0.0 if due_us is None else min(PATIENCE_S, max(0.0, (due_us - self._now_us()) / 1e6))

@@ -13,7 +13,7 @@ import msgspec
 from ensemble.broker.section import Section
 from ensemble.broker.words import Outcome
 from ensemble.player import Work
-from ensemble.stage.base import Role
+from ensemble.stage.inbox import Role
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
 
@@ -21,6 +21,10 @@ WINDOW = 4096
 """How many events are taken off the log ahead of being heard, at the least."""
 LOOKS_MOST = 256
 """Frames that are looked through in one turn."""
+KEPT = 0.8
+"""How much of what a section knows of its service time it still believes after the next batch."""
+SPREAD_LEAST = 0.1
+"""How much the sizes of batches must differ, as a share of their mean, to tell what is fixed in their cost."""
 
 
 LANE_MOST = 8
@@ -30,15 +34,37 @@ LANE_MOST = 8
 class Pace(msgspec.Struct):
     """How many events a batch should have: as many as are heard in a moment, so that nobody waits long.
 
-    It starts small, since nobody knows yet how long an event takes, and follows the measured service time.
+    It starts small, since nobody knows yet how long an event takes, and follows the measured service time:
+
+        took = fixed + each * count
+
+    A batch that costs much whatever its size does not get smaller for it: half of its time may be what is fixed.
     """
 
     most: int
     limit: float = 8
     moment_s: float = 0.02
+    fixed_s: float = 0.0
+    _weight: float = 0.0
+    _count: float = 0.0
+    _took_s: float = 0.0
+    _count_count: float = 0.0
+    _count_took: float = 0.0
 
     def learn(self, count: int, took_s: float) -> None:
-        fits = self.moment_s * count / took_s if took_s > 0 else self.most
+        """A batch of so many events took so long. The latest ones count most."""
+        self._weight = KEPT * self._weight + 1
+        share = 1 / self._weight
+        self._count += share * (count - self._count)
+        self._took_s += share * (took_s - self._took_s)
+        self._count_count += share * (count * count - self._count_count)
+        self._count_took += share * (count * took_s - self._count_took)
+        spread = self._count_count - self._count**2
+        if spread > (SPREAD_LEAST * self._count) ** 2:  # batches of one size don't tell what is fixed: it stays as it was
+            each_s = (self._count_took - self._count * self._took_s) / spread
+            self.fixed_s = min(self._took_s, max(0.0, self._took_s - each_s * self._count))
+        each_s = (self._took_s - self.fixed_s) / self._count
+        fits = max(self.moment_s - self.fixed_s, self.fixed_s) / each_s if each_s > 0 else self.most
         self.limit = max(1.0, min(self.most, fits, max(8, 4 * self.limit)))
 
 
@@ -46,19 +72,31 @@ class Seat:
     """One section's place. `is_paced` is False under a manual clock: batches must not follow the machine's speed."""
 
     def __init__(
-        self, section: Section, role: Role, workers: Workers, tape: Tape, load: Callable[[], int], *, is_paced: bool
+        self,
+        section: Section,
+        role: Role,
+        workers: Workers,
+        tape: Tape,
+        load: Callable[[], int],
+        *,
+        is_paced: bool,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.section = section
         self.workers = workers
         self.load = load
         """How many events there are to deal with; those that are held are not among them."""
+        self.is_leaving = False
+        """Whether it is handed nothing more, since another player takes its place."""
         self._tape = tape
+        self._monotonic = monotonic
         self._batch = max(1, role.spec.section.batch)
         self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
         self._lingers_until: float | None = None
         self._lane_most = LANE_MOST if is_paced and role.is_async else None
-        is_measured = is_paced and not role.is_async
-        self._pace = Pace(self._batch) if is_measured else Pace(self._batch, limit=self._batch, moment_s=float("inf"))
+        self._is_whole = role.hears_batches or self._linger_s > 0
+        """Whether a batch is all that waits: who hears many events in one call, or waits for more, wants them together."""
+        self._pace = Pace(self._batch) if is_paced and not role.is_async and not self._is_whole else None
 
     def can_look(self, durable_end: int) -> bool:
         """Whether there is something to look at, and room for it."""
@@ -84,13 +122,13 @@ class Seat:
 
     def can_play(self) -> bool:
         """Whether a batch could be handed out now."""
-        return self.section.has_work and self.workers.room() > 0 and not self._lingers()
+        return not self.is_leaving and self.section.has_work and self.workers.room() > 0 and not self._lingers()
 
     def _lingers(self) -> bool:
         """Whether it waits a little for more events to hear together."""
         if not self._linger_s or self.section.ready_count >= self._batch:
             return False
-        now_s = time.monotonic()
+        now_s = self._monotonic()
         if self._lingers_until is None:
             self._lingers_until = now_s + self._linger_s
         return now_s < self._lingers_until
@@ -102,19 +140,23 @@ class Seat:
 
     def play(self, now_us: int) -> bool:
         """Hand out one batch; False if there is none."""
-        limit = min(int(self._pace.limit), self.workers.room())
-        spread = self.workers.spread
-        if spread > 1:  # leave some for the other instances
-            limit = min(limit, max(1, self.section.ready_count // spread))
-        batch = self.section.take(limit, now_us, self._lane_most)
+        self._lingers_until = None
+        batch = self.section.take(min(self._limit(), self.workers.room()), now_us, self._lane_most)
         if batch is None:
             return False
-        self._lingers_until = None
         events, refs, roots = self._tape.events(batch.offsets)
         self.workers.start(Work(batch, events, refs, roots, self.section.state.table))
         return True
 
+    def _limit(self) -> int:
+        """How many events the next batch may have."""
+        limit = self._batch if self._pace is None else int(self._pace.limit)
+        spread = self.workers.spread
+        if spread > 1 and not self._is_whole:  # leave some for the other instances
+            limit = min(limit, max(1, self.section.ready_count // spread))
+        return limit
+
     def came_back(self, outcome: Outcome) -> None:
         """Learn from a batch how long the next should be."""
-        if outcome.took_s:
+        if self._pace is not None and outcome.took_s and outcome.count:
             self._pace.learn(outcome.count, outcome.took_s)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 
 from ensemble.broker.words import Outcome
 from ensemble.player import Player
-from ensemble.stage.base import Role
-from ensemble.stage.inbox import Item
-from ensemble.stage.workers import AsyncThread, Inline, InlineTasks, Tasks, Threads, Workers
+from ensemble.stage.inbox import Item, Role
+from ensemble.stage.workers import Alone, AsyncThread, Inline, InlineTasks, Tasks, Threads, Workers
 
 
 class SoloCrew:
@@ -28,9 +27,11 @@ class SoloCrew:
             if self._by_hand:
                 return InlineTasks(player, post_now, self._async.loop())
             return Tasks(player, post, self._async.loop())
-        if not self._by_hand and (player.spec.section.max > 1 or player.spec.timeout_us is not None):
+        if self._by_hand:
+            return Inline(player, post_now)
+        if player.spec.section.max > 1 or player.spec.timeout_us is not None:
             return Threads(player, post, post)
-        return Inline(player, post_now)
+        return Alone(player, post, post_now, post)
 
     def close(self) -> None:
         self._async.close()

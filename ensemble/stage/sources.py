@@ -1,7 +1,8 @@
 """What starts the music: files, every so often, and players that only speak.
 
 Owns how a source is read, and its place: how far it has been read, which is recorded in the same frame as the events that
-were read. Killed and opened again, a source goes on where its place says. A stage calls `next` for the next publication.
+were read. Killed and opened again, a source goes on where its place says. A pump calls `next` for the next publication; when
+that is, and how much it may be, is the pump's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import inspect
 import io
 import sys
+import time
 import zlib
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -20,15 +22,16 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.words import Publication
-from ensemble.errors import InvalidEvent, PlayerError, ScoreError, Unavailable
+from ensemble.errors import EnsembleError, InvalidEvent, PlayerError, ScoreError, Unavailable
 from ensemble.event import EPOCH, Emission, encode, rfc3339
+from ensemble.motif import matches
 from ensemble.score.callable import find
 from ensemble.score.model import SourceSpec
-from ensemble.stage.inlet import Inlet
+from ensemble.stage.inlet import Inlet, InletBatch
+from ensemble.stage.live import FIRST_S, MOMENT_S, AsTheyCome, InTurn, Items, Pipe
 
-LINES = 500
-"""How many lines of a file make one publication at the most."""
 REFUSED = "_band.refused"
 """The topic of the event that tells of a line that was refused."""
 BOM = b"\xef\xbb\xbf"
@@ -61,13 +64,18 @@ class Source(Protocol):
     """Bytes of the file, where known."""
     is_endless: bool
     """Whether nobody should wait for its end."""
+    rate: float | None
+    """How many of what `place.count` counts may be read a second; None: as fast as they are heard."""
 
-    def next(self, now_us: int) -> Publication | None:
-        """The next events with their place; None if there are none now (`place.is_done`: ever)."""
+    def next(self, now_us: int, most: int) -> Publication | None:
+        """The next events with their place, read from up to `most` lines or items.
+
+        None: there are none now, and it has waited a little for them or `due_us` tells when; or ever, if `place.is_done`.
+        """
         ...
 
     def due_us(self) -> int | None:
-        """When to ask again; None: at once, or never when done."""
+        """When there is something to ask for; None: perhaps now, or never when done."""
         ...
 
     def close(self) -> None: ...
@@ -78,26 +86,31 @@ class FileSource:
 
     is_endless = False
 
-    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, *, is_strict: bool) -> None:
+    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, *, is_strict: bool, is_live: bool) -> None:
         assert spec.file is not None
         self.name = spec.name
         self.place = place
+        self.rate = spec.rate
         self._spec, self._inlet, self._is_strict = spec, inlet, is_strict
         self._hash = hashlib.sha256()
+        self._pipe = _stdin_pipe() if is_live and spec.file == "-" else None
+        """What is read without waiting for what has not come yet."""
         self._raw, self._lines = self._open(spec.file)
         self.total = Path(spec.file).stat().st_size if spec.file != "-" else None
-        self._due_us: int | None = None
-        self._was_done = False
-        if place.at:
+        self._is_at_end = False
+        self._was_done, place.is_done = place.is_done, False  # it may have grown
+        self._left = place.at
+        """How much that was read before is still to be passed over."""
+        if self._pipe is None:
             try:
-                self._go_on(spec.file)
+                self._go_on()
             except BaseException:
                 self.close()
                 raise
 
-    def _open(self, file: str) -> tuple[IO[bytes], IO[bytes]]:
+    def _open(self, file: str) -> tuple[IO[bytes], IO[bytes] | Pipe]:
         if file == "-":
-            return sys.stdin.buffer, sys.stdin.buffer
+            return sys.stdin.buffer, self._pipe or sys.stdin.buffer
         try:
             raw: IO[bytes] = Path(file).open("rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
@@ -107,35 +120,40 @@ class FileSource:
             ) from error
         return raw, io.BufferedReader(gzip.GzipFile(fileobj=raw)) if file.endswith(".gz") else raw
 
-    def _go_on(self, file: str) -> None:
-        """Skip what was read before, and see that it is still the same."""
-        left = self.place.at
-        while left:
+    def _go_on(self) -> bool:
+        """Pass over what was read before, and see that it is still the same; False: it has not all come again yet."""
+        until_s = time.monotonic() + FIRST_S
+        while self._left:
+            if self._pipe is not None and not self._pipe.is_ready(1, until_s):
+                return False
             try:
-                piece = self._lines.read(min(left, 1 << 20))
+                piece = self._lines.read(min(self._left, 1 << 20))
             except (OSError, EOFError, zlib.error) as error:
-                raise InvalidEvent(f"source {self.name}: {file} can't be read: {error}; put the old file back") from error
+                raise InvalidEvent(
+                    f"source {self.name}: {self._spec.file} can't be read: {error}; put the old file back"
+                ) from error
             if not piece:
                 break
             self._hash.update(piece)
-            left -= len(piece)
-        if left or self._hash.digest() != self.place.digest:
+            self._left -= len(piece)
+        if self.place.at and (self._left or self._hash.digest() != self.place.digest):
             raise InvalidEvent(
-                f"source {self.name}: {file} has changed in the part that was read before (its first {self.place.count} "
-                "lines); put the old file back, give the changed one another name, or play it anew with --again"
+                f"source {self.name}: {self._spec.file} has changed in the part that was read before (its first "
+                f"{self.place.count} lines); put the old file back, give the changed one another name, or play it anew with "
+                "--again"
             )
-        self._was_done, self.place.is_done = self.place.is_done, False  # it may have grown
+        return True
 
-    def next(self, now_us: int) -> Publication | None:
+    def next(self, now_us: int, most: int) -> Publication | None:
+        if self._left and not self._go_on():
+            return None
         if self.place.is_done:
             return None
-        if self._due_us is not None and now_us < self._due_us:
-            return None
         place = msgspec.structs.replace(self.place)
-        most = LINES if self._spec.rate is None else max(1, min(LINES, int(self._spec.rate / 20)))
         lines = self._read(place, most)
-        if self._spec.rate is not None and lines:
-            self._due_us = max(now_us, self._due_us or now_us) + round(1e6 * len(lines) / self._spec.rate)
+        if not lines and not self._is_at_end:
+            return None
+        self._was_done = self._was_done and not lines
         batch = self._inlet.batch(self._spec.topic)
         for number, line in enumerate(lines, place.count + 1):
             if not line.strip():
@@ -153,17 +171,23 @@ class FileSource:
         place.count += len(lines)
         place.is_done = not lines
         self.place = place
-        if not lines and self._was_done:  # nothing new: nothing to record
+        if self._was_done:  # nothing new: nothing to record
             return None
         return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
 
     def _read(self, place: Place, most: int) -> list[bytes]:
         lines: list[bytes] = []
+        until_s = time.monotonic() + FIRST_S
         try:
-            for _ in range(most):
+            while len(lines) < most:
+                if self._pipe is not None and not self._pipe.is_ready(LINE_MOST, until_s):
+                    break
                 line = piece = self._lines.readline(LINE_MOST)
                 if not line:
+                    self._is_at_end = True
                     break
+                if not lines:
+                    until_s = time.monotonic() + MOMENT_S
                 lines.append(line)
                 while piece:
                     place.at += len(piece)
@@ -189,7 +213,7 @@ class FileSource:
         }
 
     def due_us(self) -> int | None:
-        return None if self.place.is_done else self._due_us
+        return None
 
     def close(self) -> None:
         if self._spec.file != "-":
@@ -201,6 +225,7 @@ class TickSource:
     """One event every so often, at whole multiples of the period since 1970. Ticks that were slept through are one."""
 
     total: int | None = None
+    rate: float | None = None
     is_endless = True
 
     def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, now_us: int) -> None:
@@ -211,7 +236,7 @@ class TickSource:
         if not place.at:
             place.at = now_us // spec.every_us * spec.every_us
 
-    def next(self, now_us: int) -> Publication | None:
+    def next(self, now_us: int, most: int) -> Publication | None:
         if now_us < self.due_us():
             return None
         at = now_us // self._every_us * self._every_us
@@ -240,12 +265,19 @@ class SpeakingSource:
     total: int | None = None
     is_endless = False
 
-    def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, folder: str, call: Any = None) -> None:
+    def __init__(
+        self, spec: SourceSpec, inlet: Inlet, place: Place, *, folder: str, call: Any = None, is_live: bool = True
+    ) -> None:
         self.name = spec.name
         self.place = place
+        self.rate = spec.rate
         self._spec, self._inlet = spec, inlet
         self._call = call if call is not None else find(spec.play or "", folder)
-        self._items: Iterator[Any] | None = None
+        self._items: Items = AsTheyCome(self._begin, f"ensemble-{spec.name}-speaks") if is_live else InTurn(self._begin)
+        self._error: EnsembleError | None = None
+        """What is wrong with the next item."""
+        self._made: Any = None
+        """What the callable gave."""
 
     def _begin(self) -> Iterator[Any]:
         settings = dict(self._spec.settings)
@@ -255,6 +287,7 @@ class SpeakingSource:
         made = self._call(**settings)
         if inspect.isclass(self._call) and callable(made) and not isinstance(made, Iterable):
             made = made()
+        self._made = made
         if isinstance(made, AsyncIterable):
             made = _drained(made)
         if made is None:
@@ -267,69 +300,114 @@ class SpeakingSource:
                 next(items, None)
         return items
 
-    def next(self, now_us: int) -> Publication | None:
+    def next(self, now_us: int, most: int) -> Publication | None:
+        if self._error is not None:
+            raise self._error
         if self.place.is_done:
             return None
-        batch = self._inlet.batch(self._spec.topic)
         place = msgspec.structs.replace(self.place)
         try:
-            if self._items is None:
-                self._items = self._begin()
-            for item in self._items:
-                place.count += 1
-                if item is None:
-                    continue
-                self._add(batch, item)
-                place.said += 1
-                if len(batch) >= LINES or self._spec.rate is not None:
-                    break
-            else:
-                place.is_done = True
-        except (InvalidEvent, PlayerError):
-            raise
+            items = self._items.take(most)
+        except (InvalidEvent, PlayerError) as error:
+            raise self._located(error, place.said) from error
         except Exception as error:
+            where = whereabouts.of_error(error)
             raise PlayerError(
-                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}, after it had "
-                f"said {place.said} events; mend it and run again: it goes on where it was"
+                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}"
+                f"{f' at {where}' if where else ''}, after it had said {_events(place.said)}; mend it and run again: it goes "
+                "on where it was"
             ) from error
+        place.is_done = self._items.is_over
+        if not items and not place.is_done:
+            return None
+        batch = self._inlet.batch(self._spec.topic)
+        for item in items:
+            try:
+                if item is not None:
+                    self._add(batch, item)
+                    place.said += 1
+            except (InvalidEvent, PlayerError) as error:
+                self._error = self._located(error, place.said)
+                if place.count == self.place.count:
+                    raise self._error from error
+                place.is_done = False  # those before it are said first
+                break
+            place.count += 1
         self.place = place
         return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
 
-    def _add(self, batch: Any, item: Any) -> None:
+    def _located(self, error: InvalidEvent | PlayerError, said: int) -> InvalidEvent | PlayerError:
+        """The same, and which source it was, where its code is, and how far it came."""
+        told = str(error) if str(error).startswith("source ") else f"source {self.name}: {error}"
+        where = whereabouts.of_generator(self._made) or whereabouts.of_code(self._call)
+        return type(error)(f"{told}; said{f' at {where}' if where else ''}, after {_events(said)}")
+
+    def _add(self, batch: InletBatch, item: Any) -> None:
         if isinstance(item, Emission):
+            self._check(item.topic)
             batch.add(item.topic, item.data, key=item.key)
         elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            self._check(item[0])
             batch.add(item[0], item[1])
         elif self._spec.topic is not None:
             batch.add(self._spec.topic, item, key=self._spec.key)
         elif isinstance(item, Mapping) and "topic" in item:
+            self._check(item["topic"])
             batch.add_item(item)
         else:
             raise PlayerError(
                 f"source {self.name} gave {item!r:.80}, which is no event; give emit(topic, ...), or name a topic: in the score"
             )
 
+    def _check(self, topic: Any) -> None:
+        """PlayerError if the score names what it may say, and this is nothing of it."""
+        spec = self._spec
+        if spec.emits and topic != spec.topic and not any(matches(pattern, str(topic)) for pattern in spec.emits):
+            declared = ", ".join(spec.emits)
+            raise PlayerError(f"source {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
+
     def due_us(self) -> int | None:
         return None
 
     def close(self) -> None:
-        close = getattr(self._items, "close", None)
-        if close is not None:
-            close()
+        self._items.close()
 
 
 def open_source(
-    spec: SourceSpec, inlet: Inlet, recorded: Any, *, folder: str, now_us: int, is_strict: bool, call: Any = None
+    spec: SourceSpec,
+    inlet: Inlet,
+    recorded: Any,
+    *,
+    folder: str,
+    now_us: int,
+    is_strict: bool,
+    is_live: bool,
+    call: Any = None,
 ) -> Source:
-    """A source at the place that was recorded of it (None: at its beginning)."""
+    """A source at the place that was recorded of it (None: at its beginning).
+
+    `is_live` has what has come published though more is awaited; without it, publications do not depend on the time of day.
+    """
     place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
     if spec.file is not None:
-        return FileSource(spec, inlet, place, is_strict=is_strict)
+        return FileSource(spec, inlet, place, is_strict=is_strict, is_live=is_live)
     if spec.every_us is not None:
         return TickSource(spec, inlet, place, now_us)
     if spec.play is None and call is None:
         raise Unavailable(f"source {spec.name} has neither file:, every: nor play:")
-    return SpeakingSource(spec, inlet, place, folder, call)
+    return SpeakingSource(spec, inlet, place, folder=folder, call=call, is_live=is_live)
+
+
+def _stdin_pipe() -> Pipe | None:
+    """Standard input, to be read as it comes; None where it is no file of the system's."""
+    try:
+        return Pipe(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
 
 
 def _recorded(name: str, place: Place) -> tuple[str, Any]:

@@ -17,6 +17,10 @@ from typing import Any, Protocol
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 
+QUICK_S = 0.0001
+"""An event that is heard in less may be heard in the stage's own thread."""
+SLOW_S = 0.05
+"""A batch that took longer there sends its player back to a thread of its own."""
 HELD_UP_S = 0.1
 """How long what is in a batch waits for one slow event before it, where another instance could hear it."""
 PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
@@ -28,6 +32,11 @@ Fail = Callable[[BaseException], None]
 
 class Workers(Protocol):
     """The instances of one section."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether more than one batch may be in flight."""
+        ...
 
     @property
     def spread(self) -> int:
@@ -57,13 +66,10 @@ class Workers(Protocol):
         ...
 
 
-def timed(instance: Instance, work: Work, agenda: Agenda | None = None) -> Outcome:
+def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     """The outcome of a batch, and how long it took."""
     began_s = time.perf_counter()
-    hearing = Hearing(instance, work)
-    if agenda is not None:
-        hearing.which, hearing.gone = agenda, agenda.gone
-    outcome = hearing.hear()
+    outcome = hear(*given)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
 
@@ -116,8 +122,9 @@ class Agenda:
 
 
 class Inline:
-    """One instance, heard in the stage's own thread: no hand-over, the fastest for work that does not wait."""
+    """One instance, heard in the stage's own thread, for a clock moved by hand: what follows from what is always the same."""
 
+    overlaps = False
     spread = 1
     count = 1
 
@@ -129,7 +136,7 @@ class Inline:
         return 1 << 30
 
     def start(self, work: Work) -> None:
-        self._post(timed(self._instance, work))
+        self._post(timed(self._instance.hear, work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         return None
@@ -189,6 +196,10 @@ class _Thread:
     ) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
+        self.error: BaseException | None = None
+        """Why it could not be built."""
+        self.is_built = threading.Event()
+        """Set once it is built, or can't be."""
         self.idle_since = time.monotonic()
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
@@ -204,8 +215,11 @@ class _Thread:
         try:
             instance = self.player.build()
         except BaseException as error:
+            self.error = error
             self._unbuilt(self, error)
             return
+        finally:
+            self.is_built.set()
         while (work := self.inbox.get()) is not None:
             try:
                 outcome = self._hear(instance, work)
@@ -220,36 +234,53 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance, work, self.agenda)
+            return timed(self._hearing_of(instance, work, instance.call).hear)
         watch = Watch()
         call = watch.guard(instance.call)
         if self.is_left_over and self.hearing is not None:
             self.is_left_over, self.watch = False, watch
             return self.hearing.go_on(call)
+        self.hearing, self.watch = self._hearing_of(instance, work, call), watch
+        return timed(self.hearing.hear)
+
+    def _hearing_of(self, instance: Instance, work: Work, call: Callable[..., Any]) -> Hearing:
         hearing = Hearing(instance, work, call)
         if self.agenda is not None:
             hearing.which, hearing.gone = self.agenda, self.agenda.gone
-        self.hearing, self.watch = hearing, watch
-        return hearing.hear()
+        return hearing
 
 
 class Threads:
-    """Up to `max` instances on a thread each: for players that wait, and for those whose time is limited."""
+    """`min` to `max` instances on a thread each: for players that wait, and for those whose time is limited.
+
+    One at least is built at once, so that a class that can't be is found where its user sees it.
+    """
 
     def __init__(self, player: Player, post: Post, fail: Fail) -> None:
         self._player, self._post, self._fail = player, post, fail
         self._most = max(1, player.spec.section.max)
-        self._least = max(1, min(player.spec.section.min, self._most))
+        self._least = min(player.spec.section.min, self._most)
         self._idle_s = player.spec.section.idle_us / 1e6
         timeout_us = player.spec.timeout_us
         self._timeout_s = None if timeout_us is None else timeout_us / 1e6
         self.spread = self._most
+        self.overlaps = self._most > 1
         self._lock = threading.Lock()
-        self._free: list[_Thread] = []
         self._busy: set[_Thread] = set()
         self._failed_builds = 0
         self._not_before_s = 0.0
-        player.build().close()  # a class that can't be built is found here, where its user sees it
+        self._is_open = False
+        self._free = [self._one_more() for _ in range(max(1, self._least))]
+        for worker in self._free:
+            worker.is_built.wait()
+        errors = [worker.error for worker in self._free if worker.error is not None]
+        if errors:
+            self.close()
+            raise errors[0]
+        self._is_open = True
+
+    def _one_more(self) -> _Thread:
+        return _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
 
     @property
     def count(self) -> int:
@@ -265,7 +296,7 @@ class Threads:
         with self._lock:
             worker = self._free.pop() if self._free else None
         if worker is None:
-            worker = _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
+            worker = self._one_more()
         worker.work, worker.hearing, worker.watch, worker.agenda = work, None, None, None
         if self._most > 1 and len(work.batch) > 1 and not self._player.shape.batch:
             worker.agenda = Agenda(work.batch.keys, is_ordered=self._player.spec.order != "none")
@@ -282,6 +313,8 @@ class Threads:
 
     def _could_not_be_built(self, worker: _Thread, error: BaseException) -> None:
         """Give back what the instance was to hear, and build no other for a while: what it needs may come back."""
+        if not self._is_open:
+            return  # then it is raised
         work = worker.inbox.get()
         assert work is not None
         with self._lock:
@@ -338,7 +371,7 @@ class Threads:
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
         if worker.hearing.give_up(error):
-            other = _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
+            other = self._one_more()
             other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
             with self._lock:
                 self._busy.add(other)
@@ -356,6 +389,55 @@ class Threads:
             worker.thread.join(timeout=5)
 
 
+class Alone:
+    """The one instance of a player: on a thread of its own, until it is known to be quick.
+
+    A function that is quick is called in the stage's own thread from then on, which spares two hand-overs a batch; once a batch
+    of it takes long it goes back to a thread and stays there, so that nobody else waits for it again. A class stays where it
+    was built: what it has opened may belong to its thread.
+    """
+
+    overlaps = False
+    spread = 1
+    count = 1
+
+    def __init__(self, player: Player, post: Post, post_now: Post, fail: Fail) -> None:
+        self._post_now = post_now
+        self._function = player.build() if player.shape.kind != "class" else None
+        self._is_quick = False
+        self._may_be_quick = self._function is not None
+        self._is_busy = False
+        self._post = post
+        self._thread = _Thread(player, self._came_back, fail, lambda _: None, lambda _, error: None)
+        self._thread.is_built.wait()
+        if self._thread.error is not None:
+            raise self._thread.error
+
+    def room(self) -> int:
+        return 0 if self._is_busy else 1 << 30
+
+    def start(self, work: Work) -> None:
+        if self._is_quick and self._function is not None:
+            outcome = timed(self._function.hear, work)
+            self._is_quick = self._may_be_quick = outcome.took_s < SLOW_S
+            self._post_now(outcome)
+        else:
+            self._is_busy = True
+            self._thread.inbox.put(work)
+
+    def _came_back(self, outcome: Outcome) -> None:
+        self._is_quick = self._may_be_quick and outcome.took_s <= QUICK_S * outcome.count
+        self._is_busy = False
+        self._post(outcome)
+
+    def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._thread.inbox.put(None)
+        self._thread.thread.join(timeout=0 if self._is_busy else 5)
+
+
 def lanes_of(work: Work, order: str) -> list[tuple[str, list[int]]]:
     """The rows of each lane of a batch, in order."""
     if order == "none":
@@ -370,6 +452,7 @@ class Tasks:
     """One instance of an asynchronous player: many events wait at once, those of one lane one after the other."""
 
     count = 1
+    overlaps = True
     spread = 1
 
     def __init__(self, player: Player, post: Post, loop: asyncio.AbstractEventLoop) -> None:
@@ -438,6 +521,8 @@ class Tasks:
 
 class InlineTasks(Tasks):
     """Asynchronous players under a manual clock: all of a batch at once, outcomes in the order of the batch."""
+
+    overlaps = False
 
     def start(self, work: Work) -> None:
         lanes = lanes_of(work, self._player.spec.order)

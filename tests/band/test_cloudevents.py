@@ -13,6 +13,8 @@ import pytest
 from ensemble import Event, InvalidEvent, emit
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("what a band says of an event is the same wherever it plays")
+
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(;.*)?")

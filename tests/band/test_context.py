@@ -12,6 +12,8 @@ from ensemble import Context, Event, emit
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("what ctx tells is made by the same code on every stage")
+
 ONCE = {"attempts": 1}
 
 

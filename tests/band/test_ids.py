@@ -10,6 +10,8 @@ from ensemble import Band, Event, InvalidEvent, Reader, emit
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("ids and causes are told apart by the broker and the reader, on every stage the same")
+
 TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, TypedDict
 
 import msgspec
+import pydantic
 import pytest
 
 from ensemble import Context, Event, PlayerError, ScoreError, emit
-from tests.conformance.stand import Stand, part
+from tests.conformance.stand import Gate, Stand, eventually, part
+
+pytestmark = pytest.mark.solo("how a player is called is decided by the same code on every stage")
 
 ONCE = {"attempts": 1}
 
@@ -36,6 +39,20 @@ class Shipped(TypedDict):
 class Refused(msgspec.Struct):
     order_id: str
     why: str
+
+
+class Booked(pydantic.BaseModel):
+    order_id: str
+    seats: int
+
+
+TYPED: list[tuple[Any, dict[str, Any]]] = [
+    (Placed, {"order_id": "o-1", "total": 2.5, "note": ""}),
+    (Paid, {"order_id": "o-1", "cents": 250}),
+    (Shipped, {"order_id": "o-1", "parcels": 2}),
+    (Booked, {"order_id": "o-1", "seats": 4}),
+]
+"""Each kind of type that a player may hear, and data that fits."""
 
 
 def say_all(stand: Stand, call: Any, *data: Any, emits: list[str] | None = None, **says: Any) -> list[tuple[str, Any]]:
@@ -109,6 +126,21 @@ def test_a_class_is_built_once_with_its_settings_and_closed_at_the_end(stand: St
     assert life == ["built with model.bin and 3", "heard 1", "heard 2", "closed"]
 
 
+def test_a_section_opens_with_min_instances_and_each_is_built_once(stand: Stand) -> None:
+    built: list[int] = []
+
+    class Play:
+        def __init__(self) -> None:
+            built.append(1)
+
+        def __call__(self, event: Event) -> Any: ...
+
+    band = stand.play({"play": part(Play, "said", section={"min": 4, "max": 8})})
+
+    eventually(lambda: band.status().sections["play"].instances == 4, "four instances")
+    assert len(built) == 4
+
+
 def test_a_class_with_a_coroutine(stand: Stand) -> None:
     class Play:
         async def __call__(self, event: Event) -> Any:
@@ -167,6 +199,51 @@ def test_a_batch_player_hears_as_many_as_there_are_up_to_its_batch(stand: Stand)
     assert 1 < max(sizes) <= 30
 
 
+def test_a_batch_player_that_comes_free_hears_all_that_waits_at_once(stand: Stand) -> None:
+    gate = Gate()
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+        gate.pass_through()
+
+    band = stand.play({"play": part(play, "said", section={"batch": 500}, timeout="1h")})
+    band.publish("said")
+    gate.wait_for(1)
+    band.publish_many(range(400), topic="said")
+    gate.open()
+    band.settle(30)
+
+    assert sizes == [1, 400]
+
+
+def test_a_section_that_lingers_hears_nothing_before_its_batch_is_full_and_then_all_of_it(stand: Stand) -> None:
+    sizes: list[int] = []
+
+    def play(events: list[Event]) -> None:
+        sizes.append(len(events))
+
+    band = stand.play({"play": part(play, "said", section={"batch": 100, "linger": "1h"})})
+    band.publish_many(range(99), topic="said")
+    for _ in range(3):  # each answer is that of another turn of the band
+        assert band.status().sections["play"].lag == 99
+    band.publish("said")
+    band.settle(30)
+
+    assert sizes == [100]
+
+
+def test_a_section_lingers_no_longer_than_it_is_told_to(stand: Stand) -> None:
+    heard: list[int] = []
+    band = stand.play({"play": part(lambda event: heard.append(event.data), "said", section={"linger": "50ms"})})
+
+    band.publish_many(range(60), topic="said")
+    band.settle(30)
+
+    assert heard == list(range(60))
+    assert len([frame for frame in stand.frames() if frame.marks.get("heard", {}).get("play", [0] * 6)[5]]) == 1
+
+
 def test_a_struct_is_decoded_and_checked(stand: Stand) -> None:
     def play(placed: Placed) -> Any:
         return emit("a", [placed.order_id, placed.total, placed.note])
@@ -210,6 +287,63 @@ def test_what_does_not_fit_the_type_that_is_heard_is_a_dead_letter_at_once(
 
     assert [word for word in words if word not in error] == []
     assert calls == []
+
+
+@pytest.mark.parametrize(("kind", "data"), TYPED, ids=[kind.__name__ for kind, _ in TYPED])
+@pytest.mark.parametrize("is_batch", [False, True], ids=["one", "batch"])
+def test_data_is_heard_as_the_type_that_the_player_names(
+    stand: Stand, kind: Any, data: dict[str, Any], is_batch: bool
+) -> None:
+    heard: list[Any] = []
+
+    def one(event: Any) -> Any:
+        heard.append(event)
+        return emit("a", event)
+
+    def many(events: Any) -> Any:
+        heard.extend(events)
+        return [emit("a", event) for event in events]
+
+    one.__annotations__["event"], many.__annotations__["events"] = kind, list[kind]
+
+    assert say_all(stand, many if is_batch else one, data) == [("a", data)]
+    assert [type(each) for each in heard] == [dict if kind is Shipped else kind]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in TYPED])
+@pytest.mark.parametrize("shape", ["one", "batch", "coroutine"])
+def test_what_is_not_of_that_type_ends_at_its_first_attempt_whatever_the_type_is_made_with(
+    stand: Stand, kind: Any, shape: str
+) -> None:
+    def one(event: Any) -> None: ...
+    async def later(event: Any) -> None: ...
+    def many(events: Any) -> None: ...
+
+    call: Any = {"one": one, "batch": many, "coroutine": later}[shape]
+    call.__annotations__.update({"events": list[kind]} if shape == "batch" else {"event": kind})
+
+    error = error_of(stand, call, {"order_id": 7}, retry={"attempts": 5, "first": "10s"})
+
+    assert error.startswith("ValidationError: ")
+    assert "order_id" in error or "cents" in error or "parcels" in error
+
+
+@pytest.mark.parametrize("kind", [Placed, Booked])
+def test_what_the_players_own_code_finds_invalid_follows_the_retry_policy(stand: Stand, kind: Any) -> None:
+    """Data that it fetched itself may be right the next time."""
+    answers = [{"order_id": 7}, TYPED[0][1] if kind is Placed else TYPED[3][1]]
+
+    def play(event: Event) -> Any:
+        answer = answers.pop(0)
+        read = msgspec.convert(answer, kind) if kind is Placed else kind.model_validate(answer)
+        return emit("a", read.order_id)
+
+    band = stand.play({"play": part(play, "said", emits=["a"], retry={"attempts": 2, "first": "1ms"})})
+    band.publish("said")
+    band.settle(30)
+
+    assert [letter.error for letter in band.dead()] == []
+    assert [event.data for event in band.events("a")] == ["o-1"]
 
 
 # What it may answer
@@ -319,14 +453,18 @@ def test_emit_takes_the_key_that_the_score_names_for_its_topic(stand: Stand) -> 
 # What it can't be
 
 
+async def hear_all(events: list[Event]) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: None, "takes no event"),
         (lambda ctx: None, "takes ctx first"),
         (lambda event, ctx, /: None, "can't be given by name"),
+        (hear_all, "asynchronous and wants whole batches"),
     ],
-    ids=["no parameter", "ctx first", "positional only"],
+    ids=["no parameter", "ctx first", "positional only", "coroutine of batches"],
 )
 def test_a_callable_that_can_not_hear_is_told_of_before_the_band_plays(stand: Stand, call: Any, words: str) -> None:
     with pytest.raises((ScoreError, PlayerError), match=words):
@@ -344,7 +482,8 @@ class Broken:
 
 @pytest.mark.parametrize("section", [{"max": 1}, {"max": 4}])
 def test_a_class_that_can_not_be_built_is_told_of_when_the_band_opens(stand: Stand, section: Any) -> None:
-    with pytest.raises(PlayerError, match=r"player play can't be built: .*Broken.* raised OSError: no such model"):
+    where = r"at \S*test_player_kinds\.py:\d+"
+    with pytest.raises(PlayerError, match=rf"player play can't be built: .*Broken.* raised OSError: no such model {where}$"):
         stand.play({"play": part(Broken, "said", section=section)})
 
     stand.play()  # and it left nothing locked
@@ -443,6 +582,28 @@ def test_what_a_late_call_says_after_its_timeout_is_not_said(stand: Stand) -> No
     band.settle(30)
 
     assert [(event.key, event.data) for event in band.events("a")] == [("k", 2), ("other", 1)]
+
+
+def test_without_an_order_the_rest_of_a_batch_is_heard_after_one_of_it_took_too_long(stand: Stand) -> None:
+    import threading
+
+    forever = threading.Event()
+    heard: list[int] = []
+
+    def play(event: Event) -> None:
+        if event.data == 1:
+            forever.wait(60)
+        heard.append(event.data)
+
+    said = part(play, "said", order="none", timeout="50ms", retry=ONCE)
+    band = stand.play({"play": said})
+    band.publish_many(range(5), topic="said")
+    band.settle(30)
+    forever.set()
+
+    assert [letter.event.data for letter in band.dead()] == [1]
+    assert [each for each in heard if each != 1] == [0, 2, 3, 4]
+    assert band.status().sections["play"].lag == 0
 
 
 def test_the_iterables_of_a_batch_annotation_are_all_batches(stand: Stand) -> None:

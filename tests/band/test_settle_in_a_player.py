@@ -11,6 +11,8 @@ from ensemble import Band, Event
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("on Ray a player has no band in its hands")
+
 
 @pytest.mark.parametrize("clock", [ManualClock, lambda: None], ids=["by hand", "in time"])
 @pytest.mark.parametrize("kind", ["inline", "threads", "async"])

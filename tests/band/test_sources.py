@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 
 from ensemble import Event, InvalidEvent, PlayerError, ScoreError, Unavailable, emit
 from ensemble.testing import ManualClock
-from tests.conformance.stand import Stand, part
+from tests.conformance.stand import Gate, Stand, eventually, part
+
+pytestmark = pytest.mark.solo("sources are read by the same loop on every stage")
 
 Write = Callable[..., str]
 
@@ -131,7 +134,7 @@ def test_a_file_that_became_shorter_is_refused_too(stand: Stand, write: Write) -
 
 def test_killed_at_any_moment_and_run_again_each_line_is_said_once(stand_on_disk: Stand, write: Write) -> None:
     shots: list[Stand] = []
-    sources = {"in": {"file": write(*lines(3000))}}
+    sources = {"in": {"file": write(*lines(3000)), "rate": "6000/s"}}  # so that it is shot while the file is read
 
     def hear(event: Event) -> None:
         if event.data % 250 == 0:
@@ -329,6 +332,57 @@ def test_a_rate_is_kept_by_the_clock(stand: Stand, write: Write) -> None:
     assert all(15 <= step <= 25 for step in steps), counts
 
 
+def test_a_speaker_keeps_its_rate_too(stand: Stand) -> None:
+    clock = ManualClock()
+    sources = {"door": {**DOOR["door"], "rate": "20/s"}}
+    band = stand.play(sources=sources, callables={"door": lambda: (emit("said", n) for n in range(100))}, clock=clock)
+
+    counts = []
+    for _ in range(5):
+        band.settle()
+        counts.append(band.status().events)
+        clock.advance(seconds=1)
+
+    assert counts == [1, 21, 41, 61, 81]
+
+
+def test_a_speaker_with_a_rate_is_not_asked_ahead_of_it(stand: Stand) -> None:
+    clock = ManualClock()
+    asked: list[int] = []
+
+    def speak() -> Iterator[Any]:
+        for number in range(100):
+            asked.append(number)
+            yield emit("said", number)
+
+    band = stand.play(sources={"door": {**DOOR["door"], "rate": "1/s"}}, callables={"door": speak}, clock=clock)
+    clock.advance(seconds=3)
+
+    assert asked == data_of(band) == [0, 1, 2, 3]
+
+
+def test_a_file_that_was_empty_is_read_once_something_is_in_it(stand: Stand, write: Write) -> None:
+    sources = {"in": {"file": write()}}
+    stand.play(sources=sources).settle(30)
+    write(*lines(3))
+
+    band = stand.play(sources=sources)
+    band.settle(30)
+
+    assert data_of(band) == [0, 1, 2]
+
+
+def test_a_file_that_has_grown_since_it_was_done_is_done_again(stand: Stand, write: Write) -> None:
+    sources = {"in": {"file": write(*lines(3))}}
+    stand.play(sources=sources).settle(30)
+    write(*lines(5))
+
+    band = stand.play(sources=sources)
+    band.settle(30)
+
+    assert band.status().sources["in"].done
+
+
 # Every so often
 
 
@@ -403,6 +457,63 @@ def test_a_speaker_may_be_asynchronous(stand: Stand) -> None:
     assert data_of(band) == [0, 1, 2]
 
 
+def test_what_a_speaker_says_is_heard_while_it_waits_for_more(stand: Stand) -> None:
+    gate = Gate()
+    heard: list[int] = []
+
+    def speak() -> Iterator[Any]:
+        yield emit("said", 1)
+        yield emit("said", 2)
+        gate.pass_through()
+        yield emit("said", 3)
+
+    band = stand.play({"hear": part(lambda event: heard.append(event.data), "said")}, sources=DOOR, callables={"door": speak})
+    eventually(lambda: heard == [1, 2], "the hearing of what was said")
+    gate.wait_for(1)
+    gate.open()
+    band.settle(30)
+
+    assert heard == [1, 2, 3]
+
+
+def test_a_band_can_be_closed_while_a_speaker_waits(stand: Stand) -> None:
+    gate = Gate()
+
+    def speak(*, place: int) -> Iterator[Any]:
+        if place == 0:
+            yield emit("said", 0)
+            gate.pass_through()
+        yield emit("said", 1)
+
+    stand.play(sources=DOOR, callables={"door": speak})
+    gate.wait_for(1)
+    stand.leave()
+    gate.open()
+
+    band = stand.play(sources=DOOR, callables={"door": speak})
+    band.settle(30)
+
+    assert data_of(band)[-1] == 1
+    assert len(data_of(band)) <= 2
+
+
+def test_under_a_clock_moved_by_hand_a_speaker_is_said_in_the_same_frames_whatever_time_it_takes(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = []
+    for patience_s in (0.0, 60.0):
+        for name in ("FIRST_S", "MOMENT_S"):
+            monkeypatch.setattr(f"ensemble.stage.live.{name}", patience_s)
+        other = Stand(stand.setup, stand.folder)
+        speak = {"door": lambda: (emit("said", number) for number in range(1200))}
+        other.play(sources=DOOR, callables=speak, clock=ManualClock()).settle()
+        logs.append(other.frames())
+        other.leave()
+
+    assert [frame.count for frame in logs[0]] == [0, 500, 500, 200]
+    assert logs[0] == logs[1]
+
+
 def test_a_speaker_that_was_killed_says_each_of_its_events_once(stand_on_disk: Stand) -> None:
     shots: list[Stand] = []
 
@@ -461,7 +572,10 @@ def test_a_speaker_that_raises_is_told_of_and_goes_on_when_it_is_mended(stand: S
             yield emit("said", number)
 
     sources = DOOR
-    with pytest.raises(PlayerError, match=r"source door: .* raised OSError: line is dead"):
+    with pytest.raises(
+        PlayerError,
+        match=r"source door: .* raised OSError: line is dead at \S*test_sources\.py:\d+, after it had said 7 events; mend",
+    ):
         stand.play(sources=sources, callables={"door": speak}).settle(30)
     is_mended.append(True)
 
@@ -469,6 +583,15 @@ def test_a_speaker_that_raises_is_told_of_and_goes_on_when_it_is_mended(stand: S
     band.settle(30)
 
     assert data_of(band) == list(range(10))
+
+
+def test_what_a_speaker_said_before_a_wrong_event_is_said(stand: Stand) -> None:
+    with pytest.raises(PlayerError, match="source door gave 7, which is no event"):
+        stand.play(sources=DOOR, callables={"door": lambda: [emit("said", 0), emit("said", 1), 7, emit("said", 3)]}).settle(30)
+    stand.leave()
+
+    with stand.reader() as reader:
+        assert data_of(reader) == [0, 1]
 
 
 def test_a_wrong_event_of_a_speaker_is_told_of(stand: Stand) -> None:
@@ -480,3 +603,46 @@ def test_a_wrong_event_of_a_speaker_is_told_of(stand: Stand) -> None:
             callables={"door": lambda: [emit("said", {})]},
             events={"said": {"schema": {"type": "object", "required": ["total"]}}},
         ).settle(30)
+
+
+def test_a_wrong_event_of_a_speaker_is_told_of_with_its_line(stand: Stand) -> None:
+    def speak() -> Iterator[Any]:
+        yield emit("said", {"total": 1})
+        yield emit("said", {})
+
+    with pytest.raises(InvalidEvent, match=r"source door: said: .*total.*; said at (\S+):(\d+), after 1 event$") as told:
+        stand.play(
+            sources=DOOR,
+            callables={"door": speak},
+            events={"said": {"schema": {"type": "object", "required": ["total"]}}},
+        ).settle(30)
+
+    found = re.search(r"said at \S*test_sources\.py:(\d+),", str(told.value))
+    assert found is not None
+    assert 0 <= int(found[1]) - speak.__code__.co_firstlineno <= 2  # its code, or where it stands
+
+
+def test_a_speaker_may_say_only_what_its_emits_allows(stand: Stand) -> None:
+    def speak() -> Iterator[Any]:
+        yield emit("said", 1)
+        yield emit("siad", 2)
+
+    with pytest.raises(PlayerError, match=r"^source door said 'siad', but its score lets it say said; add it to emits:; said"):
+        stand.play(sources=DOOR, callables={"door": speak}).settle(30)
+
+
+@pytest.mark.parametrize(
+    ("source", "item"),
+    [
+        ({"play": "given:here"}, emit("anything", 1)),
+        ({"play": "given:here", "topic": "said"}, emit("said", 1)),
+        ({"play": "given:here", "topic": "said", "emits": ["told"]}, 1),
+        ({"play": "given:here", "emits": ["told.*"]}, ("told.once", 1)),
+    ],
+    ids=["no emits", "topic", "topic and emits", "pattern"],
+)
+def test_a_speaker_says_what_it_may(stand: Stand, source: Any, item: Any) -> None:
+    band = stand.play(sources={"door": source}, callables={"door": lambda: [item]})
+    band.settle(30)
+
+    assert [event.data for event in band.events()] == [1]

@@ -18,6 +18,8 @@ from ensemble.score.vocabulary import Vocabulary
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, eventually, part
 
+pytestmark = pytest.mark.solo("players of one process share its memory and its threads")
+
 
 @pytest.fixture
 def restless() -> Iterator[None]:

@@ -61,3 +61,10 @@ def test_the_schema_accepts_the_repertoire_and_refuses_what_is_wrong(shell: Shel
     for path in sorted(SCORES.glob("*.yaml")):
         assert [error.message for error in validator.iter_errors(dict(ensemble.load(path).document))] == [], path
     assert not validator.is_valid({"ensemble": 1, "name": "x", "plyers": {}})
+
+
+def test_the_schema_is_the_same_on_one_line_for_programs(shell: Shell) -> None:
+    told = shell.run("schema", "--json").out
+
+    assert told.count("\n") == 1
+    assert json.loads(told) == json.loads(shell.run("schema").out)

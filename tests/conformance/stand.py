@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import ensemble
 from ensemble.event import Event, Frame
-from ensemble.log import read_log
+from ensemble.log import LogReader
+from tests.conformance.home import AtHome
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ class Setup:
 SETUPS = [
     Setup("solo", "memory"),
     Setup("solo", "directory"),
+    Setup("ray", "memory"),
+    Setup("ray", "directory"),
 ]
 
 ON_DISK = [setup for setup in SETUPS if setup.store != "memory"]
@@ -65,7 +68,7 @@ def part(call: Callable[..., Any] | None, on: Any, **says: Any) -> Part:
     return Part(call, {"on": on, **renamed})
 
 
-class Stand:
+class Stand(AtHome):
     """One store, played on one stage; at most one band of it is open."""
 
     def __init__(self, setup: Setup, folder: Path, url: str | None = None) -> None:
@@ -106,6 +109,15 @@ class Stand:
         while self._bands:
             self._bands.pop().close()
 
+    def end(self) -> None:
+        """Close what is open, and let go of a log that others keep in their memory."""
+        self.leave()
+        if str(self.setup) == "ray-memory":
+            import ray
+
+            with suppress(ValueError):  # it was never opened
+                ray.kill(ray.get_actor(f"log:{self.url}", "ensemble"))
+
     def as_if_killed(self) -> Stand:
         """A stand with the store as a kill at this moment would leave it."""
         assert self.setup.store == "directory", "only what is on a disk outlives a kill"
@@ -113,9 +125,17 @@ class Stand:
         shutil.copytree(self.url, other.url, ignore=shutil.ignore_patterns("*.sock", "door"))
         return other
 
+    def size(self, whole: int, small: int) -> int:
+        """How much a test should do: less where an event, an opening, an instance costs more than in one process."""
+        return whole if self.setup.stage == "solo" else small
+
+    def log(self) -> closing[LogReader]:
+        """The log as anybody can read it now."""
+        return closing(ensemble.read(self.url)._reader)
+
     def frames(self) -> list[Frame]:
         """All frames that can be read from the store now."""
-        with closing(read_log(self.url)) as log:
+        with self.log() as log:
             return list(log.frames())
 
     def reader(self) -> ensemble.Reader:
@@ -144,7 +164,7 @@ def eventually(claim: Callable[[], T], what: str = "the claim", timeout: float =
     return value
 
 
-class Gate:
+class Gate(AtHome):
     """Keeps players waiting until a test opens it. `came` says how many have arrived."""
 
     def __init__(self) -> None:

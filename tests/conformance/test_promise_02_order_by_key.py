@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from ensemble import Event, emit
+from tests.conformance.home import AtHome, at_home
 from tests.conformance.stand import Stand, part
 
 KEYS = ["ann", "bob", "cid", "dee", "eve"]
 
 
-class Ledger:
+class Ledger(AtHome):
     """Notes what is heard, by key, and whether two events were heard at once."""
 
     def __init__(self, lane: Callable[[Event], str] = lambda event: event.key) -> None:
@@ -50,11 +51,9 @@ def function(ledger: Ledger) -> Any:
 
 
 def waiting_function(ledger: Ledger) -> Any:
-    pause = threading.Event()
-
     def hear(event: Event) -> None:
         ledger.begin(event)
-        pause.wait(0.0005 * (event.offset % 3))  # so that others overtake, if they may
+        threading.Event().wait(0.0005 * (event.offset % 3))  # so that others overtake, if they may
         ledger.end(event)
 
     return hear
@@ -130,7 +129,7 @@ def test_what_a_player_says_to_a_key_is_heard_in_the_order_in_which_it_was_said(
 
 
 def test_events_of_different_keys_run_beside_each_other_on_threads(stand: Stand) -> None:
-    meeting = threading.Barrier(3)
+    meeting = at_home(threading.Barrier(3))
 
     def meet(event: Event) -> None:
         meeting.wait(20)  # only three at once get through
@@ -167,7 +166,7 @@ def test_events_of_different_keys_run_beside_each_other_as_coroutines(stand: Sta
 
 
 def test_order_none_lets_the_events_of_one_key_run_beside_each_other(stand: Stand) -> None:
-    meeting = threading.Barrier(3)
+    meeting = at_home(threading.Barrier(3))
 
     def meet(event: Event) -> None:
         meeting.wait(20)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
-from ensemble import Event
+import msgspec
+import pytest
+
+from ensemble import Event, Reject
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 
@@ -13,11 +16,15 @@ class Till:
     """Notes the tokens that it is given, by event."""
 
     def __init__(self, fails_until: int = 1) -> None:
-        self.tokens: defaultdict[str, list[str]] = defaultdict(list)
+        self._charged: list[tuple[str, str]] = at_home([])
         self._fails_until = fails_until
 
+    @property
+    def tokens(self) -> dict[str, list[str]]:
+        return {id: [token for other, token in self._charged if other == id] for id, _ in self._charged}
+
     def charge(self, event: Event, ctx: Any) -> None:
-        self.tokens[event.id].append(ctx.token)
+        self._charged.append((event.id, ctx.token))
         if ctx.attempt < self._fails_until:
             raise ConnectionError("no answer")
 
@@ -52,7 +59,7 @@ def test_every_event_has_a_token_of_its_own_with_every_player(stand: Stand) -> N
 
 def test_a_token_stays_the_same_when_the_band_was_killed_before_the_effect_was_written(stand_on_disk: Stand) -> None:
     before, after = Till(), Till()
-    killed: list[Stand] = []
+    killed: list[Stand] = at_home([])
 
     def charge(event: Event, ctx: Any) -> None:
         before.charge(event, ctx)
@@ -83,9 +90,7 @@ def test_a_token_stays_the_same_when_a_dead_letter_is_heard_again_after_reopenin
 
 
 def test_a_token_does_not_change_with_the_settings_of_the_player(stand: Stand) -> None:
-    from ensemble import Reject
-
-    tokens: list[str] = []
+    tokens: list[str] = at_home([])
 
     def charge(event: Event, ctx: Any, *, currency: str) -> None:
         tokens.append(ctx.token)
@@ -101,3 +106,88 @@ def test_a_token_does_not_change_with_the_settings_of_the_player(stand: Stand) -
 
     assert len(tokens) == 2
     assert len(set(tokens)) == 1
+
+
+# Whole batches
+
+
+class Order(msgspec.Struct):
+    number: int
+
+
+@pytest.mark.parametrize("is_typed", [False, True], ids=["events", "structs"])
+@pytest.mark.parametrize(("batch", "poison"), [(1, None), (3, None), (10, None), (10, 4)])
+def test_an_event_of_a_batch_has_the_token_that_it_has_alone_wherever_the_batch_begins_and_however_it_is_halved(
+    stand: Stand, batch: int, poison: int | None, is_typed: bool
+) -> None:
+    alone: dict[int, str] = at_home({})
+    together: list[tuple[int, str]] = at_home([])
+
+    def one(event: Event, ctx: Any) -> None:
+        alone[event.data["number"]] = ctx.token
+        assert ctx.token_of(event) == ctx.token
+        raise Reject("not now")
+
+    def many(orders: list[Any], ctx: Any) -> None:
+        numbers = [order.number if is_typed else order.data["number"] for order in orders]
+        for number, order in zip(numbers, orders, strict=True):
+            together.append((number, ctx.token_of(order)))
+        if poison in numbers:
+            raise ValueError(poison)
+
+    many.__annotations__["orders"] = list[Order] if is_typed else list[Event]
+    band = stand.play({"charge": part(one, "order.placed")})
+    band.publish_many([{"number": n} for n in range(10)], topic="order.placed")
+    band.settle(30)
+    band = stand.play({"charge": part(many, "order.placed", retry={"attempts": 1}, section={"batch": batch})})
+    band.retry_dead()
+    band.settle(30)
+
+    assert len(alone) == 10
+    assert set(together) == set(alone.items())
+
+
+def test_a_typed_player_of_one_event_may_ask_for_its_token_either_way(stand: Stand) -> None:
+    told: list[str] = at_home([])
+
+    def charge(order: Order, ctx: Any) -> None:
+        told.extend([ctx.token, ctx.token_of(order)])
+
+    band = stand.play({"charge": part(charge, "order.placed")})
+    band.publish("order.placed", {"number": 1})
+    band.settle(30)
+
+    assert len(told) == 2
+    assert len(set(told)) == 1
+
+
+def test_a_whole_batch_has_no_one_token_and_says_what_to_use(stand: Stand) -> None:
+    def charge(events: list[Event], ctx: Any) -> None:
+        raise AssertionError(ctx.token)
+
+    band = stand.play({"charge": part(charge, "order.placed", retry={"attempts": 1})})
+    band.publish("order.placed")
+    band.settle(30)
+
+    [letter] = band.dead()
+    assert letter.error == (
+        "PlayerError: player charge hears whole batches, which have no one token: it would change with where a batch begins; "
+        "use ctx.token_of(event) for each event"
+    )
+
+
+def test_what_was_not_heard_in_this_call_has_no_token(stand: Stand) -> None:
+    before: list[Event] = []
+
+    def charge(event: Event, ctx: Any) -> None:
+        before.append(event)
+        ctx.token_of(before[0])
+
+    band = stand.play({"charge": part(charge, "order.placed", retry={"attempts": 1}, order="all")})
+    band.publish("order.placed", 1)
+    band.publish("order.placed", 2)
+    band.settle(30)
+
+    [letter] = band.dead()
+    assert letter.event.data == 2
+    assert "ctx.token_of(Event('order.placed'" in letter.error

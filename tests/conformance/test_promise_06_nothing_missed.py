@@ -8,16 +8,21 @@ from typing import Any
 import pytest
 
 from ensemble import Event
-from ensemble.testing import ManualClock
-from tests.conformance.stand import Stand, part
+from tests.conformance.home import at_home
+from tests.conformance.stand import Stand, eventually, part
 
-BACKLOG = 20_000
-"""Several times what a stage takes off the log at once."""
+WINDOW = 4096
+"""What a stage takes off the log at once."""
+
+
+def backlog(stand: Stand) -> int:
+    """Far more than a window; where every hearing is told to another process, a little more."""
+    return stand.size(5 * WINDOW, WINDOW + 500)
 
 
 class Listener:
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.heard: list[Any] = at_home([])
 
     def hear(self, event: Event) -> None:
         self.heard.append(event.data)
@@ -75,34 +80,34 @@ def test_a_section_that_was_away_goes_on_where_it_was(stand: Stand) -> None:
 @pytest.mark.parametrize("how", ["hear", "hear_all", "hear_later"])
 def test_a_backlog_far_larger_than_a_window_is_heard_whole_and_in_order(stand: Stand, how: str) -> None:
     listener = Listener()
-    stand.play().publish_many(range(BACKLOG), topic="said")
+    count = backlog(stand)
+    stand.play().publish_many(range(count), topic="said")
 
     band = stand.play({"late": part(getattr(listener, how), "said")})
     band.settle(60)
 
-    assert listener.heard == list(range(BACKLOG))
+    assert listener.heard == list(range(count))
 
 
 def test_a_slow_section_misses_nothing_while_others_run_ahead(stand: Stand) -> None:
     slow, fast = Listener(), Listener()
-    go = threading.Event()
+    go = at_home(threading.Event())
+    count = backlog(stand)
 
     def hear_slowly(event: Event) -> None:
         go.wait(30)
         slow.hear(event)
 
     band = stand.play({"slow": part(hear_slowly, "said", section={"max": 2}), "fast": part(fast.hear, "said")})
-    band.publish_many({"topic": "said", "key": "one", "data": n} for n in range(BACKLOG))
-    from tests.conformance.stand import eventually
-
-    eventually(lambda: len(fast.heard) == BACKLOG, "the fast section's end")
+    band.publish_many({"topic": "said", "key": "one", "data": n} for n in range(count))
+    eventually(lambda: len(fast.heard) == count, "the fast section's end")
     assert slow.heard == []
-    assert band.status().sections["slow"].lag == BACKLOG
+    assert band.status().sections["slow"].lag == count
 
     go.set()
     band.settle(60)
 
-    assert slow.heard == list(range(BACKLOG))
+    assert slow.heard == list(range(count))
     assert band.status().sections["slow"].lag == 0
 
 
@@ -157,12 +162,11 @@ def test_the_bands_own_events_are_heard_only_by_who_asks_for_them_by_name(stand:
             "fail": part(fail, "said", retry={"attempts": 1}),
             "everything": part(everything.hear, ">"),
             "own": part(own.hear, "_band.dead"),
-        },
-        clock=ManualClock(),
+        }
     )
 
     band.publish("said", 1)
-    band.settle()
+    band.settle(30)
 
     assert everything.heard == [1]
     assert [letter["player"] for letter in own.heard] == ["fail"]

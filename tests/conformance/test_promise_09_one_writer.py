@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import ensemble
 from ensemble import Unavailable
 from ensemble.log.fence import raise_epoch
 from ensemble.log.files import Files
+from tests.conformance.home import at_home
 from tests.conformance.stand import Setup, Stand, part
 
 SCORE = {"ensemble": 1, "name": "test"}
@@ -22,7 +24,7 @@ def test_a_second_band_is_refused_with_a_sentence_and_the_first_goes_on(stand: S
     band.publish("said", 1)
 
     with pytest.raises(Unavailable, match="being played"):
-        ensemble.open(SCORE, store=stand.url)
+        ensemble.open(SCORE, stage=stand.setup.stage, store=stand.url)
 
     band.publish("said", 2)
     assert [event.data for event in band.events()] == [1, 2]
@@ -36,7 +38,7 @@ def test_the_refused_band_leaves_no_thread_and_no_lock_behind(stand: Stand) -> N
 
     for _ in range(3):
         with pytest.raises(Unavailable):
-            ensemble.open(SCORE, store=stand.url)
+            ensemble.open(SCORE, stage=stand.setup.stage, store=stand.url)
 
     assert set(threading.enumerate()) <= before
     stand.leave()
@@ -51,8 +53,6 @@ def test_a_store_can_be_opened_again_as_soon_as_its_band_is_closed(stand: Stand)
 
 
 def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) -> None:
-    import os
-
     band = stand_on_disk.play()
     band.publish("said", 1)
     code = f"import ensemble; ensemble.open({SCORE!r}, store={stand_on_disk.url!r})"
@@ -60,14 +60,16 @@ def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) ->
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
     assert second.returncode != 0
-    assert f"process {os.getpid()} " in second.stderr.splitlines()[-1]
+    holder = (Path(stand_on_disk.url) / "lock").read_text().strip()
+    assert (f"process {os.getpid()} " in holder) == (stand_on_disk.setup.stage == "solo")
+    assert holder in second.stderr.splitlines()[-1]
     assert "Unavailable" in second.stderr.splitlines()[-1]
     band.publish("said", 2)
     assert len(list(band.events())) == 2
 
 
 def test_a_band_whose_store_was_taken_over_writes_no_more_and_says_so(stand_on_disk: Stand) -> None:
-    heard: list[int] = []
+    heard: list[int] = at_home([])
     band = stand_on_disk.play({"hear": part(lambda event: heard.append(event.data), "said")})
     band.publish("said", 1)
     band.settle(30)
@@ -82,7 +84,8 @@ def test_a_band_whose_store_was_taken_over_writes_no_more_and_says_so(stand_on_d
     assert heard == [1]
     with stand_on_disk.reader() as reader:
         assert [event.data for event in reader.events()] == [1]
-    assert stand_on_disk.play().publish("said", 3).offset == 1
+    stand_on_disk.play().publish("said", 3)
+    assert [event.data for event in stand_on_disk.reader().events()] == [1, 3]
 
 
 def test_every_opening_raises_the_epoch_of_the_frames_it_writes(stand: Stand) -> None:

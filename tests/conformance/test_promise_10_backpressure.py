@@ -25,7 +25,8 @@ EACH = 10_000
 class Crowd:
     """Publishers at once, each on a thread of its own."""
 
-    def __init__(self, band: Any, *, wait: bool) -> None:
+    def __init__(self, band: Any, *, wait: bool, each: int = EACH) -> None:
+        self.each = each
         self.said: list[int] = []
         self.refused: list[Overloaded] = []
         self._band, self._wait = band, wait
@@ -36,7 +37,7 @@ class Crowd:
     def _publish(self, publisher: int) -> None:
         try:
             self.said.append(
-                self._band.publish_many(((publisher, n) for n in range(EACH)), topic="said", wait=self._wait)
+                self._band.publish_many(((publisher, n) for n in range(self.each)), topic="said", wait=self._wait)
             )
         except Overloaded as error:
             self.refused.append(error)
@@ -47,6 +48,10 @@ class Crowd:
             assert not thread.is_alive()
 
 
+FAULTS = pytest.mark.solo("a log with settable faults is of this process")
+
+
+@FAULTS
 def test_who_asks_not_to_wait_is_told_overloaded_when_the_store_is_too_slow(
     stand: Stand, log_of: Callable[[], FaultyLog]
 ) -> None:
@@ -62,6 +67,7 @@ def test_who_asks_not_to_wait_is_told_overloaded_when_the_store_is_too_slow(
     assert len(crowd.said) + len(crowd.refused) == PUBLISHERS
 
 
+@FAULTS
 def test_who_waits_gets_everything_in_once_the_store_goes_on(stand: Stand, log_of: Callable[[], FaultyLog]) -> None:
     band = stand.play()
     log_of().hold()
@@ -81,6 +87,7 @@ def test_who_waits_gets_everything_in_once_the_store_goes_on(stand: Stand, log_o
     assert by_publisher == {publisher: list(range(EACH)) for publisher in range(PUBLISHERS)}
 
 
+@FAULTS
 def test_after_an_overload_the_band_takes_events_again(stand: Stand, log_of: Callable[[], FaultyLog]) -> None:
     band = stand.play()
     log_of().hold()
@@ -90,6 +97,35 @@ def test_after_an_overload_the_band_takes_events_again(stand: Stand, log_of: Cal
     crowd.join()
 
     assert band.publish("said", "after", wait=False).offset == band.status().events - 1
+
+
+def test_a_publisher_that_asked_not_to_wait_is_told_overloaded_while_too_much_waits(stand: Stand) -> None:
+    band = stand.play()
+    many = band._inlet.batch("said")  # far more at once than `publish_many` puts into one publication
+    for number in range(100_000):
+        many.add_item(number)
+
+    reply = band._stage.publish(band._inlet.publication(many))
+    with pytest.raises(Overloaded, match=r"[0-9]+ events wait .*band test.*slower"):
+        band.publish("said", "too much", wait=False)
+    reply.wait()
+
+    assert band.publish("said", "after", wait=False).offset == band.status().events - 1
+    assert band.status().events == 100_001
+
+
+def test_publishers_that_wait_get_everything_in_in_their_order(stand: Stand) -> None:
+    band = stand.play()
+
+    crowd = Crowd(band, wait=True, each=stand.size(EACH, 2_000))
+    crowd.join()
+
+    assert crowd.said == [crowd.each] * PUBLISHERS
+    by_publisher: dict[int, list[int]] = {}
+    for event in band.events("said"):
+        publisher, number = event.data
+        by_publisher.setdefault(publisher, []).append(number)
+    assert by_publisher == {publisher: list(range(crowd.each)) for publisher in range(PUBLISHERS)}
 
 
 MEASURE = """
@@ -123,6 +159,7 @@ print(json.dumps({"resident_mb": sizes, "waiting": waiting, "heard": heard}))
 """
 
 
+@pytest.mark.solo("what it measures is the memory of one process")
 @pytest.mark.parametrize("order", ["none", "all"])
 def test_memory_stays_flat_under_a_producer_far_faster_than_its_consumer(stand_on_disk: Stand, order: str) -> None:
     command = [sys.executable, "-c", MEASURE, stand_on_disk.url, order]

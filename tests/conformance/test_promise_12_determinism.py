@@ -37,6 +37,8 @@ def tally(events: list[Event]) -> Any:
     return emit("tally", len(events))
 
 
+BY_HAND = pytest.mark.solo("a clock moved by hand")
+
 MUSIC = {
     "place": part(place, "order.asked", emits=["order.placed", "order.reminded"]),
     "pay": part(pay, "order.placed", emits=["order.paid"], retry={"attempts": 4, "first": "40ms", "jitter": 0.3}),
@@ -45,17 +47,29 @@ MUSIC = {
 }
 
 
-def perform(stand: Stand, parts: Mapping[str, Part] = MUSIC, *, openings: int = 3, last: int = 59) -> None:
-    """The same music each time: publish, let time pass, leave and come back."""
-    clock = ManualClock()
-    for opening in range(openings):
-        band = stand.play(parts, clock=clock, sources={"tick": {"every": "1m", "topic": "tick"}})
+STORES: list[Mapping[str, Any]] = [{"dedupe": "10m"}, {"dedupe": "20s"}, {"dedupe": "1h", "dedupe_most": 3}]
+"""What the score says of ids, from opening to opening."""
+
+
+def perform(stand: Stand, parts: Mapping[str, Part] = MUSIC, *, last: int = 59) -> None:
+    """The same music each time: publish, leave and come back with other words on how long ids are kept.
+
+    Where the clock can be moved by hand, time passes too.
+    """
+    clock = ManualClock() if stand.setup.stage == "solo" else None
+    for opening in range(stand.size(3, 2)):
+        store = STORES[opening % len(STORES)]
+        band = stand.play(parts, clock=clock, sources={"tick": {"every": "1m", "topic": "tick"}}, store=store)
         numbers = range(20 * opening, min(20 * opening + 20, last + 1))
         band.publish_many({"topic": "order.asked", "key": f"o-{n % 5}", "data": n} for n in numbers)
-        band.publish("order.asked", 1000 + opening, key="x", id=f"web-{opening}")
-        band.settle()
-        clock.advance(seconds=37)
-    clock.advance(minutes=10)
+        for number in range(4):
+            band.publish("order.asked", 1000 + opening, key="x", id=f"web-{opening}-{number}")
+            band.publish("order.asked", 2000, key="x", id="again")
+        band.settle(30)
+        if clock is not None:
+            clock.advance(seconds=37)
+    if clock is not None:
+        clock.advance(minutes=10)
     stand.leave()
 
 
@@ -125,6 +139,33 @@ def test_the_state_of_a_band_is_the_fold_of_its_log(stand: Stand) -> None:
     assert len(state.timers) == status.timers == 101
 
 
+@BY_HAND
+def test_how_long_ids_are_remembered_is_in_the_log_and_changes_with_the_score(stand: Stand) -> None:
+    clock = ManualClock()
+    seen: list[list[str]] = []
+    for store in STORES:
+        band = stand.play(store=store, clock=clock)
+        for number in range(5):
+            band.publish("said", id=f"{len(seen)}-{number}")
+            clock.advance(seconds=8)
+        seen.append(list(folded(stand).seen))
+    stand.leave()
+
+    state = folded(stand)
+
+    assert seen == [
+        ["0-0", "0-1", "0-2", "0-3", "0-4"],
+        ["1-2", "1-3", "1-4"],
+        ["2-2", "2-3", "2-4"],
+    ]
+    assert (state.dedupe_us, state.dedupe_most) == (3600_000_000, 3)
+    assert [list(frame.marks["dedupe"]) for frame in stand.frames() if "dedupe" in frame.marks] == [
+        [600_000_000, 200_000],
+        [20_000_000, 200_000],
+        [3600_000_000, 3],
+    ]
+
+
 def test_a_log_folded_twice_gives_the_same_state(stand: Stand) -> None:
     perform(stand)
 
@@ -132,13 +173,9 @@ def test_a_log_folded_twice_gives_the_same_state(stand: Stand) -> None:
 
 
 def test_the_snapshot_that_closing_leaves_is_the_fold_of_the_log_before_it(stand: Stand) -> None:
-    from contextlib import closing
-
-    from ensemble.log import read_log
-
     perform(stand)
 
-    with closing(read_log(stand.url)) as log:
+    with stand.log() as log:
         snapshot = log.snapshot()
         assert snapshot is not None
         state = State()
@@ -164,6 +201,7 @@ def test_a_band_opened_from_a_snapshot_stands_as_one_that_folds_the_whole_log(st
         assert {name: fast.table(name) for name in MUSIC} == {name: slow.table(name) for name in MUSIC}
 
 
+@BY_HAND
 def test_time_is_stamped_by_the_broker_and_never_goes_back(stand: Stand) -> None:
     clock, earlier = ManualClock("2026-01-01T12:00:00Z"), ManualClock("2026-01-01T11:00:00Z")
     stand.play(clock=clock).publish("said", 1)
@@ -175,6 +213,7 @@ def test_time_is_stamped_by_the_broker_and_never_goes_back(stand: Stand) -> None
     assert times == [clock.now()] * 2
 
 
+@BY_HAND
 def test_a_band_under_a_manual_clock_does_nothing_by_itself(stand: Stand) -> None:
     clock = ManualClock()
     heard: list[Any] = []

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 import ensemble
-from ensemble import Event, InvalidEvent, LogCorrupt, ScoreError, emit
+from ensemble import Event, InvalidEvent, LogCorrupt, PlayerError, ScoreError, emit
+from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
 ORDER_SCHEMA = {
@@ -127,6 +128,66 @@ def test_patterns_in_emits_let_a_player_say_what_fits(stand: Stand) -> None:
     assert [letter.event.data for letter in band.dead()] == ["bill", "bill.sent.twice"]
 
 
+STRICT = {"type": "object", "required": ["order_id"], "properties": {"order_id": {"type": "string"}}}
+FITTING = {"type": "object", "required": ["player", "error"], "properties": {"attempts": {"type": "integer", "minimum": 1}}}
+
+
+@pytest.mark.parametrize("declared", [{"schema": STRICT}, {"type": f"{__name__}:Payment"}], ids=["schema", "type"])
+def test_what_is_said_of_a_failure_is_not_written_where_it_breaks_its_schema(
+    stand: Stand, declared: Mapping[str, Any]
+) -> None:
+    def pay(event: Event) -> None:
+        raise ValueError("no such card")
+
+    band = stand.play(
+        {"pay": part(pay, "asked", retry=ONCE, on_failure={"emit": "payment.failed"})}, events={"payment.failed": declared}
+    )
+    receipt = band.publish("asked", key="o-1")
+    band.settle(30)
+
+    assert [event.topic for event in band.events()] == ["asked"]
+    [letter] = band.dead()
+    assert (letter.id, letter.attempts, letter.held) == (receipt.id, 1, False)
+    assert letter.error.startswith("ValueError: no such card; and payment.failed can't tell of it: payment.failed: data")
+    assert "order_id" in letter.error
+    assert "no such card" in letter.traceback
+
+
+def test_one_batch_may_end_in_events_of_the_score_and_in_dead_letters(stand: Stand) -> None:
+    def pay(events: list[Event]) -> None:
+        for event in events:
+            raise ValueError("x" * event.data)
+
+    short = {"type": "object", "properties": {"error": {"type": "string", "maxLength": 20}}}
+    band = stand.play(
+        {"pay": part(pay, "asked", retry=ONCE, on_failure={"emit": "payment.failed"})},
+        events={"payment.failed": {"schema": short}},
+    )
+    band.publish_many([{"topic": "asked", "key": f"o-{n}", "data": n * 5} for n in range(6)])
+    band.settle(30)
+
+    assert sorted(event.key for event in band.events("payment.failed")) == ["o-0", "o-1"]
+    assert sorted(letter.event.key for letter in band.dead()) == ["o-2", "o-3", "o-4", "o-5"]
+    assert all("payment.failed can't tell of it" in letter.error for letter in band.dead())
+    assert band.retry_dead() == 4
+
+
+def test_what_is_said_of_a_failure_and_fits_its_schema_is_said(stand: Stand) -> None:
+    def pay(event: Event) -> None:
+        raise ValueError("no such card")
+
+    band = stand.play(
+        {"pay": part(pay, "asked", retry=ONCE, on_failure={"emit": "payment.failed"})},
+        events={"payment.failed": {"schema": FITTING}},
+    )
+    band.publish("asked", key="o-1")
+    band.settle(30)
+
+    [told] = band.events("payment.failed")
+    assert (told.key, told.data["player"], told.data["error"]) == ("o-1", "pay", "ValueError: no such card")
+    assert band.dead() == []
+
+
 @pytest.mark.parametrize(
     "score",
     [
@@ -144,6 +205,20 @@ def test_a_wrong_score_never_starts_and_makes_no_store(tmp_path: Path, score: An
         ensemble.open(score, store=str(folder))
 
     assert not folder.exists()
+
+
+def test_a_class_that_can_not_be_built_is_told_of_at_opening_and_the_store_is_free_for_the_next(stand: Stand) -> None:
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("no such model")
+
+        def __call__(self, event: Event) -> None: ...
+
+    with pytest.raises(PlayerError, match=r"player hear can't be built: .*OSError: no such model"):
+        stand.play({"good": part(lambda event: None, "said"), "hear": part(Broken, "said")})
+
+    stand.play().publish("said", 1)
+    assert [event.data for event in stand.reader().events()] == [1]
 
 
 def test_a_player_without_code_is_told_of_before_anything_is_made(tmp_path: Path) -> None:
@@ -202,7 +277,7 @@ def test_a_damaged_middle_stops_with_the_file_and_the_byte(stand_on_disk: Stand)
 
 
 def test_after_a_wrong_event_everything_else_is_heard(stand: Stand) -> None:
-    heard: list[str] = []
+    heard: list[str] = at_home([])
     band = stand.play({"hear": part(lambda event: heard.append(event.key), "order.placed")}, events=EVENTS)
 
     for number in range(20):

@@ -84,7 +84,15 @@ class Model:
 
 
 class Async:
+    async def __call__(self, event: Event) -> None: ...
+
+
+class AsyncBatches:
     async def __call__(self, events: list[Event]) -> None: ...
+
+
+async def async_batches(events: Sequence[Placed]) -> AsyncIterator[Paid]:
+    yield Paid("")
 
 
 half_set = partial(with_settings, currency="EUR")

@@ -35,11 +35,11 @@ FUNCTION = Shape(kind="function")
             p.Model,
             Shape(kind="class", hears=p.Placed, says=(p.Paid,), ctx=True, settings=("path", "size"), required=("path",)),
         ),
-        (p.Async, Shape(kind="class", is_async=True, batch=True)),
+        (p.Async, Shape(kind="class", is_async=True)),
         (p.half_set, Shape(kind="function", ctx=True, settings=("currency", "limit"))),
         (p.Model("x").hear, Shape(kind="function", settings=("limit",))),
         (p.Model("x"), Shape(kind="function", hears=p.Placed, says=(p.Paid,), ctx=True)),
-        (p.Async(), Shape(kind="function", is_async=True, batch=True)),
+        (p.Async(), Shape(kind="function", is_async=True)),
         (lambda event: None, FUNCTION),
         (lambda event, ctx: None, Shape(kind="function", ctx=True)),
         (print, Shape(kind="function", settings=("sep", "end", "file", "flush"))),
@@ -53,6 +53,12 @@ def test_a_shape_is_told_from_the_signature(call: Callable[..., Any], made: Shap
             shape(call)
     else:
         assert shape(call) == made
+
+
+@pytest.mark.parametrize("call", [p.AsyncBatches, p.AsyncBatches(), p.async_batches], ids=["class", "instance", "generator"])
+def test_a_coroutine_that_wants_whole_batches_is_refused(call: Any) -> None:
+    with pytest.raises(PlayerError, match=r"asynchronous and wants whole batches.*annotate events with Event"):
+        shape(call)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ shard.py     the actor of a shard: the loop, its log, and what may be asked of i
 instance.py  the actor of one instance of a player
 crew.py      the instances of a section, as the loop sees them
 scaling.py   how many instances a section should have
+turns.py     in which order publications are taken
 line.py      how a process speaks to a shard's actor, and what a log and its state look like from afar
 cluster.py   finding, starting and ending Ray
 stage.py     the stage that a band holds

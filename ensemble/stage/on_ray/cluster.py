@@ -17,6 +17,8 @@ from ensemble.errors import Unavailable
 from ensemble.score.model import Score, Section
 
 NAMESPACE = "ensemble"
+ANY = "auto"
+"""The address of the cluster that runs on this machine, as Ray calls it."""
 STORE_BYTES = 256 << 20
 """Ray's object store where we start Ray ourselves: batches pass through it, nothing stays."""
 SHARD_CPUS = 0.5
@@ -28,9 +30,11 @@ _users = 0
 _is_ours = False
 
 
-def join(address: str | None, score: Score) -> None:
-    """Be connected to the cluster at `address` (or Ray's own RAY_ADDRESS), or start Ray on this machine.
+def join(address: str | None, score: Score | None = None, *, working_dir: str | None = None) -> None:
+    """Be connected to the cluster at `address` (or Ray's own RAY_ADDRESS), or start Ray on this machine for a score.
 
+    `ANY` is the cluster of this machine, by whatever address. What lies below `working_dir` is brought to the nodes, but for
+    what .gitignore names.
     Errors: Unavailable if Ray is not installed or no cluster answers.
     """
     global _users, _is_ours  # noqa: PLW0603 - Ray itself is one a process
@@ -38,11 +42,11 @@ def join(address: str | None, score: Score) -> None:
     with _lock:
         if not ray.is_initialized():
             logging.getLogger("ray").setLevel(logging.ERROR)  # it greets, and tells of its tokens
-            where = address or os.environ.get("RAY_ADDRESS")
+            where = os.environ.get("RAY_ADDRESS") or address if address in (None, ANY) else address
             if where:
-                _connect(ray, where)
+                _connect(ray, where, working_dir)
             else:
-                _start(ray, score)
+                _start(ray, score or Score(name="band"))
                 _is_ours = True
         _users += 1
 
@@ -59,6 +63,11 @@ def leave() -> None:
             ray.shutdown()
 
 
+def check_installed() -> None:
+    """Unavailable if Ray is not installed here."""
+    _ray()
+
+
 def _ray() -> Any:
     try:
         import ray
@@ -69,7 +78,7 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, address: str, working_dir: str | None) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         try:
@@ -80,8 +89,19 @@ def _connect(ray: Any, address: str) -> None:
                 "or leave the address out to play on this machine"
             ) from error
     try:
-        ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            runtime_env=None if working_dir is None else {"working_dir": working_dir},
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if address == ANY:
+            raise Unavailable(
+                "stage ray: no Ray cluster runs on this machine; start one with `ray start --head`, or say where one is: "
+                "--address HOST:PORT (or RAY_ADDRESS in the environment)"
+            ) from error
         raise Unavailable(
             f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status`, or leave the "
             "address out to play on this machine"
@@ -118,6 +138,8 @@ def shortage(section: Section) -> str:
     needs = {"CPU": section.cpus, "GPU": section.gpus, "memory": section.memory, **section.resources}
     nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
     needed = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
+    if all(_available().get(name, 0) >= amount for name, amount in needs.items()):
+        return "an instance has its place, and its process is still being started: the node is busy; it goes on waiting"
     lines = "; ".join(_resources(node) for node in nodes)
     fits = any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes)
     what = "no node has room for it now" if fits else "no node can ever give that"
@@ -132,6 +154,14 @@ def _nodes() -> list[Any]:
 
     nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
     return nodes
+
+
+def _available() -> dict[str, float]:
+    """What nobody has yet, of all nodes together."""
+    import ray
+
+    available: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return available
 
 
 def _resources(node: Mapping[str, float]) -> str:
@@ -149,14 +179,31 @@ def find(name: str) -> Any | None:
     return None
 
 
-def is_restarted() -> bool:
-    """Whether this process is an actor that Ray made anew after a crash."""
+def bands() -> list[str]:
+    """The bands that are up on the cluster."""
+    import ray.util
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(
+        each["name"].split(":")[1]
+        for each in named
+        if each["namespace"] == NAMESPACE and each["name"].startswith("band:") and each["name"].endswith(":0")
+    )
+
+
+def runtime_env() -> dict[str, Any]:
+    """What this process brought to the nodes: its working directory, as the cluster knows it."""
     import ray
 
-    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+    return {name: value for name, value in dict(ray.get_runtime_context().runtime_env).items() if name == "working_dir"}
 
 
-def shard_name(band: str, number: int) -> str:
+def log_name(url: str) -> str:
+    """What the actor is called that keeps the log of this url in its memory."""
+    return f"log:{url}"
+
+
+def shard_name(band: str, number: int = 0) -> str:
     return f"band:{band}:{number}"
 
 

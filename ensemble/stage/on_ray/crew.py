@@ -1,29 +1,35 @@
 """The instances of a section on Ray, as the loop sees them: each an actor that is handed batches.
 
 Owns which instance gets a batch, what happens when one dies, and starting and ending them as `scaling.py` says. Two batches
-are in flight an instance, so that it never waits for the next; never one call an event.
+are in flight an instance, so that it never waits for the next; never one call an event. Who is late with one gets no second,
+and the second that he has is taken back, since others could hear it meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
-halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
+halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not. An
+instance that dies while it has nothing is let go at once, so that no batch is sent to it and charged with its death.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import functools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ensemble.broker.words import Failure, Outcome
 from ensemble.errors import EnsembleError, PlayerError
 from ensemble.player import Work
-from ensemble.stage.base import Role
-from ensemble.stage.inbox import Announce, Item, Wake
+from ensemble.stage.inbox import Announce, Item, Role, Wake
 from ensemble.stage.on_ray.cluster import shortage
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
+from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.scaling import Scaler
 from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 from ensemble.stage.workers import Workers
@@ -32,14 +38,27 @@ IN_FLIGHT = 2
 """Batches an instance has at a time: one that it hears, one that waits for it."""
 SCALED = "_band.section.scaled"
 """The topic of the event that tells of a section that grew or shrank."""
+WATCH = "watch"
+"""The name that a thread beside the one that hears has with Ray: the call that waits there ends only with the process."""
 STARTS_MOST = 5
 """How often in a row an instance may fail to start before the band gives up."""
 HUNGRY_S = 10.0
 """After how long without a place on the cluster a section says so."""
 TEND_S = 0.2
 """How often the size of a section is thought over while there is work."""
+LATE_S = 0.1
+"""How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
 GRACE_S = 5.0
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
+
+INLINE_BYTES = 90_000
+"""Bytes of a batch or an outcome that travel inside Ray's own call. What is larger goes through its object store: measured,
+0.7 ms there and back for up to 100 kB inside the call, 3.2 ms and more through the store."""
+SMALL_BYTES = 500
+"""Events up to this size go in batches that stay inside the call; for larger ones fewer, larger batches cost less."""
+
+BESIDE = "beside"
+"""The group of calls that an instance answers while it hears."""
 
 log = logging.getLogger("ensemble.stage")
 NOTHING = 1 << 30
@@ -48,14 +67,28 @@ NOTHING = 1 << 30
 class Hand:
     """One instance: its actor, and the batches that it has."""
 
-    def __init__(self, actor: Any, now_s: float) -> None:
+    def __init__(self, now_s: float, actor: Any = None) -> None:
         self.actor = actor
+        """None: it is about to be made."""
         self.flights: deque[Flight] = deque()
         self.started_s = now_s
         self.idle_since_s = now_s
         self.is_ready = False
         self.is_leaving = False
+        self.is_asked_back = False
+        """Whether it was asked to give back what waits behind the batch that it hears."""
+        self.sent = 0
         self.pid = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many events it has that have not come back."""
+        return sum(len(flight.left) for flight in self.flights)
+
+    @property
+    def head_s(self) -> float:
+        """Since when it has been hearing the batch that it hears."""
+        return max(self.idle_since_s, self.flights[0].began_s)
 
 
 class Flight:
@@ -63,6 +96,8 @@ class Flight:
 
     def __init__(self, work: Work, now_s: float) -> None:
         self.work = work
+        self.number = 0
+        """The number of the batch among those of its instance."""
         self.left = set(work.batch.offsets)
         """What has not come back yet."""
         self.began_s = now_s
@@ -71,13 +106,19 @@ class Flight:
 class Instances:
     """The workers of one section: actors, as many as there is work for."""
 
-    def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
-        self._role, self._plan, self._post, self._aio = role, plan, post, aio
+    def __init__(
+        self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop, porter: Executor
+    ) -> None:
+        self._role, self._plan, self._post, self._aio, self._porter = role, plan, post, aio, porter
         self._scaler = Scaler(role.spec.section)
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
         self._suspects: set[int] = set()
         self._limit = NOTHING
+        self._bytes_each = 150.0
+        """How many bytes of a batch, or of its outcome, an event takes up."""
+        self._most = max(1, role.spec.section.batch)
+        """Events that an asynchronous instance has at once."""
         self._failed_starts = 0
         self._not_before_s = 0.0
         self._has_complained = False
@@ -85,9 +126,17 @@ class Instances:
 
     # What the loop asks
 
+    overlaps = True
+
     @property
     def count(self) -> int:
         return sum(1 for hand in self._hands if hand.is_ready)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of those that are ready, each on its node."""
+        with self._lock:
+            return [hand.pid for hand in self._hands if hand.is_ready]
 
     @property
     def spread(self) -> int:
@@ -95,7 +144,13 @@ class Instances:
 
     def room(self) -> int:
         with self._lock:
-            return self._limit if self._free() is not None else 0
+            hand = self._free()
+            if hand is None:
+                return 0
+            limit = self._limit
+            if self._bytes_each <= SMALL_BYTES:
+                limit = min(limit, int(INLINE_BYTES / self._bytes_each))
+            return min(limit, self._most - hand.waiting) if self._role.is_async else limit
 
     def start(self, work: Work) -> None:
         now_s = time.monotonic()
@@ -106,18 +161,41 @@ class Instances:
             if not hand.flights:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)
+            flight.number = hand.sent
+            hand.sent += 1
         batch = pack_work(work)
+        self._weigh(len(batch), len(work.batch))
         if self._role.is_async:
             asyncio.run_coroutine_threadsafe(self._collect(hand, flight, hand.actor.hear.remote(batch)), self._aio)
         else:
-            future = hand.actor.hear.remote(batch).future()
+            future = hand.actor.hear.remote(batch, flight.number).future()
             future.add_done_callback(lambda done: self._came_back(hand, flight, done))
+
+    def _weigh(self, size: int, count: int) -> None:
+        """Learn how large events are; what grows counts at once, what shrinks slowly."""
+        each = size / max(1, count)
+        self._bytes_each = each if each > self._bytes_each and count > 10 else 0.9 * self._bytes_each + 0.1 * min(each, 10_000)
 
     def _free(self) -> Hand | None:
         """The instance that has least to do and may have more."""
-        depth = 1 if self._suspects else IN_FLIGHT
-        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and len(hand.flights) < depth]
-        return min(free, key=lambda hand: len(hand.flights), default=None)
+        now_s = time.monotonic()
+        free = [hand for hand in self._hands if hand.is_ready and not hand.is_leaving and self._may_have_more(hand, now_s)]
+        return min(free, key=lambda hand: hand.waiting if self._role.is_async else len(hand.flights), default=None)
+
+    def _may_have_more(self, hand: Hand, now_s: float) -> bool:
+        if not hand.flights:
+            return True
+        if self._suspects:
+            return False
+        if self._role.is_async:  # all its events wait at once: one that hangs holds up no other
+            return hand.waiting < self._most
+        if len(hand.flights) >= IN_FLIGHT or not self._scaler.service_s:
+            return False
+        return not self._is_late(hand, now_s)
+
+    def _is_late(self, hand: Hand, now_s: float) -> bool:
+        expected_s = self._scaler.service_s * len(hand.flights[0].work.batch)
+        return now_s - hand.head_s > max(LATE_S, 4 * expected_s)
 
     # What comes back: in threads of Ray's
 
@@ -126,14 +204,18 @@ class Instances:
         if error is not None:
             self._died(hand, error)
             return
+        answer = done.result()
+        if not answer:
+            return  # it was taken back before it began
         try:
-            outcome, is_spent = unpack_outcome(done.result(), flight.work)
+            outcome, is_spent = unpack_outcome(answer, flight.work)
+            self._weigh(len(answer), outcome.count)
         except Exception as broken:
             self._died(hand, broken)
             return
         self._take(hand, flight, outcome)
         if is_spent:
-            self._let_go(hand)
+            self._let_go(hand, is_spent=True)
 
     async def _collect(self, hand: Hand, flight: Flight, answers: Any) -> None:
         """The outcomes of an asynchronous instance, as they come."""
@@ -186,8 +268,12 @@ class Instances:
                 self._limit = max(1, min(self._limit, len(left) // 2))
             if not self._is_closing:
                 log.warning("player %s: an instance died: %s", self._role.spec.name, _cause(error))
-        _kill(hand.actor)
+        self._end(hand)
         self._post(Wake())
+
+    def _end(self, hand: Hand) -> None:
+        """End an actor. Not in this thread: it may be one of Ray's own, in which a call to Ray waits for itself."""
+        self._porter.submit(_kill, hand)
 
     def _given_back(self, flight: Flight, error: BaseException, *, is_charged: bool) -> Outcome:
         """What came of a batch whose instance died: nothing, but for the one event that is charged with it."""
@@ -219,8 +305,9 @@ class Instances:
         waiting = load()
         with self._lock:
             self._end_what_hangs(now_s)
+            self._ask_back(now_s)
             there = [hand for hand in self._hands if not hand.is_leaving]
-            target = self._scaler.target(waiting, len(there), now_s)
+            target = self._scaler.target(waiting, len(there), now_s, self._slowest_s(now_s))
             if target > len(there) and now_s >= self._not_before_s:
                 for _ in range(target - len(there)):
                     self._start_one(now_s, waiting)
@@ -230,44 +317,67 @@ class Instances:
             due_s = self._scaler.due_s(waiting, len(there), now_s)
         return now_s + TEND_S if waiting else due_s
 
+    def _slowest_s(self, now_s: float) -> float:
+        """How long an event takes at the least, by those that are being heard: nothing is learned of one that hangs."""
+        if self._role.is_async:
+            return 0.0
+        busy = [hand for hand in self._hands if hand.flights]
+        return max(((now_s - hand.head_s) / len(hand.flights[0].work.batch) for hand in busy), default=0.0)
+
     def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""
         self._scaler.fixed = count
         self._post(Wake())
 
     def _start_one(self, now_s: float, lag: int) -> None:
-        import ray
-
-        section = self._role.spec.section
-        options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
-        if section.memory:
-            options["memory"] = section.memory
-        if section.resources:
-            options["resources"] = dict(section.resources)
-        kind = AsyncInstanceActor if self._role.is_async else InstanceActor
-        actor: Any = ray.remote(kind).options(**options).remote(self._plan, self._role.spec.name)
-        hand = Hand(actor, now_s)
+        hand = Hand(now_s)
         self._hands.append(hand)
-        future = actor.ready.remote().future()
-        future.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+        self._porter.submit(self._make, hand, lag)
+
+    def _make(self, hand: Hand, lag: int) -> None:
+        """Make the actor of an instance. Not in the loop's thread, which would hand out nothing meanwhile."""
+        with self._lock:
+            if hand not in self._hands:
+                return
+        try:
+            hand.actor = _actor(self._role, self._plan)
+            is_ready = hand.actor.ready.remote().future()
+        except Exception as error:
+            is_ready = concurrent.futures.Future()
+            is_ready.set_exception(error)
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+
+    def join(self, hand: Hand, is_ready: Any) -> None:
+        """Have an instance that was started already, from when it is ready on."""
+        self._hands.append(hand)
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, 0, done))
 
     def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
         error = done.exception()
         now_s = time.monotonic()
         with self._lock:
+            if hand not in self._hands:
+                return  # it was let go before it was ready: that it ended is no failure to start
             if error is None:
                 self._failed_starts = 0
                 self._has_complained = False
                 hand.is_ready, hand.pid, hand.idle_since_s = True, done.result()["pid"], now_s
                 before = self.count - 1
                 self._tell_scaled(before, before + 1, lag, took_ms=round(1000 * (now_s - hand.started_s)))
+                self._porter.submit(self._watch, hand)
             else:
                 self._start_failed(hand, error, now_s)
         self._post(Wake())
 
+    def _watch(self, hand: Hand) -> None:
+        """Hear of the death of an instance though it has nothing to hear. Not in a thread of Ray's, as `_end`."""
+        watch = hand.actor.watch
+        if not self._role.is_async:
+            watch = watch.options(concurrency_group=WATCH)
+        watch.remote().future().add_done_callback(lambda done: self._died(hand, done.exception()))
+
     def _start_failed(self, hand: Hand, error: BaseException, now_s: float) -> None:
-        if hand in self._hands:
-            self._hands.remove(hand)
+        self._hands.remove(hand)
         if self._is_closing:
             return
         told = getattr(error, "cause", error)
@@ -296,7 +406,7 @@ class Instances:
         if after < before:
             self._tell_scaled(before, after, lag)
 
-    def _let_go(self, hand: Hand) -> None:
+    def _let_go(self, hand: Hand, *, is_spent: bool = False) -> None:
         """End an instance that has nothing in flight, or of which nothing is expected any more."""
         with self._lock:
             if hand not in self._hands:
@@ -304,10 +414,10 @@ class Instances:
             self._hands.remove(hand)
             for flight in hand.flights:
                 self._post(self._given_back(flight, RuntimeError(), is_charged=False))
-        closed = hand.actor.close.remote().future()
-        closed.add_done_callback(lambda _: _kill(hand.actor))
-        if not hand.is_ready or hand.flights:
-            _kill(hand.actor)
+        if hand.is_ready and not hand.flights and not is_spent:
+            hand.actor.close.remote().future().add_done_callback(lambda _: self._end(hand))
+        else:
+            self._end(hand)
         self._post(Wake())
 
     def _end_what_hangs(self, now_s: float) -> None:
@@ -324,6 +434,28 @@ class Instances:
     @staticmethod
     def _most_s(hand: Hand, timeout_s: float) -> float:
         return GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
+
+    def _ask_back(self, now_s: float) -> None:
+        """Have instances that are late give back what waits behind the batch that they hear."""
+        if self._role.is_async or self._role.spec.section.max < 2:
+            return
+        for hand in self._hands:
+            if len(hand.flights) > 1 and not hand.is_asked_back and self._is_late(hand, now_s):
+                hand.is_asked_back = True
+                numbers = [flight.number for flight in list(hand.flights)[1:]]
+                answer = hand.actor.take_back.options(concurrency_group=BESIDE).remote(numbers).future()
+                answer.add_done_callback(partial(self._came_back_untried, hand))
+
+    def _came_back_untried(self, hand: Hand, done: Any) -> None:
+        if done.exception() is not None:
+            return  # it died, and all that it had comes back
+        numbers = set(done.result())
+        with self._lock:
+            hand.is_asked_back = False
+            untried = [flight for flight in hand.flights if flight.number in numbers]
+            for flight in untried:
+                hand.flights.remove(flight)
+                self._post(self._given_back(flight, RuntimeError(), is_charged=False))
 
     def _tell_scaled(self, before: int, after: int, lag: int, took_ms: int | None = None) -> None:
         told: dict[str, Any] = {"player": self._role.spec.name, "from": before, "to": after, "lag": lag}
@@ -348,40 +480,94 @@ class Instances:
         closed = [hand.actor.close.remote() for hand in hands if hand.is_ready and not hand.flights]
         if closed:
             ray.wait(closed, num_returns=len(closed), timeout=5)
-        for hand in hands:
-            _kill(hand.actor)
+        self._porter.submit(_kill, *hands).result()
 
 
 class RayCrew:
     """Who plays on the cluster. `aio` is the event loop of the actor that the section's loop lives in."""
 
     def __init__(self, plan: bytes, aio: asyncio.AbstractEventLoop) -> None:
-        self._plan, self._aio = plan, aio
+        self.plan = plan
+        """What the instances are made from that are hired from now on."""
+        self._aio = aio
+        self._porter = ThreadPoolExecutor(1, "ensemble-porter")
+        """Who makes and ends actors, one after the other: Ray takes 1 ms for it, and hundreds where the machine is busy."""
         self.sections: dict[str, Instances] = {}
+        self._auditioned: dict[str, tuple[Hand, Any]] = {}
+
+    def audition(self, roles: Iterable[Role]) -> None:
+        """Start the first instance of each of these, all at once, and see whether they can be built.
+
+        PlayerError if one can't; then none is left. One that finds no place in `HUNGRY_S` is not waited for.
+        """
+        for role in roles:
+            hand = Hand(time.monotonic(), _actor(role, self.plan))
+            self._auditioned[role.spec.name] = hand, hand.actor.ready.remote().future()
+        until = time.monotonic() + HUNGRY_S
+        for _, is_ready in self._auditioned.values():
+            try:
+                is_ready.result(max(0.0, until - time.monotonic()))
+            except (concurrent.futures.TimeoutError, TimeoutError):
+                continue
+            except Exception as error:
+                told = getattr(error, "cause", error)
+                if isinstance(told, EnsembleError):
+                    self.close()
+                    raise told from None
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
-        instances = Instances(role, self._plan, post, self._aio)
+        instances = Instances(role, self.plan, post, self._aio, self._porter)
         self.sections[role.spec.name] = instances
+        if role.spec.name in self._auditioned:
+            instances.join(*self._auditioned.pop(role.spec.name))
         return instances
 
     def close(self) -> None:
-        pass
+        while self._auditioned:
+            _, (hand, _) = self._auditioned.popitem()
+            _kill(hand)
 
 
-def _kill(actor: Any) -> None:
+def _actor(role: Role, plan: bytes) -> Any:
+    """A new instance, on its way."""
+    section = role.spec.section
+    options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
+    runtime_env = Plan.load(plan).runtime_env
+    if runtime_env:
+        options["runtime_env"] = runtime_env
+    if section.memory:
+        options["memory"] = section.memory
+    if section.resources:
+        options["resources"] = dict(section.resources)
+    return _kind(role.is_async).options(**options).remote(plan, role.spec.name)
+
+
+@functools.cache
+def _kind(is_async: bool) -> Any:
+    """The class of an actor as Ray knows it. Made once: pickling it takes 7 ms."""
     import ray
 
-    ray.kill(actor)
+    remote: Any = ray.remote
+    return remote(AsyncInstanceActor) if is_async else remote(concurrency_groups={WATCH: 1, BESIDE: 1})(InstanceActor)
+
+
+def _kill(*hands: Hand) -> None:
+    """End the actors of these, as far as they were made."""
+    import ray
+
+    for hand in hands:
+        if hand.actor is not None:
+            ray.kill(hand.actor)
 
 
 def _is_no_fault(error: BaseException) -> bool:
-    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go."""
-    import ray.exceptions
+    """Whether an instance died of something that is no fault of what it heard: its node is gone, or it was asked to go.
 
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return False
-    text = str(error).lower()
-    return "node" in text and ("died" in text or "dead" in text or "terminated" in text) and "node ip" not in text
+    Ray tells of it in words only. Of any process that died it says that node deaths are to be prevented, so `node` alone
+    means nothing.
+    """
+    text = str(error)
+    return any(words in text for words in ("its node has died", "node was terminated", "ray.kill", "preempted"))
 
 
 def _cause(error: BaseException) -> str:

@@ -27,13 +27,19 @@ PATIENCE_S = 0.05
 
 
 class InstanceActor:
-    """An instance of a player that is no coroutine: batches one after the other."""
+    """An instance of a player that is no coroutine: batches one after the other.
+
+    `take_back` is called beside them, in a group of its own: all else runs on one and the same thread.
+    """
 
     def __init__(self, plan: bytes, name: str) -> None:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._turn = threading.Lock()
+        self._begun = -1
+        self._taken_back: set[int] = set()
 
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
@@ -44,11 +50,21 @@ class InstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
-    def hear(self, batch: bytes) -> bytes:
+    def watch(self) -> None:
+        """Never returns: who waits for it learns when this process is gone."""
+        threading.Event().wait()
+
+    def hear(self, batch: bytes, number: int) -> bytes:
+        """The outcome of a batch; nothing if it was taken back. Batches are numbered as they are sent."""
         assert self._instance is not None, "an instance is built before it hears"
+        with self._turn:
+            if number in self._taken_back:
+                self._taken_back.discard(number)
+                return b""
+            self._begun = number
         work = unpack_work(batch)
         if self._timeout_s is None:
-            return pack_outcome(timed(self._instance, work), work)
+            return pack_outcome(timed(self._instance.hear, work), work)
         outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
         return pack_outcome(outcome, work, is_spent=is_spent)
 
@@ -100,6 +116,13 @@ class InstanceActor:
             raise errors[0]
         return outcomes[0]
 
+    def take_back(self, numbers: list[int]) -> list[int]:
+        """Those of these batches that have not begun, and now never will."""
+        with self._turn:
+            free = [number for number in numbers if number > self._begun]
+            self._taken_back.update(free)
+        return free
+
     def close(self) -> None:
         """Let it free what it holds."""
         if self._instance is not None:
@@ -121,6 +144,10 @@ class AsyncInstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
+    async def watch(self) -> None:
+        """As `InstanceActor.watch`."""
+        await asyncio.Event().wait()
+
     async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
         instance = self._instance
@@ -135,7 +162,8 @@ class AsyncInstanceActor:
             return hearing.outcome([lane], len(rows))
 
         lanes = lanes_of(work, instance.player.spec.order)
-        for next_done in asyncio.as_completed([hear_lane(lane, rows) for lane, rows in lanes]):
+        hearings = [asyncio.create_task(hear_lane(lane, rows)) for lane, rows in lanes]  # begun in the order of the log
+        for next_done in asyncio.as_completed(hearings):
             yield pack_outcome(await next_done, work)
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ was evicted would keep an actor from restarting.
 from __future__ import annotations
 
 import platform
+import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +18,7 @@ from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.player import Player
 from ensemble.score import load
-from ensemble.score.callable import find
+from ensemble.score.callable import find, function_of, types_of
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
@@ -33,22 +34,37 @@ class Versions(msgspec.Struct, frozen=True):
     ray: str
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """What kind of callable a player is."""
+
+    is_async: bool = False
+    hears_batches: bool = False
+    is_class: bool = False
+    """One that can't be built is told of before anything is played."""
+
+
 class Plan(msgspec.Struct):
     """What to play, and where."""
 
     document: dict[str, Any]
     url: str
+    run: str = msgspec.field(default_factory=lambda: secrets.token_hex(6))
+    """The same for as long as the band is up, whatever changes: by it an actor that is made anew knows what was recorded."""
     calls: dict[str, bytes] = {}
     """Callables that were given for players and sources by name, pickled."""
     durability: str = "disk"
-    coroutines: list[str] = []
-    """The players that are asynchronous."""
+    kinds: dict[str, Kind] = {}
+    """What kind of callable each player is: who plans knows it without the code."""
     again: bool = False
     strict: bool = False
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
-    is_detached: bool = False
+    folders: dict[str, str] = {}
+    """The folder of a player's code, where it is another than the score's."""
+    joined: dict[str, dict[str, list[str]]] = {}
+    """Scores that have joined: what of the document is theirs, by kind."""
     runtime_env: dict[str, Any] = {}
+    """What Ray brings to the nodes on which instances run."""
 
     def dump(self) -> bytes:
         return encode(self)
@@ -77,6 +93,25 @@ def check_versions(plan: Plan, where: str) -> None:
         raise Unavailable(f"{where} does not have the versions of this process: {'; '.join(wrong)}; install the same on both")
 
 
+class _Travelling:
+    """A callable on its way, with the types that its annotations name as text.
+
+    What is pickled by value takes only those names of its module along that its code uses, and annotations are no code.
+    """
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __reduce__(self) -> Any:
+        return _arrived, (self._call, types_of(self._call))
+
+
+def _arrived(call: Callable[..., Any], types: dict[str, Any]) -> Callable[..., Any]:
+    if types:
+        function_of(call.__call__ if isinstance(call, type) else call).__annotations__.update(types)
+    return call
+
+
 def pickled(name: str, call: Callable[..., Any]) -> bytes:
     """A callable as bytes.
 
@@ -85,7 +120,7 @@ def pickled(name: str, call: Callable[..., Any]) -> bytes:
     from ray import cloudpickle
 
     try:
-        data: bytes = cloudpickle.dumps(call)  # type: ignore[no-untyped-call]
+        data: bytes = cloudpickle.dumps(_Travelling(call))  # type: ignore[no-untyped-call]
     except Exception as error:
         raise PlayerError(
             f"player {name} can't be sent to the cluster: {error}; a lock, a file or a connection can't be pickled: make it in "
@@ -105,7 +140,7 @@ def call_of(plan: Plan, spec: PlayerSpec, folder: str) -> Callable[..., Any]:
     if given is None:
         assert spec.play is not None, "a player without code does not get this far"
         try:
-            call: Callable[..., Any] = find(spec.play, folder)
+            call: Callable[..., Any] = find(spec.play, plan.folders.get(spec.name, folder))
         except PlayerError as error:
             raise PlayerError(f"player {spec.name} can't be imported on {platform.node()}: {error}") from error
         return call

@@ -63,13 +63,13 @@ class Scaler:
             each_s = took_s / count
             self._service_s = each_s if not self._service_s else 0.8 * self._service_s + 0.2 * each_s
 
-    def target(self, lag: int, instances: int, now_s: float) -> int:
-        """How many instances there should be now."""
+    def target(self, lag: int, instances: int, now_s: float, slowest_s: float = 0.0) -> int:
+        """How many instances there should be now; an event that is being heard has taken `slowest_s` already."""
         if self.fixed is not None:
             return self.fixed
         if lag or not self._busy_at:
             self._busy_at = now_s
-        load = Load(lag, self._service_s, instances, now_s - self._busy_at)
+        load = Load(lag, max(self._service_s, slowest_s), instances, now_s - self._busy_at)
         target = wanted(self.section, load)
         if target >= instances or not self._high_at:
             self._high_at = now_s

@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,15 @@ import msgspec
 
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
+from ensemble.log import LogReader, open_log, read_log
 from ensemble.log import frame as frames
-from ensemble.log import open_log
-from ensemble.score import load
-from ensemble.stage.base import Role
-from ensemble.stage.begin import begin
+from ensemble.score import Score, load
+from ensemble.stage.begin import begin, recover
+from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
-from ensemble.stage.on_ray.cluster import is_restarted
-from ensemble.stage.on_ray.crew import RayCrew
-from ensemble.stage.on_ray.plan import Plan, check_versions
+from ensemble.stage.on_ray.crew import Instances, RayCrew
+from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
+from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import unpack_publication
 from ensemble.stage.workers import AsyncThread
 
@@ -48,6 +49,7 @@ class ShardActor:
         self._loop: Loop | None = None
         self._error: EnsembleError | None = None
         self._plan = plan
+        self._turns: dict[str, Turns] = {}
         self._open()
 
     def _open(self) -> None:
@@ -57,6 +59,7 @@ class ShardActor:
             check_versions(plan, "the cluster")
             self._crew = RayCrew(self._plan, self._async.loop())
             self._loop, self._error = _play(plan, self._crew), None
+            self._plan = self._crew.plan
         except EnsembleError as error:
             self._error = error
         except Exception as error:
@@ -72,31 +75,85 @@ class ShardActor:
 
     async def _answer(self, verb: str, given: Sequence[Any]) -> Any:
         if verb == "reopen":
-            if self._loop is None:
-                self._plan = given[0]
-                await asyncio.to_thread(self._open)
+            if self._loop is not None:
+                raise Unavailable(
+                    f"log {self._loop.log.name!r} in the cluster's memory is being played already; close that band first, "
+                    "or read it with ensemble.read"
+                )
+            self._plan = given[0]
+            await asyncio.to_thread(self._open)
             return await self._answer("hello", ())
         loop = self._loop
+        if verb in LOG_VERBS:
+            return await asyncio.to_thread(self._look, verb, given)
         if loop is None:
             raise self._error or Unavailable("the band is closed; open it again")
         if verb == "publish":
             return await self._publish(loop, *given)
         if verb == "scale":
-            self._crew.sections[given[0]].scale(given[1])
-            return None
+            return await asyncio.to_thread(self._scale, *given)
+        if verb == "pids":
+            return self._section(*given).pids
+        if verb == "plan":
+            return self._plan
+        if verb == "rescore":
+            return await asyncio.to_thread(self._rescore, loop, *given)
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
-            return None
+            # A log without a name is gone with this process: its state is all that the closed band can still be asked for.
+            return loop.broker.state.dump() if Plan.load(self._plan).url == "memory:" else None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
 
-    async def _publish(self, loop: Loop, data: bytes, wait: bool) -> Any:
+    def _section(self, name: str) -> Instances:
+        if name not in self._crew.sections:
+            raise KeyError(f"no player {name!r} plays here; there are {', '.join(self._crew.sections) or 'none'}")
+        return self._crew.sections[name]
+
+    def _scale(self, section: str, count: int | None) -> None:
+        self._section(section).scale(count)
+
+    def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
+        """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight.
+
+        PlayerError if one of them can't be built: then all is as it was.
+        """
+        plan = Plan.load(data)
+        check_versions(plan, "the cluster")
+        score = load(plan.document)
+        roles = _roles(score, plan)
+        before, self._crew.plan = self._crew.plan, data
+        try:
+            self._crew.audition(roles[name] for name in changed)
+        except EnsembleError:
+            self._crew.plan = before
+            raise
+        loop.rescore(dict(score.document), roles, changed, plan=data)
+        self._plan = data
+
+    def _look(self, verb: str, given: Sequence[Any]) -> Any:
+        """Something about the log: of who plays it; of one that is in this memory also when nobody does."""
+        loop, url = self._loop, Plan.load(self._plan).url
+        if loop is not None:
+            return LOG_VERBS[verb](loop.log, *given)
+        if not url.startswith("memory:"):
+            raise self._error or Unavailable("the band is closed; open it again")
+        with closing(read_log(url)) as event_log:
+            return LOG_VERBS[verb](event_log, *given)
+
+    async def _publish(self, loop: Loop, data: bytes, wait: bool, publisher: str, number: int, oldest: int) -> Any:
         """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
+        turns = self._turns.setdefault(publisher, Turns())
+        await turns.come(number, oldest)
         publication = unpack_publication(data)
-        if wait and not loop.has_room(len(publication.said)):
-            reply = await asyncio.to_thread(loop.publish, publication, wait=True)
+        if not wait:
+            reply = loop.publish(publication, wait=False)
         else:
-            reply = loop.publish(publication, wait=wait)
+            async with turns.door:
+                if loop.has_room(len(publication.said)):
+                    reply = loop.publish(publication)
+                else:
+                    reply = await asyncio.to_thread(loop.publish, publication)
         aio = asyncio.get_running_loop()
         done = aio.create_future()
         reply.then(lambda: aio.call_soon_threadsafe(done.set_result, None))
@@ -109,32 +166,46 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
     event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
-    return begin(
-        score,
-        event_log,
-        {name: Role(spec, name in plan.coroutines) for name, spec in score.players.items()},
-        crew,
-        overlapping=list(score.players),
-        calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
-        inputs=plan.inputs,
-        again=plan.again and not is_restarted(),
-        strict=plan.strict,
-    )
+    try:
+        recorded = recover(event_log).plan
+        is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
+        if is_restarted:  # the band may have changed its score since Ray was told how to make this actor
+            plan = Plan.load(recorded)
+            score, crew.plan = load(plan.document), recorded
+        roles = _roles(score, plan)
+        crew.audition(roles[name] for name, kind in plan.kinds.items() if kind.is_class)
+        return begin(
+            score,
+            event_log,
+            roles,
+            crew,
+            overlapping=list(score.players),
+            calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
+            inputs=plan.inputs,
+            again=plan.again and not is_restarted,
+            strict=plan.strict,
+            plan=crew.plan,
+        )
+    except BaseException:
+        crew.close()
+        event_log.close()
+        raise
+
+
+def _roles(score: Score, plan: Plan) -> dict[str, Role]:
+    kinds = {name: plan.kinds.get(name, Kind()) for name in score.players}
+    return {name: Role(spec, kinds[name].is_async, kinds[name].hears_batches) for name, spec in score.players.items()}
 
 
 # What may be asked
 
 
+def _about(event_log: LogReader) -> dict[str, Any]:
+    return {"id": event_log.id, "name": event_log.name, "shard": event_log.shard}
+
+
 def _hello(loop: Loop) -> dict[str, Any]:
-    event_log = loop.log
-    return {
-        "id": event_log.id,
-        "name": event_log.name,
-        "shard": event_log.shard,
-        "notes": list(loop.notes),
-        "pid": os.getpid(),
-        "folder": str(Path.cwd()),
-    }
+    return {**_about(loop.log), "notes": list(loop.notes), "pid": os.getpid(), "folder": str(Path.cwd())}
 
 
 def _some(found: Iterator[Frame]) -> list[bytes]:
@@ -162,11 +233,16 @@ VERBS: dict[str, Callable[..., Any]] = {
     "table_value": lambda loop, name, key: loop.view.table_value(name, key),
     "table_items": lambda loop, name: loop.view.table_items(name),
     "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
-    # the log
-    "end": lambda loop: tuple(loop.log.end()),
-    "frames": lambda loop, seq: _some(loop.log.frames(seq)),
-    "rows": lambda loop, offset: _some(loop.log.rows(offset)),
-    "frame_at": lambda loop, offset: frames.encode(loop.log.frame_at(offset)),
-    "size_bytes": lambda loop: loop.log.size_bytes(),
 }
-"""What may be asked of a shard beside publishing and closing: each is answered on a thread of its own."""
+"""What may be asked of a shard that plays, beside publishing and closing: each is answered on a thread of its own."""
+
+LOG_VERBS: dict[str, Callable[..., Any]] = {
+    "log": _about,
+    "end": lambda event_log: tuple(event_log.end()),
+    "frames": lambda event_log, seq: _some(event_log.frames(seq)),
+    "rows": lambda event_log, offset: _some(event_log.rows(offset)),
+    "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
+    "snapshot": lambda event_log: event_log.snapshot(),
+    "size_bytes": lambda event_log: event_log.size_bytes(),
+}
+"""What may be asked of its log, whether it plays or not."""
