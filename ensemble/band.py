@@ -123,6 +123,8 @@ class Band(Reader):
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
             self._stage.settle(timeout)
         except TimeoutError:
@@ -143,16 +145,29 @@ class Band(Reader):
         return Table(name, self._view)
 
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
-        """Have dead letters heard again, their attempts counted anew: all, those of a player, or one. How many.
+        """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
 
-        Errors: KeyError if there is no such player.
+        Errors: KeyError if there is no such player; OffsetError if there is no such event.
         """
         if player is not None:
             self._check_player(player)
-        return self._stage.again(player, None if id is None else self.event(id).offset)
+        if id is None:
+            return self._stage.again(player, None)
+        first = self.event(id)
+        offsets = {first.offset}
+        if first._rows.extra(first._ix, "source") is not None and id == first.id:  # others may have the same id
+            dead = {offset for _, offset, name in self._view.dead() if player in (None, name)}
+            offsets.update(offset for offset in dead if self._at(offset).id == id)
+        return sum(self._stage.again(player, offset) for offset in sorted(offsets))
 
     def _notes(self) -> tuple[str, ...]:
-        return tuple(self._stage.notes)
+        if self.name == self.score.name:
+            return tuple(self._stage.notes)
+        other = (
+            f"store {self.url} was made for {self.name}, and {self.score.name} is played into it: both are in one log now; if "
+            "that is not meant, give each score a store of its own"
+        )
+        return (other, *self._stage.notes)
 
     def _follow(self, offset: int) -> bool:
         return self._stage.wait_beyond(offset, FOLLOW_S)

@@ -22,6 +22,8 @@ import msgspec
 from ensemble.errors import InvalidEvent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DAY, LAST_DAY = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+"""Between these a time can be told in any time zone."""
 
 decode = msgspec.msgpack.Decoder().decode
 """Payload bytes to plain Python data (dict, list, str, int, float, bool, None, bytes, datetime)."""
@@ -63,7 +65,7 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid}."""
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -406,4 +408,6 @@ def microseconds(time: datetime | str) -> int:
             raise InvalidEvent(f"time {time!r} is not RFC 3339; write it as 2011-11-01T08:16:00Z") from error
     if time.tzinfo is None:
         raise InvalidEvent(f"time {time.isoformat()!r} has no time zone; add Z or an offset such as +01:00")
+    if not FIRST_DAY < time < LAST_DAY:
+        raise InvalidEvent(f"time {time.isoformat()!r} is beyond the calendar in UTC; it lies between the years 1 and 9999")
     return (time - EPOCH) // timedelta(microseconds=1)

@@ -66,7 +66,8 @@ def open(  # noqa: A001 - ensemble.open(...)
 
         plan = _plan(score, players, prepared, url, durability)
         plan.again, plan.strict, plan.inputs = again, strict, list(inputs)
-        return Band(score, play(score, plan, address or score.stage.address), Inlet(vocabulary, f"/{score.name}"), url)
+        on_ray = play(score, plan, address or score.stage.address)
+        return Band(score, on_ray, Inlet(vocabulary, f"/{score.name}", on_ray.log.id), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     loop = begin(
         score,
@@ -80,10 +81,19 @@ def open(  # noqa: A001 - ensemble.open(...)
         strict=strict,
         clock=clock,
     )
-    inlet = Inlet(vocabulary, loop.broker.source())
+    inlet = Inlet(vocabulary, loop.broker.source(), log.id)
     band = Band(score, loop, inlet, url)
     if clock is None:
-        band._open_door()
+        try:
+            band._open_door()
+        except BaseException as error:  # else it would go on playing, with nobody to hold it
+            band.close()
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"store {url}: its door, by which other processes publish, can't be opened: {error.strerror or error}; "
+                    "make room, or see what is in the way"
+                ) from error
+            raise
     return band
 
 
@@ -107,7 +117,7 @@ def up(
     url = store or score.store.url or f".ensemble/{score.name}"
     plan = _plan(score, players, prepared, url, None)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
-    return Band(score, stage, Inlet(vocabulary, f"/{score.name}"), f"ray:{score.name}")
+    return Band(score, stage, Inlet(vocabulary, f"/{score.name}", stage.log.id), f"ray:{score.name}")
 
 
 def down(name: str, *, address: str | None = None) -> None:
@@ -161,7 +171,7 @@ def connect(url: str) -> Band | Guest:
 
         stage = attach(*_of_ray(url))
         score = load(stage.score())
-        return Band(score, stage, Inlet(Vocabulary(score), f"/{score.name}"), url)
+        return Band(score, stage, Inlet(Vocabulary(score), f"/{score.name}", stage.log.id), url)
     folder = store_folder(url)
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
@@ -175,7 +185,7 @@ def connect(url: str) -> Band | Guest:
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
     loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
-    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source()), url)
+    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source(), log.id), url)
 
 
 def read(url: str) -> Reader:

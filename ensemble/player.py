@@ -12,14 +12,16 @@ import dataclasses
 import logging
 import threading
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 from contextvars import ContextVar
+from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
@@ -82,7 +84,7 @@ class Context:
         self.live = True
         """Whether what is done outside counts: false in a rehearsal."""
         self.log = hearing.player.log
-        self.settings: Mapping[str, Any] = hearing.player.spec.settings
+        self.settings: Mapping[str, Any] = hearing.settings
 
     @property
     def state(self) -> MutableMapping[str, Any]:
@@ -94,6 +96,8 @@ class Context:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)
@@ -156,6 +160,7 @@ class Player:
         self.topics: list[str] = []
         self._vocabulary = vocabulary
         self._words: dict[str, Word] = {}
+        self._lock = threading.Lock()
         self._by_type: dict[type, str] = {}
         for topic in spec.emits:
             said = vocabulary.word(topic).type if "*" not in topic and ">" not in topic else None
@@ -166,7 +171,13 @@ class Player:
     def word(self, topic: str) -> Word:
         """The word for a topic. PlayerError if the player has not declared it."""
         word = self._words.get(topic)
-        if word is None:
+        return word or self._new_word(topic)
+
+    def _new_word(self, topic: str) -> Word:
+        with self._lock:  # several instances may come to a topic at a time
+            word = self._words.get(topic)
+            if word is not None:
+                return word
             if not any(matches(pattern, topic) for pattern in self.spec.emits):
                 declared = ", ".join(self.spec.emits) or "nothing"
                 raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
@@ -174,9 +185,9 @@ class Player:
             if fault is not None:
                 raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
             known = self._vocabulary.word(topic)
-            word = self._words[topic] = Word(len(self.topics), known.check, known.key)
             self.topics.append(topic)
-        return word
+            word = self._words[topic] = Word(len(self.topics) - 1, known.check, known.key)
+            return word
 
     def emission(self, answer: Any) -> Emission:
         """What a player gave, as an emission. PlayerError if it is none."""
@@ -204,13 +215,17 @@ class Instance:
 
     def __init__(self, player: Player) -> None:
         self.player = player
-        settings = dict(player.spec.settings)
+        self.settings: dict[str, Any] = deepcopy(dict(player.spec.settings))
+        """Its own: what it makes of them is not what the score says."""
+        settings = self.settings
         if player.shape.kind == "class":
             try:
                 self.call: Callable[..., Any] = player.call(**settings)
             except Exception as error:
+                place = whereabouts.of_error(error)
                 raise PlayerError(
                     f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
+                    + (f" at {place}" if place else "")
                 ) from error
         else:
             self.call = partial(player.call, **settings) if settings else player.call
@@ -242,8 +257,12 @@ class Hearing:
 
     def __init__(self, instance: Instance, work: Work, call: Callable[..., Any] | None = None) -> None:
         self.player = instance.player
+        self.settings = instance.settings
         self.call = call or instance.call
         self.work = work
+        self.which: Iterable[int] = range(len(work.events))
+        """The rows to hear, one by one; `gone` are those that were taken back meanwhile, and are nothing to it any more."""
+        self.gone: Set[int] = frozenset()
         self._current: Sequence[int] = ()
         self._groups: list[Sequence[int]] = []
         """What `together` has still to try, the next one last."""
@@ -273,10 +292,10 @@ class Hearing:
             if self.player.shape.batch:
                 self.together(range(len(self.work.events)))
             else:
-                self.one_by_one(range(len(self.work.events)))
+                self.one_by_one(self.which)
         finally:
             hearing_of.reset(before)
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
 
     def _log_id(self) -> str | None:
         events = self.work.events
@@ -290,7 +309,15 @@ class Hearing:
             self._hear_groups()
         finally:
             hearing_of.reset(before)
-        return self.outcome(self.work.batch.keys, len(self.work.batch))
+        return self.all()
+
+    def all(self) -> Outcome:
+        """What came of the batch, but for what was taken back."""
+        batch = self.work.batch
+        if not self.gone:
+            return self.outcome(batch.keys, len(batch))
+        keys = [lane for ix, lane in enumerate(batch.keys) if ix not in self.gone]
+        return self.outcome(keys, len(keys))
 
     def one_by_one(self, which: Iterable[int]) -> None:
         """Call the player for each of these rows of the batch."""
@@ -486,6 +513,7 @@ class Hearing:
                     payload,
                     self.work.refs[ix],
                     self.work.roots[ix],
+                    self._passed_on(ix),
                 )
             )
 
@@ -522,6 +550,7 @@ class Hearing:
                 _traceback(error),
                 is_final=is_final,
                 after_us=None if after is None else _after_us(after),
+                extras=self._passed_on(ix),
             )
         )
 
@@ -540,20 +569,53 @@ class Hearing:
             self._blame(self._current, error)
             return True
         self._fail(self._current[0], error)
+        self.leave_rest()
+        return False
+
+    def leave_rest(self) -> None:
+        """Leave for another time what was neither heard nor failed."""
         told = {offset for offset, _ in self._skipped} | {failure.offset for failure in self._failures}
         heard = set(self._heard)
         for ix, offset in enumerate(self.work.batch.offsets):
-            if ix not in heard and offset not in told:
+            if ix not in heard and offset not in told and ix not in self.gone:
                 self._skip(ix)
-        return False
 
-    def _traces(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
-        """The trace contexts that publishers gave, for the answers to their events: extras by row."""
-        events = self.work.events
+    def _passed_on(self, ix: int) -> dict[str, Any] | None:
+        """What answers to a row have from it: the trace context that its publisher gave, and which event it is exactly.
+
+        An id alone names several events where each has a CloudEvents source of its own.
+        """
         if self.work.refs is self.work.batch.offsets:  # the rule: no event has anything of its own
             return None
-        given = {ix: events[ix]._rows.extra(events[ix]._ix, "traceparent") for ix in set(rows)}
-        return {row: {"traceparent": given[ix]} for row, ix in enumerate(rows) if given[ix]} or None
+        event = self.work.events[ix]
+        own = None if event._rows.extras is None else event._rows.extras.get(event._ix)
+        if not own:
+            return None
+        passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
+        if "source" in own:
+            passed_on["cause"] = event.offset
+        return passed_on or None
+
+    def _extras(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
+        """Of answers to these rows."""
+        if self.work.refs is self.work.batch.offsets:
+            return None
+        given = {ix: self._passed_on(ix) for ix in set(rows)}
+        return {row: passed_on for row, ix in enumerate(rows) if (passed_on := given[ix])} or None
+
+    def _topics(self) -> tuple[list[str], int | list[int]]:
+        """The topics of what was said, and no others: under a wildcard a player may have said any number of them before."""
+        all_topics, column = self.player.topics, self._topic_ix
+        if len(all_topics) == 1:
+            return list(all_topics), 0
+        used = sorted(set(column))
+        topics = [all_topics[ix] for ix in used]
+        if len(used) == 1:
+            return topics, 0
+        if used[-1] != len(used) - 1:
+            place = {ix: new for new, ix in enumerate(used)}
+            column = [place[ix] for ix in column]
+        return topics, column
 
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
@@ -561,12 +623,7 @@ class Hearing:
         said = None
         if self._data:
             is_one_each = len(rows) == len(batch) and rows == list(range(len(rows)))
-            topics = list(self.player.topics)
-            topic_ix: int | list[int] = self._topic_ix
-            if len(topics) == 1:
-                topic_ix = 0
-            elif len(used := set(self._topic_ix)) == 1:
-                topics, topic_ix = [topics[used.pop()]], 0
+            topics, topic_ix = self._topics()
             said = Said(
                 topics,
                 topic_ix,
@@ -574,7 +631,7 @@ class Hearing:
                 self._data,
                 self.work.refs if is_one_each else [self.work.refs[ix] for ix in rows],
                 self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
-                self._traces(rows),
+                self._extras(rows),
             )
         heard: Sequence[int] = batch.offsets
         if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):

@@ -5,24 +5,21 @@ Owns what can be seen of a log: events, chains, tables, dead letters, how the ba
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from ensemble.broker.state import State
-from ensemble.errors import OffsetError, ScoreError
+from ensemble.broker.state import State, dedupe_key
+from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import Event, Frame, decode, microseconds
-from ensemble.listening import listener
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
-from ensemble.score import load
 from ensemble.stage.base import View
 from ensemble.stage.view import Question, StateView
-from ensemble.status import Chain, DeadLetter, Reaction, SectionStatus, Status
+from ensemble.status import Chain, DeadLetter, Reaction, Status
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
@@ -58,14 +55,15 @@ class Reader:
         """The events of the log as of now, in order.
 
         Units: `since` is an offset or a time (aware datetime or RFC 3339 text), and so is `until`, which is not included.
-               Times are those of the broker.
+               Times are the events' own, `event.time`; these may go back from one event to the next, so all of the log is
+               looked through. To read a part of a long log fast, name offsets.
         """
         _check(pattern)
-        stop = self._stop(until)
-        for frame in self._frames(since):
-            if stop is not None and (frame.first >= stop if isinstance(stop, int) else frame.time_us >= stop[0]):
+        start, stop = self._start(since), self._stop(until)
+        for frame in self._reader.rows(start if isinstance(start, int) else 0):
+            if isinstance(stop, int) and frame.first >= stop:
                 return
-            yield from _fitting(frame, pattern, key, self._start(since), stop)
+            yield from _fitting(frame, pattern, key, start, stop)
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
@@ -84,9 +82,9 @@ class Reader:
 
         Errors: OffsetError if there is none.
         """
-        prefix, _, offset = id.rpartition("-")
-        if prefix == self.id and offset.isdecimal():
-            return self._at(int(offset))
+        offset = _offset(id, self.id)
+        if offset is not None:
+            return self._at(offset)
         known = self._view.seen(id)
         if known is not None:
             return self._at(known)
@@ -102,21 +100,31 @@ class Reader:
         """
         event = self.event(id)
         causes: list[Event] = []
-        cause = event
-        while cause.causationid is not None:
-            try:
-                cause = self.event(cause.causationid)
-            except OffsetError:  # it lies in somebody else's log
-                break
+        seen = {event.offset}  # who publishes says what caused it, and may say that it was itself
+        cause = self._cause(event)
+        while cause is not None and cause.offset not in seen:
+            seen.add(cause.offset)
             causes.append(cause)
-        answers: dict[str, list[Event]] = {}
+            cause = self._cause(cause)
+        later = [event]
         for frame in self._reader.rows(min(event.offset + 1, self._end())):
             assert frame.rows is not None
-            for ix in range(max(0, event.offset + 1 - frame.first), frame.count):
-                later = frame.rows.event(ix)
-                if later.causationid is not None:
-                    answers.setdefault(later.causationid, []).append(later)
-        return Chain(event, tuple(reversed(causes)), _reaction(event, answers))
+            later += [frame.rows.event(ix) for ix in range(max(0, event.offset + 1 - frame.first), frame.count)]
+        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later)))
+
+    def _cause(self, event: Event) -> Event | None:
+        """The event that it answers; None if it answers none, or one of somebody else's log."""
+        given = event.causationid
+        if given is None:
+            return None
+        rows, ix = event._rows, event._ix
+        offset = rows.extra(ix, "cause")
+        if offset is None and rows.causes is None:  # from outside: rather one of the same source
+            offset = self._view.seen(dedupe_key({"id": given, "source": event.source}))
+        try:
+            return self.event(given) if offset is None else self._at(offset)
+        except OffsetError:
+            return None
 
     # State
 
@@ -184,10 +192,6 @@ class Reader:
 
     # Places
 
-    def _frames(self, since: int | datetime | str | None) -> Iterator[Frame]:
-        start = self._start(since)
-        return self._reader.rows(start if isinstance(start, int) else 0)
-
     @staticmethod
     def _start(since: int | datetime | str | None) -> int | tuple[int]:
         """An offset; or a time in microseconds, in a tuple."""
@@ -203,6 +207,14 @@ class Reader:
 
     def _stop(self, until: int | datetime | str | None) -> int | tuple[int] | None:
         return None if until is None else self._start(until)
+
+    def __repr__(self) -> str:
+        """Short, and never an error: notebooks and debuggers show it at any moment."""
+        try:
+            end = self._end()
+        except EnsembleError:
+            return f"{type(self).__name__}({self.name!r}, {self.url!r}, closed)"
+        return f"{type(self).__name__}({self.name!r}, {self.url!r}, {end:,} event{'' if end == 1 else 's'})"
 
     def close(self) -> None:
         """Let go of the store."""
@@ -223,38 +235,24 @@ class FoldedView(StateView):
         self._log = log
         self._state: State | None = None
         self._seq = 0
+        self._folding = threading.RLock()
+        """Any thread may ask; one folds."""
 
     def _ask_folded(self, question: Question) -> Any:
-        if self._state is None:
-            snapshot = self._log.snapshot()
-            self._state = State() if snapshot is None else State.load(snapshot.state)
-            self._seq = 0 if snapshot is None else snapshot.at.seq
-        for frame in self._log.frames(self._seq):
-            self._state.apply(frame)
-            self._seq = frame.seq + 1
-        return question(self._state)
+        with self._folding:
+            if self._state is None:
+                snapshot = self._log.snapshot()
+                self._state = State() if snapshot is None else State.load(snapshot.state)
+                self._seq = 0 if snapshot is None else snapshot.at.seq
+            for frame in self._log.frames(self._seq):
+                self._state.apply(frame)
+                self._seq = frame.seq + 1
+            return question(self._state)
 
     def score(self) -> Mapping[str, Any] | None:
         """The document of the score that was played last."""
         document: Mapping[str, Any] | None = self._ask(lambda state: state.score)
         return document
-
-    def _section(self, state: State, name: str) -> SectionStatus:
-        fits = _listeners_of(state).get(name)
-        said = sum(n for topic, n in state.topics.items() if fits is not None and fits(topic))
-        section = state.sections[name]
-        return msgspec.structs.replace(super()._section(state, name), lag=max(0, said - section.passed) + len(section.open))
-
-
-def _listeners_of(state: State) -> dict[str, Callable[[str], bool]]:
-    """Which topics concern each section, by the score that was recorded last."""
-    if not state.score:
-        return {}
-    try:
-        score = load(state.score)
-    except ScoreError:
-        return {}
-    return {name: listener(spec).fits for name, spec in score.players.items()}
 
 
 def _check(pattern: str) -> None:
@@ -267,10 +265,19 @@ def _check(pattern: str) -> None:
 def _fitting(
     frame: Frame, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
 ) -> Iterator[Event]:
+    """The events of a frame that are asked for.
+
+    All rows of a frame have its time but those that brought their own, so a frame in which none did is passed over as a whole.
+    """
     rows = frame.rows
     assert rows is not None
-    if not isinstance(start, int) and frame.time_us < start[0]:
-        return
+    from_us = None if isinstance(start, int) else start[0]
+    upto_us = None if stop is None or isinstance(stop, int) else stop[0]
+    is_timed = from_us is not None or upto_us is not None
+    if is_timed and rows.extras is None:
+        if not _lies_in(frame.time_us, from_us, upto_us):
+            return
+        is_timed = False
     fits = [matches(pattern, topic) for topic in rows.topics]
     if not any(fits):
         return
@@ -278,17 +285,54 @@ def _fitting(
     first = max(0, start - frame.first) if isinstance(start, int) else 0
     last = min(len(rows), stop - frame.first) if isinstance(stop, int) else len(rows)
     for row in range(first, last):
-        if fits[ix if isinstance(ix, int) else ix[row]] and (key is None or rows.keys[row] == key):
-            yield rows.event(row)
+        if not fits[ix if isinstance(ix, int) else ix[row]] or (key is not None and rows.keys[row] != key):
+            continue
+        if is_timed:
+            own_us = rows.extra(row, "time_us")
+            if not _lies_in(frame.time_us if own_us is None else own_us, from_us, upto_us):
+                continue
+        yield rows.event(row)
 
 
-def _reaction(event: Event, answers: Mapping[str, list[Event]]) -> Reaction:
+def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:
+    return (from_us is None or time_us >= from_us) and (upto_us is None or time_us < upto_us)
+
+
+def _answers(events: list[Event]) -> dict[int, list[Event]]:
+    """Offset -> the events that answer the one there, of events in order."""
+    named: dict[str, int] = {}
+    for event in events:
+        given = event._rows.extra(event._ix, "id")
+        if given is not None:
+            named.setdefault(given, event.offset)
+            named.setdefault(dedupe_key({"id": given, "source": event.source}), event.offset)
+    answers: dict[int, list[Event]] = {}
+    for event in events[1:]:
+        rows, ix = event._rows, event._ix
+        cause = rows.extra(ix, "cause")
+        if cause is None:
+            ref = rows.extra(ix, "causationid") if rows.causes is None else rows.causes[ix]
+            if isinstance(ref, str):
+                ref = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _offset(ref, rows.log_id)))
+            cause = ref
+        if cause is not None:
+            answers.setdefault(cause, []).append(event)
+    return answers
+
+
+def _offset(id: str, log_id: str) -> int | None:
+    """The offset in an id that a log made."""
+    prefix, _, offset = id.rpartition("-")
+    return int(offset) if prefix == log_id and offset.isdecimal() else None
+
+
+def _reaction(event: Event, answers: Mapping[int, list[Event]]) -> Reaction:
     """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
     order = [event]
     for each in order:
-        order.extend(answers.get(each.id, ()))
-    made: dict[str, Reaction] = {}
+        order.extend(answers.get(each.offset, ()))
+    made: dict[int, Reaction] = {}
     for each in reversed(order):
-        said = tuple(made[answer.id] for answer in answers.get(each.id, ()))
-        made[each.id] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
-    return made[event.id]
+        said = tuple(made[answer.offset] for answer in answers.get(each.offset, ()))
+        made[each.offset] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    return made[event.offset]

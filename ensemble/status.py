@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.event import Event
 
 
@@ -82,6 +83,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     def id(self) -> str:
         """The id of the event that failed."""
         return self.event.id
+
+    @property
+    def place(self) -> str | None:
+        """`file:line` of the player's own code where it failed, as far as the traceback tells."""
+        return whereabouts.in_traceback(self.traceback)
 
 
 class Reaction(msgspec.Struct, frozen=True):

@@ -141,6 +141,7 @@ def cluster() -> Iterator[None]:
     yield
     started |= _descendants(os.getpid())
     ray.shutdown()
+    home.close()
     until = time.monotonic() + 20
     while left := {pid for pid in started if _is_alive(pid)}:
         assert time.monotonic() < until, f"processes of Ray's are left behind: {sorted(left)}"

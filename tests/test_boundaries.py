@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("ensemble", "visualize")
 
 LAYERS = (
-    "errors", "event", "motif",
+    "errors", "event", "motif", "whereabouts",
     "score",
     "broker", "listening",
     "log",

@@ -11,14 +11,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Section
-from ensemble.broker.state import State, Timer, dedupe_key
+from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
 from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
 from ensemble.event import Frame, Ref, Rows, encode
 
@@ -52,15 +52,16 @@ class Broker:
 
     # Beginning
 
-    def open(self, opening: Opening, now_us: int) -> Frame | None:
-        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new."""
+    def open(self, opening: Opening, now_us: int, since: Callable[[Patterns, int], int]) -> Frame | None:
+        """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new.
+
+        `since` tells how many events the log holds under patterns, from an offset on. It is asked where a section turned to
+        other topics while some of the log was still before it.
+        """
         marks: dict[str, Any] = {}
-        joined: dict[str, list[int]] = {}
         for name, listener in self._listeners.items():
-            if name not in self.state.sections:
-                joined[name] = self._beginning(listener, from_now=name in opening.from_now)
-        if joined:
-            marks["joined"] = joined
+            for mark, place in self._seated(name, listener, since, from_now=name in opening.from_now):
+                marks.setdefault(mark, {})[name] = place
         if opening.score is not None and opening.score != self.state.score:
             marks["score"] = opening.score
         if opening.score is not None and opening.plan != self.state.plan:
@@ -72,17 +73,40 @@ class Broker:
             self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
         return frame
 
+    def _seated(
+        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], *, from_now: bool
+    ) -> list[tuple[str, list[Any]]]:
+        """What there is to record of a section that takes its seat: where it begins, or what it turned to."""
+        section, patterns = self.state.sections.get(name), listener.patterns
+        if section is None:
+            place = [self.state.end, said(self.state, patterns)] if from_now else [0, 0]
+            return [("joined", [*place, list(patterns)])]
+        if section.patterns != patterns:
+            before = since(patterns, section.position) if section.position < self.state.end else 0
+            return [("turned", [said(self.state, patterns) - before, list(patterns)])]
+        return []
+
     def seat(
-        self, name: str, listener: Listener, policy: Policy, *, overlapping: bool, from_now: bool, now_us: int
+        self,
+        name: str,
+        listener: Listener,
+        policy: Policy,
+        since: Callable[[Patterns, int], int],
+        *,
+        overlapping: bool,
+        from_now: bool,
+        now_us: int,
     ) -> Frame | None:
-        """Seat one more section while the others play, or one anew that has nothing in flight. None: it was known."""
+        """Seat one more section while the others play, or one anew that has nothing in flight. None: nothing is new.
+
+        `since` as in `open`: all that is sealed must be durable then.
+        """
         held = self.sections.get(name)
         assert held is None or not held.flying, f"section {name} still hears"
         self._listeners = {**self._listeners, name: listener}
         self._policies = {**self._policies, name: policy}
-        frame = None
-        if name not in self.state.sections:
-            frame = self._frame(None, {"joined": {name: self._beginning(listener, from_now=from_now)}}, now_us)
+        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, from_now=from_now)}
+        frame = self._frame(None, marks, now_us) if marks else None
         self.sections[name] = Section(name, self.state.section(name), listener, overlapping=overlapping)
         return frame
 
@@ -101,11 +125,6 @@ class Broker:
         if plan != self.state.plan:
             marks["plan"] = plan
         return self._frame(None, marks, now_us) if marks else None
-
-    def _beginning(self, listener: Listener, *, from_now: bool) -> list[int]:
-        """Where a new section begins: its position, and how many events under its topics lie below."""
-        past = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-        return [self.state.end, past] if from_now else [0, 0]
 
     # From outside
 
@@ -216,6 +235,7 @@ class Broker:
                 heappush(self._timers, (now_us + later.after_us, number))
             marks["later"] = [
                 [now_us + later.after_us, later.topic, later.key, later.data, later.cause, later.root, source]
+                + ([later.extras] if later.extras else [])
                 for later in outcome.later
             ]
         frame = self._frame(self._merge(said), marks, now_us)
@@ -249,6 +269,9 @@ class Broker:
                 continue
             failed.append([failure.offset, attempt, -1, failure.error])
             end = end_of(section.name, failure, attempt, policy)
+            if failure.topic == DEAD and end.topic == DEAD:  # a dead letter of a dead letter: heard by who just failed at it
+                done.append(failure.offset)
+                continue
             ends.append((failure, end))
             if end.is_held:
                 held.append((failure.offset, failure.lane))
@@ -267,6 +290,7 @@ class Broker:
                 [encode(end.data) for _, end in ends],
                 [failure.ref for failure, _ in ends],
                 [failure.root for failure, _ in ends],
+                {row: failure.extras for row, (failure, _) in enumerate(ends) if failure.extras} or None,
             )
             said.append((words, self.source(section.name)))
         return done
@@ -320,10 +344,8 @@ class Broker:
         return f"/{self.name}" if section is None else f"/{self.name}/{section}"
 
     def lag(self, name: str) -> int:
-        """Events under a section's topics that it has not yet dealt with."""
-        section, listener = self.sections[name], self._listeners[name]
-        said = sum(n for topic, n in self.state.topics.items() if listener.fits(topic))
-        return said - section.looked + section.unheard
+        """Events that concern a section and that it has not yet dealt with, as far as it has looked."""
+        return lag(self.state, name) - self.sections[name].skipped
 
     def load(self, name: str) -> int:
         """The same, but for what is held: that waits for a person."""
@@ -383,4 +405,5 @@ class Broker:
 
 
 def _said(timer: Timer) -> Said:
-    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root])
+    extras = {0: timer.extras} if timer.extras else None
+    return Said([timer.topic], 0, [timer.key], [timer.data], [timer.cause], [timer.root], extras)

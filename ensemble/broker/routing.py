@@ -42,13 +42,10 @@ class Listener:
         by: Callable[[Event], str] | None = None,
     ) -> None:
         self.leaves = leaves
+        self.patterns = tuple(sorted({pattern for pattern, _ in leaves}))
         self.order = order
         self.by = by
         self._judges: dict[str, Sequence[Predicate] | bool] = {}
-
-    def fits(self, topic: str) -> bool:
-        """Whether events of this topic may concern the section."""
-        return self._judge(topic) is not False
 
     def heed(self, rows: Rows, start: int = 0) -> Heed:
         """Sort the rows of a frame, from row `start` on."""

@@ -102,8 +102,6 @@ class Section:
         self.keyed = listener.order != "none"
         self.next = state.position
         """The first offset that has not been looked at."""
-        self.looked = state.passed
-        """Events under the section's topics below `next`."""
         self.reopened: deque[int] = deque(sorted(state.open))
         """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
@@ -128,7 +126,6 @@ class Section:
         """Take in the next frame that holds events, from `next` on. `end` is the offset after it."""
         if rows is not None:
             heed = self.listener.heed(rows, max(0, self.next - rows.first))
-            self.looked += len(heed.offsets) + len(heed.skipped)
             if heed.offsets:
                 self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
                 self._admit(heed)
@@ -197,9 +194,9 @@ class Section:
         return len(self._waiting) + len(self._due)
 
     @property
-    def unheard(self) -> int:
-        """Events looked at and not yet dealt with, those in flight, waiting, parked and held among them."""
-        return sum(len(run.offsets) - run.at for run in self._lifted) + len(self.state.open)
+    def skipped(self) -> int:
+        """Events under its topics that it looked at beyond its position, and whose condition does not hold."""
+        return self._passed + sum(len(run.skipped) for run in self._lifted)
 
     def rest(self) -> Advance | None:
         """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
@@ -207,8 +204,11 @@ class Section:
             return None
         return self._reached(self._passed, (), ())
 
-    def take(self, limit: int, now_us: int) -> Batch | None:
-        """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on."""
+    def take(self, limit: int, now_us: int, lane_most: int | None = None) -> Batch | None:
+        """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on.
+
+        Of one lane come `lane_most` at the most, where several batches may be in flight: a hot key must not take up all of one.
+        """
         offsets: list[int] = []
         keys: list[str] = []
         while self._due and len(offsets) < limit:  # their lanes are theirs already
@@ -223,6 +223,8 @@ class Section:
             return None
         offsets_out, keys_out = batch
         if self.overlapping and self.keyed:
+            if lane_most is not None and len(keys_out) > lane_most:
+                offsets_out, keys_out = self._park_beyond(lane_most, offsets_out, keys_out)
             for key in keys_out:
                 self._lanes.setdefault(key, None)
         self.flying += len(offsets_out)
@@ -256,6 +258,27 @@ class Section:
                         offsets.append(offset)
                         keys.append(key)
         return (offsets, keys) if offsets else None
+
+    def _park_beyond(self, most: int, offsets: Sequence[int], keys: Sequence[str]) -> tuple[Sequence[int], Sequence[str]]:
+        """The same without what is too much of any one lane; that is parked again, before what came after it."""
+        if len(keys) - len(set(keys)) < most:  # no lane can have more
+            return offsets, keys
+        kept_offsets: list[int] = []
+        kept_keys: list[str] = []
+        counts: dict[str, int] = {}
+        back: dict[str, list[int]] = {}
+        for offset, key in zip(offsets, keys, strict=True):
+            counts[key] = count = counts.get(key, 0) + 1
+            if count > most:
+                back.setdefault(key, []).append(offset)
+            else:
+                kept_offsets.append(offset)
+                kept_keys.append(key)
+        for key, parked in back.items():
+            lane = self._lanes.get(key) or Lane()
+            lane.put_back(parked)
+            self._lanes[key] = lane
+        return kept_offsets, kept_keys
 
     def _use(self, run: Run, hi: int) -> None:
         self.ready_count -= hi - run.at

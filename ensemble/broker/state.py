@@ -7,17 +7,22 @@ Invariants, for a section s and any offset o that concerns it:
     o < s.position and o not in s.open   =>  o was heard, or is a dead letter
     s.open  is a subset of  [0, s.position)
     s.held  is a subset of  s.dead, and its offsets are not yet passed
-    lag(s) = events said under its topics - s.passed + len(s.open)
+    lag(s) = events said under s.patterns - s.passed + len(s.open)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from ensemble.event import Frame
+from ensemble.motif import matches
+
+Patterns = tuple[str, ...]
+"""What a section listens for, whatever its conditions."""
 
 SENT_MOST = 2_000
 """Publications whose tokens are remembered: they are sent again within seconds, or never."""
@@ -30,6 +35,8 @@ class SectionState(msgspec.Struct):
     """Every offset below has been dealt with, except those in `open`."""
     passed: int = 0
     """Events under the section's topics that lie below `position`."""
+    patterns: Patterns = ()
+    """The section's topics."""
     open: set[int] = msgspec.field(default_factory=set)
     attempts: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Offset -> attempts made so far, and when the next is due (microseconds since 1970)."""
@@ -54,6 +61,7 @@ class Timer(msgspec.Struct, array_like=True):
     cause: int | str
     root: int | str
     source: str
+    extras: dict[str, Any] | None = None
 
 
 class State(msgspec.Struct):
@@ -147,15 +155,38 @@ class State(msgspec.Struct):
             del seen[oldest]
 
 
+@lru_cache(maxsize=10_000)
+def fits(patterns: Patterns, topic: str) -> bool:
+    """Whether events of a topic may concern whoever listens for these patterns."""
+    return any(matches(pattern, topic) for pattern in patterns)
+
+
+def said(state: State, patterns: Patterns) -> int:
+    """How many events were said under these patterns."""
+    return sum(count for topic, count in state.topics.items() if fits(patterns, topic))
+
+
+def lag(state: State, name: str) -> int:
+    """Events under a section's topics that it has not yet dealt with, those among them that its conditions will pass over."""
+    section = state.sections[name]
+    return said(state, section.patterns) - section.passed + len(section.open)
+
+
 def dedupe_key(extra: dict[str, Any]) -> str:
     """What two events share that are one: the id, within the CloudEvents source where there is one."""
     key: str = extra["id"]
     return f"{extra['source']} {key}" if "source" in extra else key
 
 
-def _joined(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
-    for name, (position, passed) in mark.items():
-        state.sections[name] = SectionState(position=position, passed=passed)
+def _joined(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (position, passed, patterns) in mark.items():
+        state.sections[name] = SectionState(position=position, passed=passed, patterns=tuple(patterns))
+
+
+def _turned(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (passed, patterns) in mark.items():
+        section = state.section(name)
+        section.passed, section.patterns = passed, tuple(patterns)
 
 
 def _scored(state: State, mark: dict[str, Any], frame: Frame) -> None:
@@ -249,6 +280,7 @@ def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
 
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
+    "turned": _turned,
     "score": _scored,
     "plan": _planned,
     "dedupe": _deduped,

@@ -74,6 +74,8 @@ class Failure(msgspec.Struct):
     """Not to be tried again, whatever the policy says."""
     after_us: int | None = None
     """When to try again, where the player said so."""
+    extras: dict[str, Any] | None = None
+    """What an answer to it has from it, as in `Rows`."""
 
 
 class Later(msgspec.Struct):
@@ -85,6 +87,8 @@ class Later(msgspec.Struct):
     data: bytes
     cause: Ref
     root: Ref
+    extras: dict[str, Any] | None = None
+    """As in `Rows`."""
 
 
 class Outcome(msgspec.Struct):

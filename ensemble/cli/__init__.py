@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from ensemble.cli.codes import Code, code_of
+from ensemble.cli.codes import Code, code_of, told
 from ensemble.cli.terminal import Enough, hush, talk
 
 
@@ -50,7 +50,7 @@ def tell(error: Exception) -> int:
         return code_of(error)
     from ensemble.errors import EnsembleError, Reject, Retry
 
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = told(error)
     if not isinstance(error, (EnsembleError, Reject, Retry, OSError, KeyError, TimeoutError)):
         text = f"{type(error).__name__}: {text}\nThis should not happen; ENSEMBLE_TRACEBACK=1 shows where it did"
     talk(text or type(error).__name__, style="bold red", sign="error")

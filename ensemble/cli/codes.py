@@ -22,3 +22,19 @@ def code_of(error: BaseException) -> Code:
     from ensemble.errors import LogCorrupt, Overloaded, Unavailable
 
     return Code.STORE if isinstance(error, (LogCorrupt, Overloaded, Unavailable)) else Code.WRONG
+
+
+IN_PYTHON = {
+    "publish to it with ensemble.connect, read it with ensemble.read": (
+        "publish to it with `ensemble publish`, look into it with `ensemble tail`"
+    ),
+}
+"""Advice for who calls from Python, and what it is on a command line."""
+
+
+def told(error: BaseException) -> str:
+    """What was raised, as a sentence for who types commands."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    for in_python, typed in IN_PYTHON.items():
+        text = text.replace(in_python, typed)
+    return text

@@ -8,7 +8,7 @@ import typer
 
 from ensemble.cli.look import event_json, event_line
 from ensemble.cli.options import Json, Store, store_url, usage
-from ensemble.cli.terminal import counted, result, result_columns, result_json, shown, talk, width
+from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, shown, talk, width
 
 if TYPE_CHECKING:
     from ensemble.status import DeadLetter
@@ -54,7 +54,7 @@ def show(id: Id, store: Store = None, player: Player = None, json: Json = False)
     with ensemble.read(url) as reader:
         letters = [letter for letter in reader.dead(player) if letter.id == id]
     if not letters:
-        raise KeyError(f"there is no dead letter {id!r} in {url}; `ensemble dead list --store {url}` lists them")
+        raise KeyError(f"there is no dead letter {id!r} in {url}; `ensemble dead list --store {quoted(url)}` lists them")
     for letter in letters:
         if json:
             result_json(_json(letter))
@@ -95,7 +95,7 @@ def retry(
         if count and not is_played:
             talk(f"nobody plays {url} now; they are heard when it is played again (ensemble run SCORE)")
     if id is not None and not count:
-        raise KeyError(f"there is no dead letter {id!r} in {url}; `ensemble dead list --store {url}` lists them")
+        raise KeyError(f"there is no dead letter {id!r} in {url}; `ensemble dead list --store {quoted(url)}` lists them")
 
 
 def _json(letter: DeadLetter) -> dict[str, Any]:

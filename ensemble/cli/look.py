@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +13,9 @@ from ensemble.cli.terminal import counted, flush, json_text, result, result_colu
 
 if TYPE_CHECKING:
     from ensemble.event import Event
+
+LOOKED_AT = 200
+"""How many events decide how wide the columns are, before the first is written."""
 
 Pattern = Annotated[
     str,
@@ -27,13 +30,17 @@ def events(
     key: Key = None,
     since: Since = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included.", show_default=False)
+        str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included; as --since.", show_default=False)
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="So many at the most.", show_default=False)] = None,
     json: Json = False,
     cloudevents: CloudEvents = False,
 ) -> None:
-    """List the events of a store."""
+    """List the events of a store.
+
+    Times are the events' own, as they are shown. These may go back from one event to the next, so all of the log is looked
+    through; offsets are faster.
+    """
     import ensemble
 
     pattern(topics)
@@ -149,22 +156,49 @@ def event_json(event: Event) -> dict[str, Any]:
     }
 
 
-def event_line(event: Event, room: int | None = None) -> str:
+class Columns:
+    """How wide what stands before the data is. A terminal has no room to spare: there each column is as wide as it needs."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self._room = room
+        self.offset, self.topic, self.key = (8, 28, 12) if room is None else (1, 1, 1)
+
+    def fit(self, event: Event) -> None:
+        """Make room for an event."""
+        self.offset = max(self.offset, len(str(event.offset)))
+        self.topic = max(self.topic, min(28, len(event.topic)))
+        self.key = max(self.key, min(12, len(shown(event.key))))
+
+    def line(self, event: Event) -> str:
+        time = event.time.strftime("%Y-%m-%d %H:%M:%S")
+        line = (
+            f"{event.offset:>{self.offset}}  {time}  {event.topic:<{self.topic}}  {shown(event.key, 40):<{self.key}}  "
+            f"{shown(json_text(event.data))}"
+        )
+        return line if self._room is None else shown(line, max(40, self._room))
+
+
+def event_line(event: Event) -> str:
     """An event as a person reads it, in one line."""
-    time = event.time.strftime("%Y-%m-%d %H:%M:%S")
-    line = f"{event.offset:>8}  {time}  {event.topic:<28}  {shown(event.key, 40):<12}  {shown(json_text(event.data))}"
-    return line if room is None or len(line) <= room else line[: max(40, room - 1)] + "…"
+    return Columns().line(event)
 
 
 def _write(events: Iterable[Event], json: bool, cloudevents: bool, *, at_once: bool = False) -> None:
-    room = width()
-    for event in events:
-        if cloudevents:
-            result_json(event.cloudevent())
-        elif json:
-            result_json(event_json(event))
-        else:
-            result(event_line(event, room))
+    if cloudevents or json:
+        for event in events:
+            result_json(event.cloudevent() if cloudevents else event_json(event))
+            if at_once:
+                flush()
+        return
+    columns = Columns(width())
+    coming = iter(events)
+    # The first are looked at before they are written; who tails sees each at once, and widths that grow.
+    first = list(islice(coming, 0 if at_once or width() is None else LOOKED_AT))
+    for event in first:
+        columns.fit(event)
+    for event in chain(first, coming):
+        columns.fit(event)
+        result(columns.line(event))
         if at_once:
             flush()
 

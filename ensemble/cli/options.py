@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+from ensemble.cli.terminal import quoted
 
 Store = Annotated[
     str | None,
@@ -24,7 +27,7 @@ Since = Annotated[
     typer.Option(
         "--since",
         metavar="WHEN",
-        help="From here on: an offset, a time (2011-11-01T08:16:00Z), or how long ago (30m).",
+        help="From here on: an offset, an event's time (2011-11-01T08:16:00Z, 2011-11-01), or how long ago (30m).",
         show_default=False,
     ),
 ]
@@ -42,20 +45,51 @@ def store_url(given: str | None) -> str:
 
     Errors: Unavailable where there is none; wrong usage where there are several.
     """
-    if given is not None:
-        return _store_of_score(given) if given.endswith((".yaml", ".yml")) else given
     from ensemble.errors import Unavailable
-    from ensemble.log import has_log
 
-    found = sorted(str(path) for path in STORES.iterdir() if has_log(str(path))) if STORES.is_dir() else []
+    if given is not None:
+        return _there(_store_of_score(given) if given.endswith((".yaml", ".yml")) else given)
+    found = _stores_in(STORES)
     if not found:
         raise Unavailable(
             f"there is no store below {STORES}/ in {Path.cwd()}; play a score first (ensemble run SCORE), "
             "or say which: --store URL"
         )
     if len(found) > 1:
-        usage(f"there are {len(found)} stores below {STORES}/; say which: --store {' | '.join(found)}")
+        usage(f"there are {len(found)} stores below {STORES}/; say which: --store {' | '.join(map(quoted, found))}")
     return found[0]
+
+
+def _stores_in(folder: Path) -> list[str]:
+    from ensemble.log import has_log
+
+    return sorted(str(path) for path in folder.iterdir() if has_log(str(path))) if folder.is_dir() else []
+
+
+def _there(url: str) -> str:
+    """The url, if a store is there or is left there damaged.
+
+    Errors: Unavailable, with what to write instead: these commands only look, so a new folder is no advice.
+    """
+    from ensemble.errors import Unavailable
+    from ensemble.score.finding import nearest
+    from ensemble.stage.door import store_folder
+
+    folder = store_folder(url) if url else None
+    if folder is None or folder.is_file() or (folder / "ensemble.json").exists() or (folder / "shard-0").exists():
+        return url
+    inside = _stores_in(folder)
+    if inside:
+        raise Unavailable(f"store {url}: this folder is no store, but has some: --store {' | '.join(map(quoted, inside))}")
+    beside = _stores_in(folder.parent)
+    near = nearest(folder.name, [Path(each).name for each in beside])
+    if near is not None:
+        raise Unavailable(f"store {url}: there is no store; did you mean --store {quoted(folder.parent / near)}?")
+    there = f"; there {'is' if len(beside) == 1 else 'are'} {', '.join(map(quoted, beside))}" if beside else ""
+    raise Unavailable(
+        f"store {url}: there is no store{there or ' nor any beside it'}; check the path, or play a score into it first: "
+        f"ensemble run SCORE --store {quoted(url)}"
+    )
 
 
 def _store_of_score(path: str) -> str:
@@ -81,7 +115,7 @@ def pattern(text: str) -> str:
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:
-    """An offset, or a time: as RFC 3339, or as how long ago."""
+    """An offset, or a time: as RFC 3339, as a date (its midnight, UTC), or as how long ago."""
     if text is None:
         return None
     if text.isdecimal():
@@ -95,7 +129,11 @@ def moment(text: str | None, option: str) -> int | datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        usage(f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z) and no duration (30m)")
+        usage(
+            f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration (30m)"
+        )
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        return time.replace(tzinfo=UTC)
     if time.tzinfo is None:
         usage(f"{option} {text!r} has no time zone; add Z, or an offset such as +01:00")
     return time

@@ -5,6 +5,7 @@ Owns the waiting, the signals and the order of things at the end: what is in fli
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ensemble.score import Score
 
 LOOK_EVERY_S = 0.2
+FINISHING = "finishing what is in flight; Ctrl-C again quits at once"
 
 
 def run(
@@ -78,10 +80,10 @@ def run(
         try:
             code = _play(score, store, stage, inputs or [], serve, strict, again, durability, stdout)
         except Exception as error:
-            from ensemble.cli.codes import code_of
+            from ensemble.cli.codes import code_of, told
 
             if stdout is not None:
-                print(json_text({"score": str(score), "error": str(error), "exit": int(code_of(error))}), file=stdout)
+                print(json_text({"score": str(score), "error": told(error), "exit": int(code_of(error))}), file=stdout)
             raise
     raise typer.Exit(code)
 
@@ -98,23 +100,57 @@ def _play(
     stdout: IO[str] | None,
 ) -> Code:
     import ensemble
+    from ensemble.cli import asides
     from ensemble.cli import summary as sums
     from ensemble.errors import InvalidEvent
 
     for file in inputs:
         if file != "-" and not Path(file).is_file():
-            raise InvalidEvent(f"--input {file}: there is no such file in {Path.cwd()}")
+            wrong = "it is a folder; name a file in it" if Path(file).is_dir() else f"there is no such file in {Path.cwd()}"
+            raise InvalidEvent(f"--input {file}: {wrong}")
     score = ensemble.load(path)
-    before = _before(store or score.store.url)
     stop = _Stop()
+    with stop:  # from before players are imported: whoever sees that something plays may interrupt it
+        summary, trouble = _play_score(score, path, store, stage, inputs, serve, strict, again, durability, stop)
+    if stdout is not None:
+        print(json_text(summary.as_json()), file=stdout)
+    else:
+        with suppress(Enough):
+            sums.show(summary)
+    asides.after_playing(summary, score, has_inputs=bool(inputs))
+    if trouble is not None:
+        talk(str(trouble), style="bold red", sign="error")
+    return summary.code
+
+
+def _play_score(
+    score: Score,
+    path: Path,
+    store: str | None,
+    stage: str | None,
+    inputs: list[str],
+    serve: bool,
+    strict: bool,
+    again: bool,
+    durability: Literal["disk", "memory"] | None,
+    stop: _Stop,
+) -> tuple[Summary, Exception | None]:
+    """The sum of a run, and what ended it before its time."""
+    import ensemble
+    from ensemble.cli import asides
+    from ensemble.log import has_log
+
+    if not serve:  # who waits for the end reads the sum; who serves would wait for long
+        logging.getLogger("ensemble.dead").setLevel(logging.ERROR)
+    asides.before_playing(score, path, again=again, has_inputs=bool(inputs))
+    is_new = not has_log(store or score.store.url)
+    before = _before(store or score.store.url)
     began = time.monotonic()
-    # Before the band opens: it plays from then on, and whoever sees that may interrupt it.
-    with (
-        stop,
-        ensemble.open(
-            score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
-        ) as band,
-    ):
+    with ensemble.open(
+        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
+    ) as band:
+        if is_new:
+            asides.new_store(band.url)
         for note in band.status().notes:
             talk(note, sign="note", style="yellow")
         trouble = None
@@ -124,15 +160,7 @@ def _play(
             if isinstance(error, (ensemble.Unavailable, ensemble.LogCorrupt)):
                 raise
             trouble = error
-        summary = _sum(band, before, time.monotonic() - began, stop, trouble)
-    if stdout is not None:
-        print(json_text(summary.as_json()), file=stdout)
-    else:
-        with suppress(Enough):
-            sums.show(summary)
-    if trouble is not None:
-        talk(str(trouble), style="bold red", sign="error")
-    return summary.code
+        return _sum(band, before, time.monotonic() - began, stop, trouble), trouble
 
 
 def _wait(band: Band, stop: _Stop, *, is_endless: bool) -> None:
@@ -140,17 +168,23 @@ def _wait(band: Band, stop: _Stop, *, is_endless: bool) -> None:
     from ensemble.cli.view import view
 
     with view() as shown:
-        while not stop.is_wanted:
-            began = time.monotonic()
-            try:
-                band.settle(timeout=LOOK_EVERY_S)
-            except TimeoutError:
-                pass
-            else:
-                if not is_endless:
-                    return
-                stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - began)))
-            shown.show(band.status())
+        stop.is_drawing = shown.is_drawn
+        try:
+            while not stop.is_wanted:
+                began = time.monotonic()
+                try:
+                    band.settle(timeout=LOOK_EVERY_S)
+                except TimeoutError:
+                    pass
+                else:
+                    if not is_endless:
+                        return
+                    stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - began)))
+                shown.show(band.status())
+        finally:
+            stop.is_drawing = False
+    if stop.is_wanted and shown.is_drawn:  # what was said over the table went with it
+        talk(FINISHING)
 
 
 def _before(url: str) -> Before:
@@ -184,6 +218,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
+        self.is_drawing = False
+        """Whether a table is being drawn over itself on stderr: then nothing may move the cursor to another line."""
 
     @property
     def is_wanted(self) -> bool:
@@ -198,7 +234,7 @@ class _Stop:
                 os.write(2, b"\x1b[?25h")  # the cursor, which the live table hides
             os._exit(Code.INTERRUPTED)
         self._wanted.set()
-        os.write(2, b"\nfinishing what is in flight; Ctrl-C again quits at once\n")
+        os.write(2, b"\r\x1b[2K" + FINISHING.encode() if self.is_drawing else b"\n" + FINISHING.encode() + b"\n")
 
     def __enter__(self) -> None:
         self._before = [(each, signal.signal(each, self._ask)) for each in (signal.SIGINT, signal.SIGTERM)]

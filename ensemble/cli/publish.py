@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import typer
 
 from ensemble.cli.codes import Code
 from ensemble.cli.options import Json, Store, store_url, usage
-from ensemble.cli.terminal import result, result_json, talk
+from ensemble.cli.terminal import quoted, result, result_json, talk
 
 if TYPE_CHECKING:
     from ensemble.band import Band
@@ -31,7 +33,9 @@ def publish(
     ],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA|-", help="The data, in JSON; - reads stdin, one event a line.", show_default=False),
+        typer.Argument(
+            metavar="DATA|-", help="The data, in JSON; - reads stdin, one event a line. Left out: null.", show_default=False
+        ),
     ] = None,
     store: Store = None,
     key: Annotated[
@@ -59,15 +63,47 @@ def publish(
         return
     import ensemble
 
+    if data is None and _is_piped():
+        usage(f"what is piped in is not read: write - for DATA (ensemble publish {quoted(topic)} -), or null for no data")
     value = None if data is None else _value(data)
     url = store_url(store)
     with ensemble.connect(url) as speaker:
+        _warn_of_topic(speaker, topic)
         receipt = speaker.publish(topic, value, key=key, id=id)
         if json:
             result_json({"id": receipt.id, "shard": receipt.shard, "offset": receipt.offset})
         else:
             result(receipt.id)
+        if data is None:
+            talk("DATA was left out, so its data is null", style="dim")
         _say_who_hears(speaker, url)
+
+
+def _is_piped() -> bool:
+    """Whether somebody gives us something on stdin: a pipe or a file, not a terminal, nor nothing at all."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _warn_of_topic(speaker: Band | Guest, topic: str) -> None:
+    """Say so if nobody in the score that was played last listens to a topic."""
+    from ensemble.motif import matches
+    from ensemble.score import reactions
+    from ensemble.score.finding import nearest
+    from ensemble.score.model import Score
+
+    score = getattr(speaker, "score", None)
+    if not isinstance(score, Score) or not score.players:
+        return
+    heard = {each.pattern for each in reactions.heard(score)}
+    if any(matches(pattern, topic) for pattern in heard):
+        return
+    near = nearest(topic, heard | set(score.events))
+    hint = f"; did you mean {near}?" if near not in (None, topic) else ""
+    talk(f"nobody listens to {topic}{hint}", sign="warning", style="yellow")
 
 
 def _value(data: str) -> Any:
@@ -102,6 +138,8 @@ def _lines(topic: str | None, url: str, strict: bool, json: bool) -> None:
             result_json({"published": said, "refused": refused})
         else:
             result(f"{said:,} published" + (f", {refused:,} refused" if refused else ""))
+        if topic is not None and said:
+            _warn_of_topic(speaker, topic)
         _say_who_hears(speaker, url)
     if refused:
         raise typer.Exit(Code.WRONG)

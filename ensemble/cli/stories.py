@@ -8,7 +8,7 @@ import typer
 
 from ensemble.cli.look import event_json
 from ensemble.cli.options import Json, Store, store_url
-from ensemble.cli.terminal import json_text, result_json, shown
+from ensemble.cli.terminal import json_text, quoted, result_json, shown
 
 if TYPE_CHECKING:
     from ensemble.event import Event
@@ -44,9 +44,16 @@ def _chain(reader: Reader, id: str) -> Chain:
 
     try:
         return reader.why(id)
-    except OffsetError:
+    except OffsetError as unknown:
+        if id.isdecimal() and int(id) < reader.status().events:
+            return reader.why(f"{reader.id}-{id}")
+        if next(reader.events(key=id), None) is not None:
+            raise OffsetError(
+                f"there is no event {id!r}, but {id} is a key; `ensemble events --key {quoted(id)} --store "
+                f"{quoted(reader.url)}` lists its events, each with the offset by which `ensemble why` finds it"
+            ) from None
         if not id.isdecimal():
-            raise
+            raise unknown
         return reader.why(f"{reader.id}-{id}")
 
 
@@ -104,4 +111,4 @@ def _label(event: Event, player: str | None, style: str) -> Any:
     return text
 
 
-COMMANDS = (("why", why, "ensemble why 573744 --store .ensemble/acme-fitness"),)
+COMMANDS = (("why", why, "ensemble why us2000crkq --store scores/quakes.yaml"),)

@@ -14,7 +14,7 @@ import msgspec
 
 from ensemble.broker.failure import DEAD
 from ensemble.cli.codes import Code
-from ensemble.cli.terminal import counted, grouped, result, result_columns, shown, sized
+from ensemble.cli.terminal import counted, grouped, quoted, result, result_columns, shown, sized
 from ensemble.stage.sources import REFUSED
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ensemble.status import Status
 
 REFUSED_SHOWN = 10
+DEAD_SHOWN = 5
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -39,6 +40,16 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Dead(msgspec.Struct, frozen=True):
+    """An event that became a dead letter."""
+
+    player: str
+    id: str
+    error: str
+    place: str | None
+    """`file:line` of the player's own code where it failed."""
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run in numbers. Counts are those of the whole log; `*_now` are of this run alone."""
 
@@ -54,6 +65,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, Mapping[str, Any]]
     dead: int
     dead_now: int
+    dead_letters: tuple[Dead, ...]
+    """The first of this run."""
     refused: int
     refused_now: int
     refused_lines: tuple[Refused, ...]
@@ -81,6 +94,11 @@ def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, in
     if refused_now:
         for event in islice(reader.events(REFUSED, since=before.events), REFUSED_SHOWN):
             lines.append(Refused(str(event.data["file"]), int(event.data["line"]), str(event.data["reason"])))
+    dead_now = now.topics.get(DEAD, 0) - before.topics.get(DEAD, 0)
+    letters: list[Dead] = []
+    if dead_now:
+        for event in islice(reader.events(DEAD, since=before.events), DEAD_SHOWN):
+            letters.append(Dead(event.data["player"], str(event.causationid), event.data["error"], _place(event.data)))
     return Summary(
         name=now.name,
         store=now.url,
@@ -103,12 +121,19 @@ def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, in
         },
         sources={name: {"said": each.said, "refused": each.refused, "done": each.done} for name, each in now.sources.items()},
         dead=dead,
-        dead_now=now.topics.get(DEAD, 0) - before.topics.get(DEAD, 0),
+        dead_now=dead_now,
+        dead_letters=tuple(letters),
         refused=refused,
         refused_now=refused_now,
         refused_lines=tuple(lines),
         bytes=now.bytes,
     )
+
+
+def _place(obituary: Mapping[str, Any]) -> str | None:
+    from ensemble import whereabouts
+
+    return whereabouts.in_traceback(obituary["traceback"])
 
 
 def show(summary: Summary) -> None:
@@ -141,13 +166,15 @@ def show(summary: Summary) -> None:
         result(f"refused  {shown(line.file)}:{line.line}: {shown(line.reason)}", style="yellow")
     more = summary.refused_now - len(summary.refused_lines)
     if more > 0:
-        where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {summary.store}"
+        where = "" if _is_gone(summary) else f": ensemble events {REFUSED} --store {quoted(summary.store)}"
         result(f"refused  {counted(more, 'more line')}{where}")
+    for letter in summary.dead_letters:
+        place = "" if letter.place is None else f" ({shown(letter.place)})"
+        result(f"dead     {letter.player}: {shown(letter.id)}: {shown(letter.error)}{place}", style="bold red")
     if summary.dead:
         result(f"dead     {_dead(summary)}", style="bold red")
-    held = sum(each["held"] for each in summary.players.values())
-    if held:
-        result(f"held     {counted(held, 'event')} waiting behind a dead letter of the same key", style="yellow")
+    if any(each["held"] for each in summary.players.values()):
+        result(f"held     {_held(summary)}", style="yellow")
     if _is_gone(summary):
         result("log      was in memory, and is gone; --store .ensemble/NAME keeps it")
     else:
@@ -160,8 +187,9 @@ def _headline(summary: Summary) -> str:
     if summary.error is not None:
         how = "stopped by an error"
     elif summary.interrupted:
-        is_left = any(each["lag"] for each in summary.players.values())
-        how = "interrupted" + ("; what is left is heard when it is played again" if is_left else "")
+        how = "interrupted"
+        if any(each["lag"] for each in summary.players.values()):
+            how += "; what is left is " + ("gone" if _is_gone(summary) else "heard when it is played again")
     else:
         how = "played to the end"
     now, all_ = summary.events_now, summary.events
@@ -171,12 +199,22 @@ def _headline(summary: Summary) -> str:
 
 def _dead(summary: Summary) -> str:
     letters = counted(summary.dead, "dead letter")
-    return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {summary.store}"
+    return letters if _is_gone(summary) else f"{letters}: ensemble dead list --store {quoted(summary.store)}"
+
+
+def _held(summary: Summary) -> str:
+    """How many keys wait, and how many events behind them; of a run that was ended early that is not known."""
+    holding = [each for each in summary.players.values() if each["held"]]
+    keys = counted(sum(each["held"] for each in holding), "key")
+    if summary.interrupted or summary.error is not None:
+        return f"{keys}, each by its dead letter"
+    behind = sum(each["lag"] - each["held"] for each in holding)
+    return f"{keys}, each by its dead letter; {counted(behind, 'event')} wait{'s' * (behind == 1)} behind"
 
 
 def _next(summary: Summary) -> str:
     """The command that most likely helps now."""
-    store = f"--store {summary.store}"
+    store = f"--store {quoted(summary.store)}"
     if summary.dead:
         return f"ensemble dead list {store}"
     if summary.refused_now:

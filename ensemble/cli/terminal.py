@@ -111,6 +111,13 @@ def counted(number: int, noun: str) -> str:
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
+def quoted(word: object) -> str:
+    """A word of a command that is proposed, as a shell wants it."""
+    import shlex
+
+    return shlex.quote(str(word))
+
+
 def shown(text: str, most: int | None = None) -> str:
     """Text with what would upset a terminal written out, cut to a length."""
     if not text.isprintable():

@@ -24,6 +24,9 @@ RATE_OVER_S = 2.0
 
 
 class View(Protocol):
+    is_drawn: bool
+    """Whether it is drawn over itself."""
+
     def show(self, status: Status) -> None:
         """Show how the band stands now. Called a few times a second."""
         ...
@@ -56,6 +59,8 @@ class Rates:
 class Lines:
     """A line every few seconds, for logs and pipes."""
 
+    is_drawn = False
+
     def __init__(self) -> None:
         self._began = self._told = time.monotonic()
         self._rates = Rates()
@@ -84,6 +89,8 @@ class Lines:
 
 class LiveTable:
     """A table that is drawn over itself: players, lag, rates; and how far the input has been read."""
+
+    is_drawn = True
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -13,6 +13,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakSet
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.files import Files
@@ -21,8 +22,20 @@ FREE = b"free\n"
 """What the lock's file says when its holder let go of it."""
 
 
+_held: WeakSet[Lock] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child must not keep the lock alive when its parent dies: it plays nothing."""
+    for lock in list(_held):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
 class Lock:
-    """The store's lock, held. It ends with `release` or with the process.
+    """The store's lock, held. It ends with `release` or with the process; a child that was forked off does not hold it.
 
     `was_left` says that whoever held it before did not let go of it: it died, or it lives and does not know that it
     lost the lock.
@@ -50,12 +63,21 @@ class Lock:
         except OSError:
             os.close(self._fd)
             raise
+        _held.add(self)
 
     def release(self) -> None:
+        if self._fd < 0:
+            return
         try:
             self._say(FREE)
         finally:
-            os.close(self._fd)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close it as a crash would: what it says stays."""
+        _held.discard(self)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _say(self, text: bytes) -> None:
         os.ftruncate(self._fd, 0)

@@ -6,6 +6,7 @@ that it was durable (recovery.py), and even then it is looked at once more, sinc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -46,7 +47,10 @@ class DirectoryReader(DirectoryFrames):
             epoch = read_epoch(self._shard)
         except OSError as error:
             raise refusal(f"{self._shard / 'epoch'}: can't be read", error) from error
-        found = segments_of(self._shard)
+        newest = None if self._segments else next(snapshots.whole(self._shard, self.id), None)
+        found = segments_of(self._shard)  # after the snapshot, which then knows no more than there is
+        if newest is not None:
+            _refuse_lost(newest, found)
         looked_at = (epoch, len(found), size_of(found[-1].path) if found else 0)
         if looked_at == self._looked_at:
             return self._seen
@@ -118,6 +122,21 @@ class DirectoryReader(DirectoryFrames):
                 return None
         segment.trust(place)
         return kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
+
+
+def _refuse_lost(kept: snapshots.Kept, found: Sequence[Segment]) -> None:
+    """Nothing, if all that a snapshot knows of is there. Damage."""
+    there = {segment.seq: segment.path for segment in found}
+    for extent in kept.extents:
+        path = there.get(extent.seq)
+        seq = kept.snapshot.at.seq
+        if path is None:
+            missing = kept.path.parent.parent / f"{extent.seq:020d}.seg"
+            raise Damage(missing, 0, f"this segment is missing; the snapshot of frame {seq} knows it")
+        size = size_of(path)
+        if size < extent.size:
+            why = f"this segment has {size:,} bytes; the snapshot of frame {seq} knows it with {extent.size:,}"
+            raise Damage(path, size, why)
 
 
 def _is_whole_now(path: Path, place: int) -> bool:

@@ -358,6 +358,14 @@ def function_of(call: Any) -> Any:
             call = inner
 
 
+def types_of(call: Any) -> dict[str, Any]:
+    """The types of parameters whose annotations are text, those that can be read: for where their module's names are not."""
+    function = function_of(call.__call__ if inspect.isclass(call) else call)
+    texts = {name: text for name, text in getattr(function, "__annotations__", {}).items() if isinstance(text, str)}
+    types = {name: _resolve(text, function) for name, text in texts.items() if name != "return"}
+    return {name: each for name, each in types.items() if not isinstance(each, _Unresolved)}
+
+
 def _return_annotation(call: Any) -> Any:
     try:
         return inspect.signature(call).return_annotation
@@ -380,22 +388,6 @@ def _resolve(annotation: Any, function: Any) -> Any:
         return eval(annotation, names, dict(closure))  # noqa: S307 - the user's own annotation, in the user's own module
     except Exception as error:
         return _Unresolved(annotation, str(error))
-
-
-def write_out_types(call: Any) -> None:
-    """Have a callable's annotations be the types that they name, where they are text and can be read here.
-
-    In another process they may not be: of a function that is pickled with all it needs, Python's pickler brings the names that
-    its body uses, not those that only its annotations have.
-    """
-    hearing = call.__dict__.get("__call__") if inspect.isclass(call) else call
-    for function in (hearing, inspect.unwrap(hearing) if inspect.isfunction(hearing) else None):
-        if not inspect.isfunction(function):
-            continue
-        for name, annotation in list(function.__annotations__.items()):
-            resolved = _resolve(annotation, function)
-            if not isinstance(resolved, _Unresolved):
-                function.__annotations__[name] = resolved
 
 
 def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:

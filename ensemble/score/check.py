@@ -119,6 +119,9 @@ class _Checker:
         return self._score.event_spec(pattern) is not None
 
     def _say_of_players(self) -> None:
+        if not self._score.players:
+            cure = "write players: {NAME: {play: module:function, on: TOPIC}}, or silence this with a reason"
+            self.add("no-players", ("players",), "there are none, so nobody hears anything", cure)
         for name, player in self._score.players.items():
             most = player.section.max
             if player.order == "all" and most > 1:

@@ -82,7 +82,8 @@ class _Code:
             self._hears(made, name)
             self._says(made, spec)
             seen = self._behaviours[name] = behaviour(call)
-            self._sayings(seen.says, spec)
+            at: Where = ("players", name, "emits" if spec.emits else "play")
+            self._sayings(seen.says, spec.emits, at)
             if seen.keeps_state or made.batch:
                 self._state(seen, made, spec)
 
@@ -97,6 +98,10 @@ class _Code:
                 self._settings(source_shape(call), spec.settings, ("sources", name))
             except PlayerError as error:
                 self._add("player-signature", ("sources", name, "play"), str(error))
+                continue
+            if spec.emits:  # without it a source may say anything
+                allowed = spec.emits if spec.topic is None else (*spec.emits, spec.topic)
+                self._sayings(behaviour(call).says, allowed, ("sources", name, "emits"))
 
     def _call(self, name: str, play: str | None, where: Where) -> Any:
         if name in self._given:
@@ -165,17 +170,15 @@ class _Code:
                 if own is not None and fields is not None:
                     self._fit(own.names, topics[0], fields, at, f"it answers with {name}, which")
 
-    def _sayings(self, sayings: Sequence[Saying], spec: PlayerSpec) -> None:
+    def _sayings(self, sayings: Sequence[Saying], allowed: Sequence[str], at: Where) -> None:
         """What is written out in the source as emit("topic", field=...)."""
-        at: Where = ("players", spec.name, "emits" if spec.emits else "play")
         told = set()
         for saying in sayings:
-            if not any(matches(pattern, saying.topic) for pattern in spec.emits):
+            if not any(matches(pattern, saying.topic) for pattern in allowed):
                 if saying.topic not in told:
                     told.add(saying.topic)
-                    allowed = ", ".join(spec.emits) or "nothing"
-                    wrong = f"{_place(saying)} says {saying.topic}, but emits: allows {allowed}"
-                    self._add("emits-undeclared", at, wrong, "add it to emits:", word=saying.topic, known=spec.emits)
+                    wrong = f"{_place(saying)} says {saying.topic}, but emits: allows {', '.join(allowed) or 'nothing'}"
+                    self._add("emits-undeclared", at, wrong, "add it to emits:", word=saying.topic, known=allowed)
                 continue
             fields = self._fields(saying.topic)
             if saying.fields is not None and fields is not None:

@@ -53,7 +53,7 @@ def begin(
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(vocabulary, broker.source())
+        inlet = Inlet(vocabulary, broker.source(), event_log.id)
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs):
             place = None if again and spec.file else state.places.get(spec.name)

@@ -46,18 +46,28 @@ class Door:
         if len(os.fsencode(path.resolve())) > PATH_MOST:
             self._own = Path(tempfile.mkdtemp(prefix="ensemble-"))
             path = self._own / "door.sock"
-        path.unlink(missing_ok=True)
         self._path = path.resolve()
+        self._marks: dict[Path, tuple[int, int] | None] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
+
+    def _open(self) -> None:
+        self._path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
             self._socket.bind(os.fspath(self._path))
         finally:
             os.umask(before)
+        self._marks[self._path] = _mark(self._path)
         self._socket.listen(16)
-        (folder / ADDRESS).write_text(f"{self._path}\n")
-        self._marks = {path: _mark(path) for path in (folder / ADDRESS, self._path)}
-        threading.Thread(target=self._run, name="ensemble-door", daemon=True).start()
+        address = self._folder / ADDRESS
+        address.write_text(f"{self._path}\n")
+        self._marks[address] = _mark(address)
 
     def _run(self) -> None:
         while True:
@@ -75,7 +85,7 @@ class Door:
                     answer = [self._verbs[verb](**arguments)]
                 except (EnsembleError, KeyError, TimeoutError) as error:
                     answer = [type(error).__name__, str(error.args[0]) if error.args else str(error)]
-                _send(guest, answer)
+                _send(guest, msgspec.msgpack.encode(answer))
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -131,13 +141,20 @@ class Guest:
 
     def _ask(self, verb: str, **arguments: Any) -> Any:
         try:
-            with self._lock:
-                _send(self._connection, [verb, arguments])
-                answer = _receive(self._connection)
-        except (TypeError, OverflowError) as error:
+            request = msgspec.msgpack.encode([verb, arguments])
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
             raise InvalidEvent(f"data can't be written: {error}") from error
-        except OSError as error:
-            raise Unavailable(f"the band that plays {self.url} went away: {error.strerror}; try again") from error
+        with self._lock:
+            if self._connection.fileno() < 0:
+                raise Unavailable(f"this connection to {self.url} was closed, or interrupted before its answer; connect again")
+            try:
+                _send(self._connection, request)
+                answer = _receive(self._connection)
+            except BaseException as error:  # the answer may still come: nobody must take it for that to another request
+                self._connection.close()
+                if isinstance(error, OSError):
+                    raise Unavailable(f"the band that plays {self.url} went away: {error.strerror}; try again") from error
+                raise
         if answer is None:
             raise Unavailable(f"the band that plays {self.url} went away; try again")
         if len(answer) == 1:
@@ -174,8 +191,7 @@ def knock(folder: Path, url: str) -> Guest | None:
     return Guest(connection, url)
 
 
-def _send(to: socket.socket, value: Any) -> None:
-    data = msgspec.msgpack.encode(value)
+def _send(to: socket.socket, data: bytes) -> None:
     to.sendall(len(data).to_bytes(4, "big") + data)
 
 

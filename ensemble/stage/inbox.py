@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.words import Outcome, Publication
+from ensemble.broker.words import Outcome, Policy, Publication
 from ensemble.errors import Overloaded
 from ensemble.score.model import PlayerSpec
 from ensemble.stage.commit import Group
@@ -111,6 +111,7 @@ class Roll(msgspec.Struct):
 
     name: str
     role: Role | None
+    policy: Policy = Policy()
 
 
 class Rescore(msgspec.Struct):

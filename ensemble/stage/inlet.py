@@ -28,11 +28,12 @@ _read_json = msgspec.json.Decoder().decode
 
 
 class Inlet:
-    """What the score lets in. `source` is the CloudEvents source of what has none of its own."""
+    """What the score lets in. `source` is the CloudEvents source of what has none of its own; `log_id` that of the log."""
 
-    def __init__(self, vocabulary: Vocabulary, source: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, source: str, log_id: str | None = None) -> None:
         self.vocabulary = vocabulary
         self.source = source
+        self.log_id = log_id
         self.words: dict[str, Word] = {}
 
     def batch(self, topic: str | None = None) -> InletBatch:
@@ -139,6 +140,9 @@ class InletBatch:
             if id_ is not None:
                 if not isinstance(id_, str) or not id_ or len(id_) > LONGEST_KEY or not is_utf8(id_):
                     raise InvalidEvent(f"{topic}: id {id_!r:.80} is not text of 1 to {LONGEST_KEY} characters")
+                prefix, dash, number = id_.rpartition("-")
+                if dash and prefix == self._inlet.log_id and number.isdecimal():
+                    raise InvalidEvent(f"{topic}: id {id_!r:.80} is one that this band itself gives; choose another")
                 extra["id"] = id_
             if time is not None:
                 if not isinstance(time, (str, datetime)):
@@ -210,5 +214,6 @@ def _payload_of(topic: str, data: Any) -> bytes:
         return written(data)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{topic}: data can't be written: {error}; use what JSON has, or a type that the score names"
+            f"{topic}: data can't be written: {error}; use what MessagePack has: None, bool, int (64 bits), float, text, "
+            "bytes, datetime, lists and mappings of these; or a dataclass, Struct or model"
         ) from error

@@ -20,15 +20,19 @@ from typing import Any, TypeVar
 import msgspec
 
 from ensemble.broker.broker import Broker
-from ensemble.broker.state import State
-from ensemble.broker.words import Opening, Outcome, Policy, Publication, Said
+from ensemble.broker.failure import DEAD
+from ensemble.broker.state import Patterns, State, fits
+from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.listening import listener
+from ensemble.listening import listener, policy
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
+from ensemble.score import load
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.commit import Commit, Group
+from ensemble.stage.deaths import Deaths
 from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -46,6 +50,9 @@ SNAPSHOT_BYTES = 64 << 20
 """How much log is written between snapshots, at the least; four times the last snapshot if that is more."""
 LEAVING_S = 30.0
 """How long `close` waits for what is in flight."""
+
+OURS = "ensemble-"
+"""How the threads are called in which players, sources and guests run."""
 
 T = TypeVar("T")
 log = logging.getLogger("ensemble.stage")
@@ -78,6 +85,7 @@ class Loop:
         self._tape = Tape(event_log)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
+        self._deaths = Deaths(broker.name)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -86,6 +94,8 @@ class Loop:
         self._failed: BaseException | None = None
         self._is_closing = False
         self._is_closed = self._is_left = False
+        self._playing_in: int | None = None
+        """By hand: the thread that is in a turn."""
         self._snapshot_at = self._snapshot_size = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
@@ -100,7 +110,7 @@ class Loop:
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us())
+            frame = self.broker.open(opening, self.now_us(), self._said_since)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -118,6 +128,15 @@ class Loop:
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _said_since(self, patterns: Patterns, offset: int) -> int:
+        """How many events the log holds under these patterns from an offset on."""
+        count = 0
+        for frame in self.log.rows(offset):
+            rows, skip = frame.rows, max(0, offset - frame.first)
+            assert rows is not None
+            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+        return count
 
     def close(self) -> None:
         """Finish what is in flight, make it durable, and leave the rest for the next opening."""
@@ -160,6 +179,7 @@ class Loop:
                 self._flush_all()
             except EnsembleError as error:
                 self._fail(error)
+        self._deaths.sum_up()
         self._refuse_all(self._failed or self._closed())
 
     def _closed(self) -> Unavailable:
@@ -212,6 +232,8 @@ class Loop:
         Under a clock moved by hand: play all that is due now.
         """
         self._check_open()
+        if self._playing_in == threading.get_ident() or threading.current_thread().name.startswith(OURS):
+            raise EnsembleError("a player can't settle while it hears an event: the band waits for it; leave settle to others")
         if self._hand is not None:
             self._play_due()
             self._check_open()
@@ -252,6 +274,7 @@ class Loop:
                     count += len(offsets)
             return count
 
+        self._check_open()
         return self.ask(again)
 
     def rescore(
@@ -265,7 +288,12 @@ class Loop:
         """
         self._check_open()
         changed = set(changed)
-        rolls = [Roll(name, role) for name, role in roles.items() if name not in self.seats or name in changed]
+        words = Vocabulary(load(score))
+        rolls = [
+            Roll(name, role, policy(role.spec, words))
+            for name, role in roles.items()
+            if name not in self.seats or name in changed
+        ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
         self._inbox.put(Rescore(score, plan, rolls, reply))
@@ -335,10 +363,12 @@ class Loop:
             return True
         assert workers is not None
         spec = roll.role.spec
+        self._flush_all()
         frame = self.broker.seat(
             roll.name,
             listener(spec),
-            Policy(spec.retry, spec.on_failure),
+            roll.policy,
+            self._said_since,
             overlapping=workers.overlaps,
             from_now=spec.from_ == "now",
             now_us=self.now_us(),
@@ -364,6 +394,9 @@ class Loop:
                     if not self._is_flying() or time.monotonic() > leaving_s:
                         break
             self._end()
+        except EnsembleError as error:  # its sentence says all; where in our code it was met says nothing to its reader
+            log.error("the loop of band %s stopped: %s", self.broker.name, error)
+            self._fail(error)
         except BaseException as error:
             log.exception("the loop of band %s stopped", self.broker.name)
             self._fail(error)
@@ -504,6 +537,18 @@ class Loop:
         frame = self.broker.hear(outcome, now_us)
         if frame is not None:
             self.seal(frame)
+            if "dead" in frame.marks:
+                self._commit.tell(lambda error: self._deaths.tell(frame) if error is None else None)
+            if outcome.failures:
+                self._log_unheard_deaths(outcome, frame)
+
+    def _log_unheard_deaths(self, outcome: Outcome, frame: Frame) -> None:
+        """A dead letter that a player could not hear makes no other: it is told here."""
+        ended = {offset for offset, _, due_us, _ in frame.marks["failed"][outcome.section] if due_us < 0}
+        for failure in outcome.failures:
+            if failure.topic == DEAD and failure.offset in ended:
+                told = (outcome.section, failure.offset, failure.error)
+                log.error("player %s can't hear the dead letter at offset %s: %s", *told)
 
     def _keep_going(self) -> None:
         """Tend the instances and the sources, and commit."""
@@ -630,12 +675,16 @@ class Loop:
     def _play_due(self) -> None:
         """Play all that is due by the clock."""
         with self._turning:
-            while self._failed is None:
-                before = self.broker.state.frames
-                has_spoken = [pump.step() for pump in self._pumps.values()]
-                self._turn()
-                if not any(has_spoken) and self.broker.state.frames == before and self._is_idle():
-                    break
+            self._playing_in = threading.get_ident()
+            try:
+                while self._failed is None:
+                    before = self.broker.state.frames
+                    has_spoken = [pump.step() for pump in self._pumps.values()]
+                    self._turn()
+                    if not any(has_spoken) and self.broker.state.frames == before and self._is_idle():
+                        break
+            finally:
+                self._playing_in = None
 
 
 class LoopView(StateView):

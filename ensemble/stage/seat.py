@@ -27,6 +27,10 @@ SPREAD_LEAST = 0.1
 """How much the sizes of batches must differ, as a share of their mean, to tell what is fixed in their cost."""
 
 
+LANE_MOST = 8
+"""Events of one key that an asynchronous player is given at a time: they wait for each other, and take up room meanwhile."""
+
+
 class Pace(msgspec.Struct):
     """How many events a batch should have: as many as are heard in a moment, so that nobody waits long.
 
@@ -89,6 +93,7 @@ class Seat:
         self._batch = max(1, role.spec.section.batch)
         self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
         self._lingers_until: float | None = None
+        self._lane_most = LANE_MOST if is_paced and role.is_async else None
         self._is_whole = role.hears_batches or self._linger_s > 0
         """Whether a batch is all that waits: who hears many events in one call, or waits for more, wants them together."""
         self._pace = Pace(self._batch) if is_paced and not role.is_async and not self._is_whole else None
@@ -136,7 +141,7 @@ class Seat:
     def play(self, now_us: int) -> bool:
         """Hand out one batch; False if there is none."""
         self._lingers_until = None
-        batch = self.section.take(min(self._limit(), self.workers.room()), now_us)
+        batch = self.section.take(min(self._limit(), self.workers.room()), now_us, self._lane_most)
         if batch is None:
             return False
         events, refs, roots = self._tape.events(batch.offsets)

@@ -22,9 +22,11 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from ensemble import whereabouts
 from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError, InvalidEvent, PlayerError, ScoreError, Unavailable
 from ensemble.event import EPOCH, Emission, encode, rfc3339
+from ensemble.motif import matches
 from ensemble.score.callable import find
 from ensemble.score.model import SourceSpec
 from ensemble.stage.inlet import Inlet, InletBatch
@@ -274,6 +276,8 @@ class SpeakingSource:
         self._items: Items = AsTheyCome(self._begin, f"ensemble-{spec.name}-speaks") if is_live else InTurn(self._begin)
         self._error: EnsembleError | None = None
         """What is wrong with the next item."""
+        self._made: Any = None
+        """What the callable gave."""
 
     def _begin(self) -> Iterator[Any]:
         settings = dict(self._spec.settings)
@@ -283,6 +287,7 @@ class SpeakingSource:
         made = self._call(**settings)
         if inspect.isclass(self._call) and callable(made) and not isinstance(made, Iterable):
             made = made()
+        self._made = made
         if isinstance(made, AsyncIterable):
             made = _drained(made)
         if made is None:
@@ -303,12 +308,14 @@ class SpeakingSource:
         place = msgspec.structs.replace(self.place)
         try:
             items = self._items.take(most)
-        except (InvalidEvent, PlayerError):
-            raise
+        except (InvalidEvent, PlayerError) as error:
+            raise self._located(error, place.said) from error
         except Exception as error:
+            where = whereabouts.of_error(error)
             raise PlayerError(
-                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}, after it had "
-                f"said {place.said} events; mend it and run again: it goes on where it was"
+                f"source {self.name}: {self._spec.play or self._call!r} raised {type(error).__name__}: {error}"
+                f"{f' at {where}' if where else ''}, after it had said {_events(place.said)}; mend it and run again: it goes "
+                "on where it was"
             ) from error
         place.is_done = self._items.is_over
         if not items and not place.is_done:
@@ -320,27 +327,44 @@ class SpeakingSource:
                     self._add(batch, item)
                     place.said += 1
             except (InvalidEvent, PlayerError) as error:
+                self._error = self._located(error, place.said)
                 if place.count == self.place.count:
-                    raise
-                self._error, place.is_done = error, False  # those before it are said first
+                    raise self._error from error
+                place.is_done = False  # those before it are said first
                 break
             place.count += 1
         self.place = place
         return Publication(batch.said(), self._inlet.source, _recorded(self.name, place))
 
+    def _located(self, error: InvalidEvent | PlayerError, said: int) -> InvalidEvent | PlayerError:
+        """The same, and which source it was, where its code is, and how far it came."""
+        told = str(error) if str(error).startswith("source ") else f"source {self.name}: {error}"
+        where = whereabouts.of_generator(self._made) or whereabouts.of_code(self._call)
+        return type(error)(f"{told}; said{f' at {where}' if where else ''}, after {_events(said)}")
+
     def _add(self, batch: InletBatch, item: Any) -> None:
         if isinstance(item, Emission):
+            self._check(item.topic)
             batch.add(item.topic, item.data, key=item.key)
         elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            self._check(item[0])
             batch.add(item[0], item[1])
         elif self._spec.topic is not None:
             batch.add(self._spec.topic, item, key=self._spec.key)
         elif isinstance(item, Mapping) and "topic" in item:
+            self._check(item["topic"])
             batch.add_item(item)
         else:
             raise PlayerError(
                 f"source {self.name} gave {item!r:.80}, which is no event; give emit(topic, ...), or name a topic: in the score"
             )
+
+    def _check(self, topic: Any) -> None:
+        """PlayerError if the score names what it may say, and this is nothing of it."""
+        spec = self._spec
+        if spec.emits and topic != spec.topic and not any(matches(pattern, str(topic)) for pattern in spec.emits):
+            declared = ", ".join(spec.emits)
+            raise PlayerError(f"source {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
 
     def due_us(self) -> int | None:
         return None
@@ -380,6 +404,10 @@ def _stdin_pipe() -> Pipe | None:
         return Pipe(sys.stdin.fileno())
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
 
 
 def _recorded(name: str, place: Place) -> tuple[str, Any]:

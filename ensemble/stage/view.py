@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.state import State
+from ensemble.broker.state import State, lag
 from ensemble.stage.sources import Place
 from ensemble.status import SectionStatus, SourceStatus, Standing
 
@@ -64,7 +64,7 @@ class StateView:
     def _section(self, state: State, name: str) -> SectionStatus:
         section = state.sections[name]
         return SectionStatus(
-            len(section.open), section.heard, section.emitted, section.failed, len(section.dead), 0,
+            lag(state, name), section.heard, section.emitted, section.failed, len(section.dead), 0,
             len(section.attempts), len(section.held),
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -21,6 +21,10 @@ QUICK_S = 0.0001
 """An event that is heard in less may be heard in the stage's own thread."""
 SLOW_S = 0.05
 """A batch that took longer there sends its player back to a thread of its own."""
+HELD_UP_S = 0.1
+"""How long what is in a batch waits for one slow event before it, where another instance could hear it."""
+PAUSE_S, PAUSE_MOST_S = 0.05, 30.0
+"""Before another instance is built where one could not be: doubled each time."""
 
 Post = Callable[[Outcome], None]
 Fail = Callable[[BaseException], None]
@@ -68,6 +72,53 @@ def timed(hear: Callable[..., Outcome], *given: Any) -> Outcome:
     outcome = hear(*given)
     outcome.took_s = time.perf_counter() - began_s
     return outcome
+
+
+def untried(work: Work, rows: Sequence[int] | None = None) -> Outcome:
+    """The outcome of a batch, or of these rows of it, that nobody heard: all come back."""
+    batch = work.batch
+    back = [(batch.offsets[ix], batch.keys[ix]) for ix in (range(len(batch)) if rows is None else rows)]
+    return Outcome(batch.section, len(back), [key for _, key in back], (), None, batch.began_us, skipped=back)
+
+
+class Agenda:
+    """The rows of a batch, for the thread that hears them one by one; what it has not come to may be taken back.
+
+    Invariant: a row is heard or `gone`, and never both; the rows of a lane are all one or all the other.
+    """
+
+    def __init__(self, lanes: Sequence[str], *, is_ordered: bool) -> None:
+        self._lanes, self._is_ordered = lanes, is_ordered
+        self._lock = threading.Lock()
+        self._next = 0
+        self.since_s = time.monotonic()
+        """When the row was begun that is heard now."""
+        self.gone: set[int] = set()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            while self._next in self.gone:
+                self._next += 1
+            if self._next >= len(self._lanes):
+                raise StopIteration
+            self._next += 1
+            self.since_s = time.monotonic()
+            return self._next - 1
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.gone) + self._next >= len(self._lanes)
+
+    def take_back(self) -> list[int]:
+        """The rows that are not begun, of lanes of which none is."""
+        with self._lock:
+            begun = set(self._lanes[: self._next]) if self._is_ordered else set()
+            rows = [ix for ix in range(self._next, len(self._lanes)) if self._lanes[ix] not in begun and ix not in self.gone]
+            self.gone.update(rows)
+            return rows
 
 
 class Inline:
@@ -135,7 +186,14 @@ class Watch:
 class _Thread:
     """One instance on a thread of its own: built, called and closed there."""
 
-    def __init__(self, player: Player, post: Post, fail: Fail, free: Callable[[_Thread], None]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        post: Post,
+        fail: Fail,
+        free: Callable[[_Thread], None],
+        unbuilt: Callable[[_Thread, BaseException], None],
+    ) -> None:
         self.player = player
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
         self.error: BaseException | None = None
@@ -146,9 +204,10 @@ class _Thread:
         self.hearing: Hearing | None = None
         self.watch: Watch | None = None
         self.work: Work | None = None
+        self.agenda: Agenda | None = None
         self.is_left_over = False
         """Whether `hearing` was begun by another thread, which is stuck in it."""
-        self._post, self._fail, self._free = post, fail, free
+        self._post, self._fail, self._free, self._unbuilt = post, fail, free, unbuilt
         self.thread = threading.Thread(target=self._run, name=f"ensemble-{player.name}", daemon=True)
         self.thread.start()
 
@@ -157,7 +216,7 @@ class _Thread:
             instance = self.player.build()
         except BaseException as error:
             self.error = error
-            self._fail(error)
+            self._unbuilt(self, error)
             return
         finally:
             self.is_built.set()
@@ -175,14 +234,20 @@ class _Thread:
 
     def _hear(self, instance: Instance, work: Work) -> Outcome:
         if self.player.spec.timeout_us is None:
-            return timed(instance.hear, work)
+            return timed(self._hearing_of(instance, work, instance.call).hear)
         watch = Watch()
         call = watch.guard(instance.call)
         if self.is_left_over and self.hearing is not None:
             self.is_left_over, self.watch = False, watch
             return self.hearing.go_on(call)
-        self.hearing, self.watch = Hearing(instance, work, call), watch
+        self.hearing, self.watch = self._hearing_of(instance, work, call), watch
         return timed(self.hearing.hear)
+
+    def _hearing_of(self, instance: Instance, work: Work, call: Callable[..., Any]) -> Hearing:
+        hearing = Hearing(instance, work, call)
+        if self.agenda is not None:
+            hearing.which, hearing.gone = self.agenda, self.agenda.gone
+        return hearing
 
 
 class Threads:
@@ -202,6 +267,9 @@ class Threads:
         self.overlaps = self._most > 1
         self._lock = threading.Lock()
         self._busy: set[_Thread] = set()
+        self._failed_builds = 0
+        self._not_before_s = 0.0
+        self._is_open = False
         self._free = [self._one_more() for _ in range(max(1, self._least))]
         for worker in self._free:
             worker.is_built.wait()
@@ -209,9 +277,10 @@ class Threads:
         if errors:
             self.close()
             raise errors[0]
+        self._is_open = True
 
     def _one_more(self) -> _Thread:
-        return _Thread(self._player, self._post, self._fail, self._came_free)
+        return _Thread(self._player, self._post, self._fail, self._came_free, self._could_not_be_built)
 
     @property
     def count(self) -> int:
@@ -219,6 +288,8 @@ class Threads:
 
     def room(self) -> int:
         with self._lock:
+            if not self._free and time.monotonic() < self._not_before_s:
+                return 0
             return (self._most - len(self._busy)) and 1 << 30
 
     def start(self, work: Work) -> None:
@@ -226,7 +297,9 @@ class Threads:
             worker = self._free.pop() if self._free else None
         if worker is None:
             worker = self._one_more()
-        worker.work, worker.hearing, worker.watch = work, None, None
+        worker.work, worker.hearing, worker.watch, worker.agenda = work, None, None, None
+        if self._most > 1 and len(work.batch) > 1 and not self._player.shape.batch:
+            worker.agenda = Agenda(work.batch.keys, is_ordered=self._player.spec.order != "none")
         with self._lock:
             self._busy.add(worker)
         worker.inbox.put(work)
@@ -236,10 +309,31 @@ class Threads:
             self._busy.discard(worker)
             worker.idle_since = time.monotonic()
             self._free.append(worker)
+            self._failed_builds = 0
+
+    def _could_not_be_built(self, worker: _Thread, error: BaseException) -> None:
+        """Give back what the instance was to hear, and build no other for a while: what it needs may come back."""
+        if not self._is_open:
+            return  # then it is raised
+        work = worker.inbox.get()
+        assert work is not None
+        with self._lock:
+            self._failed_builds += 1
+            pause_s = min(PAUSE_MOST_S, PAUSE_S * 2 ** min(self._failed_builds, 20))
+            self._not_before_s = time.monotonic() + pause_s
+            self._busy.discard(worker)
+        self._player.log.warning("%s; the next is built in %g s", error, pause_s)
+        if worker.hearing is not None:
+            worker.hearing.leave_rest()
+            self._post(worker.hearing.all())
+        else:
+            self._post(untried(work))
 
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         again: list[float] = []
         with self._lock:
+            if self._not_before_s > now_s:
+                again.append(self._not_before_s)
             busy = list(self._busy)
             spare = len(self._free) + len(busy) - self._least
             for worker in list(self._free):
@@ -249,6 +343,14 @@ class Threads:
                     spare -= 1
             if spare > 0 and self._free:
                 again.append(min(worker.idle_since for worker in self._free) + self._idle_s)
+        for worker in busy:
+            agenda = worker.agenda
+            if agenda is None or agenda.is_over or worker.work is None:
+                continue
+            if now_s - agenda.since_s < HELD_UP_S:
+                again.append(agenda.since_s + HELD_UP_S)
+            elif rows := agenda.take_back():
+                self._post(untried(worker.work, rows))
         if self._timeout_s is not None:
             for worker in busy:
                 if worker.watch is None or worker.hearing is None:
@@ -269,13 +371,13 @@ class Threads:
         worker.inbox.put(None)
         error = TimeoutError(f"player {self._player.name} took longer than its timeout of {self._timeout_s:g} s")
         if worker.hearing.give_up(error):
-            other = _Thread(self._player, self._post, self._fail, self._came_free)
+            other = self._one_more()
             other.work, other.hearing, other.is_left_over = worker.work, worker.hearing, True
             with self._lock:
                 self._busy.add(other)
             other.inbox.put(worker.work)
         else:
-            self._post(worker.hearing.outcome(worker.work.batch.keys, len(worker.work.batch)))
+            self._post(worker.hearing.all())
 
     def close(self) -> None:
         with self._lock:
@@ -306,7 +408,7 @@ class Alone:
         self._may_be_quick = self._function is not None
         self._is_busy = False
         self._post = post
-        self._thread = _Thread(player, self._came_back, fail, lambda _: None)
+        self._thread = _Thread(player, self._came_back, fail, lambda _: None, lambda _, error: None)
         self._thread.is_built.wait()
         if self._thread.error is not None:
             raise self._thread.error

@@ -482,7 +482,8 @@ class Broken:
 
 @pytest.mark.parametrize("section", [{"max": 1}, {"max": 4}])
 def test_a_class_that_can_not_be_built_is_told_of_when_the_band_opens(stand: Stand, section: Any) -> None:
-    with pytest.raises(PlayerError, match=r"player play can't be built: .*Broken.* raised OSError: no such model"):
+    where = r"at \S*test_player_kinds\.py:\d+"
+    with pytest.raises(PlayerError, match=rf"player play can't be built: .*Broken.* raised OSError: no such model {where}$"):
         stand.play({"play": part(Broken, "said", section=section)})
 
     stand.play()  # and it left nothing locked

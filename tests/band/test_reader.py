@@ -360,3 +360,38 @@ def test_lag_of_a_section_that_is_away_is_seen_by_a_reader(stand: Stand) -> None
     band = stand.play()
     with stand.reader() as reader:
         assert reader.status().sections.keys() == band.status().sections.keys() == {"count"}
+
+
+def test_a_band_notes_that_its_store_was_made_for_another_score(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    ensemble.open({"ensemble": 1, "name": "one"}, store=store).close()
+
+    with ensemble.open({"ensemble": 1, "name": "two"}, store=store) as band:
+        [note] = band.status().notes
+
+    assert "was made for one, and two is played into it" in note
+
+
+def test_times_are_those_that_events_show_in_whatever_order_they_were_written(stand: Stand) -> None:
+    band = stand.play()
+    days = ["2018-02-03", "2018-02-01", "2018-02-02"]
+    band.publish_many({"topic": "said", "data": day, "time": f"{day}T12:00:00Z"} for day in days)
+    now = band.publish("said", "now")
+
+    def told(**chosen: Any) -> list[Any]:
+        return [event.data for event in band.events(**chosen)]
+
+    assert told(since="2018-02-02T00:00:00Z", until="2018-02-03T00:00:00Z") == ["2018-02-02"]
+    assert told(until="2018-02-02T12:00:00Z") == ["2018-02-01"]
+    assert told(since="2018-02-02T12:00:00Z") == ["2018-02-03", "2018-02-02", "now"]
+    assert told(since=band.event(now.id).time) == ["now"]
+    assert told(since="2018-02-01T00:00:00Z", until=2) == ["2018-02-03", "2018-02-01"]
+    assert told(since=1, until="2018-02-03T00:00:00Z") == ["2018-02-01", "2018-02-02"]
+
+
+def test_a_tail_since_a_time_goes_by_the_times_that_events_show(stand: Stand) -> None:
+    band = stand.play()
+    band.publish("said", "old", time="2018-02-01T00:00:00Z")
+    band.publish("said", "young", time="2018-02-03T00:00:00Z")
+
+    assert next(band.tail(since="2018-02-02T00:00:00Z")).data == "young"

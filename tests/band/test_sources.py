@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -571,7 +572,10 @@ def test_a_speaker_that_raises_is_told_of_and_goes_on_when_it_is_mended(stand: S
             yield emit("said", number)
 
     sources = DOOR
-    with pytest.raises(PlayerError, match=r"source door: .* raised OSError: line is dead"):
+    with pytest.raises(
+        PlayerError,
+        match=r"source door: .* raised OSError: line is dead at \S*test_sources\.py:\d+, after it had said 7 events; mend",
+    ):
         stand.play(sources=sources, callables={"door": speak}).settle(30)
     is_mended.append(True)
 
@@ -599,3 +603,46 @@ def test_a_wrong_event_of_a_speaker_is_told_of(stand: Stand) -> None:
             callables={"door": lambda: [emit("said", {})]},
             events={"said": {"schema": {"type": "object", "required": ["total"]}}},
         ).settle(30)
+
+
+def test_a_wrong_event_of_a_speaker_is_told_of_with_its_line(stand: Stand) -> None:
+    def speak() -> Iterator[Any]:
+        yield emit("said", {"total": 1})
+        yield emit("said", {})
+
+    with pytest.raises(InvalidEvent, match=r"source door: said: .*total.*; said at (\S+):(\d+), after 1 event$") as told:
+        stand.play(
+            sources=DOOR,
+            callables={"door": speak},
+            events={"said": {"schema": {"type": "object", "required": ["total"]}}},
+        ).settle(30)
+
+    found = re.search(r"said at \S*test_sources\.py:(\d+),", str(told.value))
+    assert found is not None
+    assert 0 <= int(found[1]) - speak.__code__.co_firstlineno <= 2  # its code, or where it stands
+
+
+def test_a_speaker_may_say_only_what_its_emits_allows(stand: Stand) -> None:
+    def speak() -> Iterator[Any]:
+        yield emit("said", 1)
+        yield emit("siad", 2)
+
+    with pytest.raises(PlayerError, match=r"^source door said 'siad', but its score lets it say said; add it to emits:; said"):
+        stand.play(sources=DOOR, callables={"door": speak}).settle(30)
+
+
+@pytest.mark.parametrize(
+    ("source", "item"),
+    [
+        ({"play": "given:here"}, emit("anything", 1)),
+        ({"play": "given:here", "topic": "said"}, emit("said", 1)),
+        ({"play": "given:here", "topic": "said", "emits": ["told"]}, 1),
+        ({"play": "given:here", "emits": ["told.*"]}, ("told.once", 1)),
+    ],
+    ids=["no emits", "topic", "topic and emits", "pattern"],
+)
+def test_a_speaker_says_what_it_may(stand: Stand, source: Any, item: Any) -> None:
+    band = stand.play(sources={"door": source}, callables={"door": lambda: [item]})
+    band.settle(30)
+
+    assert [event.data for event in band.events()] == [1]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ events:
       type: object
       required: [order_id, total]
       properties: {order_id: {type: string}, total: {type: number}}
+  order.paid: {}
 players:
   pay: {play: "shop:pay", on: order.placed, emits: [order.paid], retry: {attempts: 2, first: 1ms}}
   tally: {play: "shop:tally", on: order.paid}
@@ -106,13 +109,16 @@ class Shell:
         eventually(lambda: (self.folder / ".ensemble/shop/door").exists() or process.poll() is not None, "the door")
         return process
 
-    def on_a_terminal(self, *arguments: object, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Run a command on a terminal of 100 columns; its exit code and all that was drawn."""
+    def on_a_terminal(
+        self, *arguments: object, env: Mapping[str, str] | None = None, columns: int = 100, interrupt_at: str | None = None
+    ) -> tuple[int, str]:
+        """Run a command on a terminal; its exit code and all that was drawn. It is interrupted once a text has been drawn."""
         leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (40, columns))
         process = subprocess.Popen(
             self._command(arguments),
             cwd=self.folder,
-            env=self._env({"TERM": "xterm", "COLUMNS": "100", "LINES": "40"} | dict(env or {})),
+            env=self._env({"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"} | dict(env or {})),
             stdin=follower,
             stdout=follower,
             stderr=follower,
@@ -122,6 +128,9 @@ class Shell:
         try:
             while select.select([leader], [], [], 60)[0]:
                 drawn += os.read(leader, 65536)
+                if interrupt_at is not None and interrupt_at.encode() in drawn:
+                    interrupt_at = None
+                    process.send_signal(signal.SIGINT)
         except OSError:  # the other side was closed: all is drawn
             pass
         finally:
@@ -159,6 +168,25 @@ class Shell:
     def _env(self, more: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_"))}
         return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | dict(more or {})
+
+
+def screen(drawn: str) -> list[str]:
+    """What a terminal shows in the end: lines that were drawn over or cleared are not there any more."""
+    lines, at, column = [""], 0, 0
+    for part in re.split(r"(\x1b\[[?\d;]*[a-zA-Z]|\r|\n)", drawn):
+        if part == "\n":
+            at += 1
+            lines += [""] * (at == len(lines))
+        elif part == "\r":
+            column = 0
+        elif part.startswith("\x1b[") and part.endswith("A"):
+            at = max(0, at - int(part[2:-1] or 1))
+        elif part == "\x1b[2K":
+            lines[at] = ""
+        elif not part.startswith("\x1b["):
+            lines[at] = lines[at].ljust(column)[:column] + part + lines[at][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
 
 
 def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> Ran:

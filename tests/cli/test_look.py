@@ -48,6 +48,17 @@ def test_events_are_chosen_by_topic_key_place_and_number(played: Shell) -> None:
     assert listed("_band.dead") == ["_band.dead o-2"]
 
 
+def test_a_date_is_its_midnight_and_times_are_those_that_are_shown(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+    days = ["2018-02-01T23:00:00Z", "2018-02-02T00:00:00Z", "2018-02-03T00:00:00Z"]
+    lines = [json.dumps({"topic": "day.came", "key": day[:10], "time": day}) for day in days]
+    shop.run("publish", "-", stdin="\n".join(lines))
+
+    ran = shop.run("events", "--since", "2018-02-02", "--until", "2018-02-03", "--json")
+
+    assert [event["key"] for event in ran.json_lines] == ["2018-02-02"]
+
+
 def test_an_event_as_json_has_all_that_an_event_has(played: Shell) -> None:
     [event] = played.run("events", "order.paid", "--key", "o-1", "--json").json_lines
 
@@ -130,6 +141,27 @@ def test_why_finds_the_answers_to_an_event_whose_publisher_gave_it_an_id(shop: S
     assert [said["event"]["topic"] for said in story["tree"]["said"]] == ["order.paid"]
 
 
+def test_the_example_of_why_works(shell: Shell) -> None:
+    (shell.folder / "scores").symlink_to(SCORES)
+    (shell.folder / "players").symlink_to(SCORES.parent / "players")
+    shell.run("run", "scores/quakes.yaml")
+    example = shell.run("why", "--help").out.split("Example:")[1].split()
+
+    ran = shell.run(*example[1:])
+
+    assert example[:2] == ["ensemble", "why"]
+    assert "warning.issued" in ran.out
+
+
+def test_on_a_narrow_terminal_there_is_room_for_the_data(played: Shell) -> None:
+    _, drawn = played.on_a_terminal("events", "order.*", columns=80)
+
+    lines = drawn.splitlines()
+    assert lines[0].endswith('  order.placed  o-1  {"order_id":"o-1","total":5}')
+    assert all(len(line) <= 80 for line in lines)
+    assert all('"total":' in line for line in lines)
+
+
 def test_a_store_is_named_by_its_score_or_by_being_the_only_one(played: Shell) -> None:
     by_score = played.run("events", "--store", "shop.yaml").out
     by_folder = played.run("events", "--store", ".ensemble/shop").out
@@ -153,13 +185,17 @@ def test_where_there_are_several_stores_they_are_listed(played: Shell) -> None:
         (["events", "--since", "yesterday"], 2, "'yesterday' is no offset (12), no time"),
         (["events", "--since", "2011-11-01T08:16:00"], 2, "has no time zone"),
         (["events", "--limit", "-1"], 2, "--limit"),
-        (["events", "--store", "nowhere"], 4, "there is no store"),
+        (["events", "--store", "nowhere"], 4, "there is no store nor any beside it; check the path, or play a score into it"),
+        (["events", "--store", ".ensemble"], 4, "this folder is no store, but has some: --store .ensemble/shop"),
+        (["status", "--store", ".ensemble/shpo"], 4, "there is no store; did you mean --store .ensemble/shop?"),
+        (["status", "--store", ".ensemble/moon"], 4, "there is no store; there is .ensemble/shop; check the path"),
         (["events", "--store", "nowhere.yaml"], 1, "there is no such file"),
         (["events", "--store", str(SCORES / "hello.yaml")], 4, "keeps its log in memory"),
         (["tail", "a b"], 2, "a space"),
         (["table", "nobody"], 1, "no player 'nobody' has played in .ensemble/shop; there are pay, tally"),
         (["table", "tally", "o-9"], 1, "no state for the key 'o-9'; it has o-1, o-3"),
         (["why", "x-1"], 1, "there is no event 'x-1'"),
+        (["why", "o-1"], 1, "o-1 is a key; `ensemble events --key o-1 --store .ensemble/shop` lists its events"),
         (["why", "999"], 1, "there is no event 999; it has the offsets 0 to"),
         (["dead", "list", "--player", "nobody"], 1, "no player 'nobody'"),
         (["dead", "show", "x-1"], 1, "there is no dead letter 'x-1'"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 
 import pytest
 
-from tests.cli.shell import SCORES, Shell, interrupt
+from tests.cli.shell import SCORES, Shell, interrupt, screen
 from tests.conformance.stand import eventually
 
 
@@ -51,6 +52,23 @@ def test_dead_letters_of_a_run_are_exit_code_3_and_those_of_the_run_before_are_n
 
     assert (first.code, second.code) == (3, 0)
     assert "1 dead letter: ensemble dead list --store .ensemble/shop" in first.out
+
+
+@pytest.mark.parametrize("store", ["memory:", ".ensemble/shop"])
+def test_the_first_dead_letters_of_a_run_are_told_with_player_event_error_and_line(shop: Shell, store: str) -> None:
+    shop.write_orders(1, *[5000] * 7)
+    line = next(n for n, text in enumerate((shop.folder / "shop.py").read_text().splitlines(), 1) if "too much" in text)
+
+    told = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", store)
+    sums = shop.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", "memory:", "--json").json
+
+    shown = [text for text in told.out.splitlines() if text.startswith("dead ")]
+    assert len(shown) == 6
+    assert re.fullmatch(rf"dead     pay: \w+-\d+: ValueError: too much \(shop.py:{line}\)", shown[0])
+    assert shown[-1].startswith("dead     7 dead letters")
+    assert "shop.py" not in told.err  # it is told once
+    assert [set(each) for each in sums["dead_letters"]] == [{"player", "id", "error", "place"}] * 5
+    assert sums["dead_letters"][0]["place"] == f"shop.py:{line}"
 
 
 def test_a_file_that_was_played_to_its_end_adds_nothing_unless_again_is_said(shop: Shell) -> None:
@@ -121,6 +139,7 @@ def test_each_line_of_stdin_is_heard_as_it_comes_and_a_second_run_passes_over_it
         (["run", "nope.yaml"], 1, "nope.yaml: there is no such file"),
         (["run", "broken.yaml"], 1, "broken.yaml:2:1: plyers: unknown key"),
         (["run", "shop.yaml", "--input", "nope.jsonl"], 1, "--input nope.jsonl: there is no such file"),
+        (["run", "shop.yaml", "--input", "."], 1, "--input .: it is a folder; name a file in it"),
         (["run", "shop.yaml", "--store", "s3://bucket/shop"], 4, "object stores are to come"),
         (["run", "shop.yaml", "--store", "shop.py/store"], 4, "shop.py/store: this is a file, or lies below one"),
         (["run", "shop.yaml", "--stage", "moon"], 2, "'moon' is not one of"),
@@ -156,7 +175,8 @@ def test_a_store_that_is_played_already_is_refused(shop: Shell) -> None:
     ran = shop.run("run", "shop.yaml")
 
     assert ran.code == 4
-    assert "in use" in ran.err or "is being played" in ran.err
+    assert "it is being played already, by process" in ran.err
+    assert "publish to it with `ensemble publish`, look into it with `ensemble tail`, or stop that process" in ran.err
     assert interrupt(playing).code == 130
 
 
@@ -221,7 +241,9 @@ def test_an_interrupt_ends_a_run_that_waits_for_stdin(shop: Shell) -> None:
     _, err = playing.communicate()
 
     assert code == 130
-    assert err == "\nfinishing what is in flight; Ctrl-C again quits at once\n"
+    assert sorted(err.split("\n")) == [
+        "", "", "finishing what is in flight; Ctrl-C again quits at once", f"new store .ensemble/shop in {shop.folder}",
+    ]  # fmt: skip - in either order
 
 
 def test_an_interrupt_while_the_band_opens_ends_the_run_with_its_sum(shop: Shell) -> None:
@@ -249,16 +271,82 @@ def test_a_damaged_store_is_not_played_and_the_damage_is_named(shop: Shell) -> N
         assert ran.out == ""
 
 
-def test_events_that_are_held_are_told(shop: Shell) -> None:
+def test_keys_that_are_held_are_told_with_the_events_behind_them(shop: Shell) -> None:
     path = shop.folder / "shop.yaml"
     path.write_text(path.read_text().replace("emits: [order.paid],", "emits: [order.paid], on_failure: hold,"))
-    line = '{"topic": "order.placed", "data": {"order_id": "o-1", "total": 5000}}\n'
-    shop.write("orders.jsonl", line + line)
+    orders = [("o-1", 5000), ("o-1", 5), ("o-1", 6), ("o-2", 5000), ("o-3", 7)]
+    lines = [json.dumps({"topic": "order.placed", "data": {"order_id": key, "total": total}}) for key, total in orders]
+    shop.write("orders.jsonl", "\n".join(lines))
 
     ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
 
     assert ran.code == 3
-    assert "waiting behind a dead letter of the same key" in ran.out
+    assert "held     2 keys, each by its dead letter; 2 events wait behind\n" in ran.out
+
+
+def test_a_score_is_warned_of_before_it_plays(shop: Shell) -> None:
+    path = shop.folder / "shop.yaml"
+    text = path.read_text().replace("on: order.paid}", "on: order.payed}").replace("emits: [order.paid]", "emits: [paid]")
+    path.write_text(text)
+    shop.write_orders(1)
+
+    ran = shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    assert re.search(r"^shop.yaml:\d+:\d+: warning \[never-said\] players.tally.on: nobody says order.payed", ran.err, re.M)
+    assert "warning [emits-undeclared] players.pay.emits: shop.py:11 says order.paid, but emits: allows paid" in ran.err
+    assert ran.err.index("never-said") < ran.err.index("new store")
+    assert "unheard-event" not in ran.err
+    assert "warning" not in ran.out
+
+
+def test_the_missing_file_of_a_source_is_warned_of_unless_an_input_takes_its_place(shop: Shell) -> None:
+    path = shop.folder / "shop.yaml"
+    path.write_text(path.read_text() + "sources:\n  in: {file: nowhere.jsonl}\n")
+    shop.write_orders(1)
+
+    without, with_ = shop.run("run", "shop.yaml"), shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    assert "warning [source-file] sources.in.file: nowhere.jsonl is not there" in without.err
+    assert without.code == 1
+    assert "warning" not in with_.err
+    assert with_.code == 0
+
+
+def test_a_store_that_was_made_is_told_once(shop: Shell) -> None:
+    far = shop.folder / "a b" / "far"
+
+    first, second = shop.run("run", "shop.yaml"), shop.run("run", "shop.yaml")
+    absolute, memory = shop.run("run", "shop.yaml", "--store", far), shop.run("run", "shop.yaml", "--store", "memory:")
+
+    assert first.err == f"new store .ensemble/shop in {shop.folder}\n"
+    assert second.err == memory.err == ""
+    assert absolute.err == f"new store {far}\n"
+    assert f"next     ensemble events --store '{far}' --limit 20" in absolute.out
+
+
+def test_another_score_in_a_store_is_noted(shop: Shell) -> None:
+    shop.write("other.yaml", (shop.folder / "shop.yaml").read_text().replace("name: shop", "name: market"))
+    shop.run("run", "shop.yaml")
+
+    ran = shop.run("run", "other.yaml", "--store", ".ensemble/shop")
+
+    assert "note: store .ensemble/shop was made for shop, and market is played into it: both are in one log now" in ran.err
+    assert ran.code == 0
+
+
+def test_a_store_that_was_played_to_its_end_says_how_to_play_more(shop: Shell) -> None:
+    shop.write_orders(1)
+
+    first, second = (shop.run("run", "shop.yaml", "--input", "orders.jsonl").err for _ in range(2))
+
+    assert "nothing was new" not in first
+    assert "note: nothing was new: this store has played its sources to their end; --again plays its files once more" in second
+
+
+def test_again_says_to_which_sources_it_does_nothing(shell: Shell) -> None:
+    ran = shell.run("run", SCORES / "hello.yaml", "--again")
+
+    assert "note: --again plays files once more; it does nothing to door, which speak by code" in ran.err
 
 
 def test_what_was_killed_is_played_to_its_end_by_the_next_run(shop: Shell) -> None:
@@ -288,6 +376,18 @@ def test_on_a_terminal_a_table_is_drawn_while_it_plays_and_the_input_has_a_bar(s
     assert "100%" in drawn
     assert "slow: played to the end; 60 events" in drawn
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is given back
+
+
+def test_an_interrupt_leaves_nothing_of_the_table_behind(shop: Shell) -> None:
+    code, drawn = shop.on_a_terminal("run", "shop.yaml", "--serve", interrupt_at="heard/s")
+
+    assert code == 130
+    lines = screen(drawn)
+    assert "heard/s" in drawn
+    assert [line for line in lines if "heard" in line and "emitted" in line] == ["player  heard  emitted  failed  dead"]
+    assert not any("heard/s" in line for line in lines)
+    assert lines.count("finishing what is in flight; Ctrl-C again quits at once") == 1
+    assert drawn.count("finishing") == 2  # at once, over the table, and again when it is gone
 
 
 def test_a_pipe_that_is_closed_early_is_no_error(shop: Shell) -> None:

@@ -121,6 +121,45 @@ def test_many_lines_are_published_in_order(shop: Shell) -> None:
     assert [event["key"] for event in shop.run("events", "--json").json_lines] == [f"o-{n}" for n in range(5000)]
 
 
+def test_a_topic_that_nobody_listens_to_is_warned_of_with_the_one_that_may_be_meant(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+
+    slip, other, right = (
+        shop.run("publish", topic, ORDER).err for topic in ("order.plced", "moon.landed", "order.placed")
+    )
+
+    assert "warning: nobody listens to order.plced; did you mean order.placed?\n" in slip
+    assert "warning: nobody listens to moon.landed\n" in other
+    assert "warning" not in right
+
+
+def test_lines_under_a_topic_that_nobody_listens_to_are_warned_of_once(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+
+    ran = shop.run("publish", "order.plced", "-", stdin=f"{ORDER}\n{ORDER}\n")
+
+    assert ran.out == "2 published\n"
+    assert ran.err.count("did you mean order.placed?") == 1
+
+
+def test_what_is_piped_in_without_being_asked_for_is_not_lost_in_silence(shop: Shell) -> None:
+    shop.run("run", "shop.yaml")
+
+    piped = shop.run("publish", "order.placed", stdin=f"{ORDER}\n")
+    nothing = shop.start("publish", "moon.landed")
+    _, err = nothing.communicate(timeout=60)
+
+    assert piped.code == 2
+    assert "what is piped in is not read: write - for DATA (ensemble publish order.placed -), or null" in unwrapped(piped.err)
+    assert nothing.returncode == 0
+    assert "DATA was left out, so its data is null" in err
+    assert [event["data"] for event in shop.run("events", "--json").json_lines] == [None]
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -51,13 +51,13 @@ STORES: list[Mapping[str, Any]] = [{"dedupe": "10m"}, {"dedupe": "20s"}, {"dedup
 """What the score says of ids, from opening to opening."""
 
 
-def perform(stand: Stand, parts: Mapping[str, Part] = MUSIC, *, openings: int = 3, last: int = 59) -> None:
+def perform(stand: Stand, parts: Mapping[str, Part] = MUSIC, *, last: int = 59) -> None:
     """The same music each time: publish, leave and come back with other words on how long ids are kept.
 
     Where the clock can be moved by hand, time passes too.
     """
     clock = ManualClock() if stand.setup.stage == "solo" else None
-    for opening in range(openings):
+    for opening in range(stand.size(3, 2)):
         store = STORES[opening % len(STORES)]
         band = stand.play(parts, clock=clock, sources={"tick": {"every": "1m", "topic": "tick"}}, store=store)
         numbers = range(20 * opening, min(20 * opening + 20, last + 1))

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import ensemble
-from ensemble import Event, InvalidEvent, LogCorrupt, ScoreError, emit
+from ensemble import Event, InvalidEvent, LogCorrupt, PlayerError, ScoreError, emit
 from tests.conformance.home import at_home
 from tests.conformance.stand import Stand, part
 
@@ -205,6 +205,20 @@ def test_a_wrong_score_never_starts_and_makes_no_store(tmp_path: Path, score: An
         ensemble.open(score, store=str(folder))
 
     assert not folder.exists()
+
+
+def test_a_class_that_can_not_be_built_is_told_of_at_opening_and_the_store_is_free_for_the_next(stand: Stand) -> None:
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("no such model")
+
+        def __call__(self, event: Event) -> None: ...
+
+    with pytest.raises(PlayerError, match=r"player hear can't be built: .*OSError: no such model"):
+        stand.play({"good": part(lambda event: None, "said"), "hear": part(Broken, "said")})
+
+    stand.play().publish("said", 1)
+    assert [event.data for event in stand.reader().events()] == [1]
 
 
 def test_a_player_without_code_is_told_of_before_anything_is_made(tmp_path: Path) -> None:

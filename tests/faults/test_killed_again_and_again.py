@@ -16,13 +16,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ensemble
+from ensemble.broker.state import fits
 from ensemble.event import Frame
 from ensemble.listening import listener
 from ensemble.log import read_log
@@ -140,7 +141,7 @@ def part_of_the_month(folder: Path) -> Path:
 
 
 def listens() -> Mapping[str, Any]:
-    return {name: listener(spec).fits for name, spec in ensemble.load(SCORE).players.items()}
+    return {name: partial(fits, listener(spec).patterns) for name, spec in ensemble.load(SCORE).players.items()}
 
 
 @cache

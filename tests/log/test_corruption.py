@@ -285,6 +285,8 @@ def test_a_missing_last_segment_is_named_where_a_snapshot_knows_it(tmp_path: Pat
     sample.segments[-1].unlink()
 
     with pytest.raises(LogCorrupt, match=rf"{re.escape(str(sample.segments[-1]))}: byte 0: this segment is missing"):
+        read_directory(sample.folder).end()
+    with pytest.raises(LogCorrupt, match=rf"{re.escape(str(sample.segments[-1]))}: byte 0: this segment is missing"):
         open_it(sample.folder)
 
 

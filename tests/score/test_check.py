@@ -121,6 +121,33 @@ def test_given_callables_take_the_place_of_play() -> None:
     ]
 
 
+def speaks() -> Any:
+    yield emit("said", 1)
+    yield emit("siad", 2)
+
+
+def test_a_source_says_what_its_emits_allows_or_is_warned_of() -> None:
+    def score(**says: Any) -> dict[str, Any]:
+        return {"name": "x", "players": {"a": {"on": ">"}}, "sources": {"s": {"play": "m:f", **says}}}
+
+    def told(**says: Any) -> list[str]:
+        return codes(score(**says), players={"a": lambda event: None, "s": speaks})
+
+    assert told(emits=["said"]) == ["emits-undeclared sources.s.emits"]
+    assert told(emits=["said", "siad"]) == told(emits=["said"], topic="siad") == told() == []
+
+
+# Nobody there
+
+
+@pytest.mark.parametrize("players", [{}, {"players": {}}], ids=["left out", "empty"])
+def test_a_score_without_players_is_warned_of_unless_it_is_silenced(players: Any) -> None:
+    silence = {"silence": [{"code": "no-players", "reason": "other scores join"}]}
+
+    assert codes({"name": "x", **players}) == ["no-players players"]
+    assert codes({"name": "x", **players, **silence}) == []
+
+
 def always(event: Event) -> Emission:
     text = event.data["text"]
     if text:

@@ -117,7 +117,7 @@ class Place:
             policies={"hear": Policy()},
             overlapping=["hear"],
         )
-        self._broker.open(Opening(), 0)
+        self._broker.open(Opening(), 0, lambda patterns, offset: 0)
         self._tape = Tape(self._log)
         role = Role(PlayerSpec(name="hear", on=Topic("came"), section=section), hears_batches=hears_batches)
         self.seat = Seat(

@@ -138,6 +138,8 @@ def shortage(section: Section) -> str:
     needs = {"CPU": section.cpus, "GPU": section.gpus, "memory": section.memory, **section.resources}
     nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
     needed = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
+    if all(_available().get(name, 0) >= amount for name, amount in needs.items()):
+        return "an instance has its place, and its process is still being started: the node is busy; it goes on waiting"
     lines = "; ".join(_resources(node) for node in nodes)
     fits = any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes)
     what = "no node has room for it now" if fits else "no node can ever give that"
@@ -152,6 +154,14 @@ def _nodes() -> list[Any]:
 
     nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
     return nodes
+
+
+def _available() -> dict[str, float]:
+    """What nobody has yet, of all nodes together."""
+    import ray
+
+    available: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return available
 
 
 def _resources(node: Mapping[str, float]) -> str:

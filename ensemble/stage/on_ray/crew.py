@@ -5,18 +5,21 @@ are in flight an instance, so that it never waits for the next; never one call a
 and the second that he has is taken back, since others could hear it meanwhile.
 
 When the process of an instance dies, what it was hearing is under suspicion: those events come back and are handed out in
-halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not.
+halves, until the one that kills stands alone. Only that one is charged with an attempt; who was merely waiting is not. An
+instance that dies while it has nothing is let go at once, so that no batch is sent to it and charged with its death.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -35,6 +38,8 @@ IN_FLIGHT = 2
 """Batches an instance has at a time: one that it hears, one that waits for it."""
 SCALED = "_band.section.scaled"
 """The topic of the event that tells of a section that grew or shrank."""
+WATCH = "watch"
+"""The name that a thread beside the one that hears has with Ray: the call that waits there ends only with the process."""
 STARTS_MOST = 5
 """How often in a row an instance may fail to start before the band gives up."""
 HUNGRY_S = 10.0
@@ -62,8 +67,9 @@ NOTHING = 1 << 30
 class Hand:
     """One instance: its actor, and the batches that it has."""
 
-    def __init__(self, actor: Any, now_s: float) -> None:
+    def __init__(self, now_s: float, actor: Any = None) -> None:
         self.actor = actor
+        """None: it is about to be made."""
         self.flights: deque[Flight] = deque()
         self.started_s = now_s
         self.idle_since_s = now_s
@@ -100,8 +106,10 @@ class Flight:
 class Instances:
     """The workers of one section: actors, as many as there is work for."""
 
-    def __init__(self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop) -> None:
-        self._role, self._plan, self._post, self._aio = role, plan, post, aio
+    def __init__(
+        self, role: Role, plan: bytes, post: Callable[[Item], None], aio: asyncio.AbstractEventLoop, porter: Executor
+    ) -> None:
+        self._role, self._plan, self._post, self._aio, self._porter = role, plan, post, aio, porter
         self._scaler = Scaler(role.spec.section)
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
@@ -123,6 +131,12 @@ class Instances:
     @property
     def count(self) -> int:
         return sum(1 for hand in self._hands if hand.is_ready)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of those that are ready, each on its node."""
+        with self._lock:
+            return [hand.pid for hand in self._hands if hand.is_ready]
 
     @property
     def spread(self) -> int:
@@ -259,7 +273,7 @@ class Instances:
 
     def _end(self, hand: Hand) -> None:
         """End an actor. Not in this thread: it may be one of Ray's own, in which a call to Ray waits for itself."""
-        self._aio.call_soon_threadsafe(_kill, hand.actor)
+        self._porter.submit(_kill, hand)
 
     def _given_back(self, flight: Flight, error: BaseException, *, is_charged: bool) -> Outcome:
         """What came of a batch whose instance died: nothing, but for the one event that is charged with it."""
@@ -316,31 +330,54 @@ class Instances:
         self._post(Wake())
 
     def _start_one(self, now_s: float, lag: int) -> None:
-        hand = Hand(_actor(self._role, self._plan), now_s)
-        self.join(hand, hand.actor.ready.remote().future(), lag)
-
-    def join(self, hand: Hand, is_ready: Any, lag: int = 0) -> None:
-        """Have an instance that was started, from when it is ready on."""
+        hand = Hand(now_s)
         self._hands.append(hand)
+        self._porter.submit(self._make, hand, lag)
+
+    def _make(self, hand: Hand, lag: int) -> None:
+        """Make the actor of an instance. Not in the loop's thread, which would hand out nothing meanwhile."""
+        with self._lock:
+            if hand not in self._hands:
+                return
+        try:
+            hand.actor = _actor(self._role, self._plan)
+            is_ready = hand.actor.ready.remote().future()
+        except Exception as error:
+            is_ready = concurrent.futures.Future()
+            is_ready.set_exception(error)
         is_ready.add_done_callback(lambda done: self._is_ready(hand, lag, done))
+
+    def join(self, hand: Hand, is_ready: Any) -> None:
+        """Have an instance that was started already, from when it is ready on."""
+        self._hands.append(hand)
+        is_ready.add_done_callback(lambda done: self._is_ready(hand, 0, done))
 
     def _is_ready(self, hand: Hand, lag: int, done: Any) -> None:
         error = done.exception()
         now_s = time.monotonic()
         with self._lock:
+            if hand not in self._hands:
+                return  # it was let go before it was ready: that it ended is no failure to start
             if error is None:
                 self._failed_starts = 0
                 self._has_complained = False
                 hand.is_ready, hand.pid, hand.idle_since_s = True, done.result()["pid"], now_s
                 before = self.count - 1
                 self._tell_scaled(before, before + 1, lag, took_ms=round(1000 * (now_s - hand.started_s)))
+                self._porter.submit(self._watch, hand)
             else:
                 self._start_failed(hand, error, now_s)
         self._post(Wake())
 
+    def _watch(self, hand: Hand) -> None:
+        """Hear of the death of an instance though it has nothing to hear. Not in a thread of Ray's, as `_end`."""
+        watch = hand.actor.watch
+        if not self._role.is_async:
+            watch = watch.options(concurrency_group=WATCH)
+        watch.remote().future().add_done_callback(lambda done: self._died(hand, done.exception()))
+
     def _start_failed(self, hand: Hand, error: BaseException, now_s: float) -> None:
-        if hand in self._hands:
-            self._hands.remove(hand)
+        self._hands.remove(hand)
         if self._is_closing:
             return
         told = getattr(error, "cause", error)
@@ -443,8 +480,7 @@ class Instances:
         closed = [hand.actor.close.remote() for hand in hands if hand.is_ready and not hand.flights]
         if closed:
             ray.wait(closed, num_returns=len(closed), timeout=5)
-        for hand in hands:
-            _kill(hand.actor)
+        self._porter.submit(_kill, *hands).result()
 
 
 class RayCrew:
@@ -454,6 +490,8 @@ class RayCrew:
         self.plan = plan
         """What the instances are made from that are hired from now on."""
         self._aio = aio
+        self._porter = ThreadPoolExecutor(1, "ensemble-porter")
+        """Who makes and ends actors, one after the other: Ray takes 1 ms for it, and hundreds where the machine is busy."""
         self.sections: dict[str, Instances] = {}
         self._auditioned: dict[str, tuple[Hand, Any]] = {}
 
@@ -463,7 +501,7 @@ class RayCrew:
         PlayerError if one can't; then none is left. One that finds no place in `HUNGRY_S` is not waited for.
         """
         for role in roles:
-            hand = Hand(_actor(role, self.plan), time.monotonic())
+            hand = Hand(time.monotonic(), _actor(role, self.plan))
             self._auditioned[role.spec.name] = hand, hand.actor.ready.remote().future()
         until = time.monotonic() + HUNGRY_S
         for _, is_ready in self._auditioned.values():
@@ -478,7 +516,7 @@ class RayCrew:
                     raise told from None
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
-        instances = Instances(role, self.plan, post, self._aio)
+        instances = Instances(role, self.plan, post, self._aio, self._porter)
         self.sections[role.spec.name] = instances
         if role.spec.name in self._auditioned:
             instances.join(*self._auditioned.pop(role.spec.name))
@@ -487,13 +525,11 @@ class RayCrew:
     def close(self) -> None:
         while self._auditioned:
             _, (hand, _) = self._auditioned.popitem()
-            _kill(hand.actor)
+            _kill(hand)
 
 
 def _actor(role: Role, plan: bytes) -> Any:
     """A new instance, on its way."""
-    import ray
-
     section = role.spec.section
     options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_restarts": 0, "max_task_retries": 0}
     runtime_env = Plan.load(plan).runtime_env
@@ -503,16 +539,25 @@ def _actor(role: Role, plan: bytes) -> Any:
         options["memory"] = section.memory
     if section.resources:
         options["resources"] = dict(section.resources)
-    if not role.is_async:
-        options["concurrency_groups"] = {BESIDE: 1}
-    remote: Any = ray.remote
-    return remote(**options)(AsyncInstanceActor if role.is_async else InstanceActor).remote(plan, role.spec.name)
+    return _kind(role.is_async).options(**options).remote(plan, role.spec.name)
 
 
-def _kill(actor: Any) -> None:
+@functools.cache
+def _kind(is_async: bool) -> Any:
+    """The class of an actor as Ray knows it. Made once: pickling it takes 7 ms."""
     import ray
 
-    ray.kill(actor)
+    remote: Any = ray.remote
+    return remote(AsyncInstanceActor) if is_async else remote(concurrency_groups={WATCH: 1, BESIDE: 1})(InstanceActor)
+
+
+def _kill(*hands: Hand) -> None:
+    """End the actors of these, as far as they were made."""
+    import ray
+
+    for hand in hands:
+        if hand.actor is not None:
+            ray.kill(hand.actor)
 
 
 def _is_no_fault(error: BaseException) -> bool:

@@ -50,6 +50,10 @@ class InstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
+    def watch(self) -> None:
+        """Never returns: who waits for it learns when this process is gone."""
+        threading.Event().wait()
+
     def hear(self, batch: bytes, number: int) -> bytes:
         """The outcome of a batch; nothing if it was taken back. Batches are numbered as they are sent."""
         assert self._instance is not None, "an instance is built before it hears"
@@ -140,6 +144,10 @@ class AsyncInstanceActor:
         self._instance = player.build()
         return {"pid": os.getpid()}
 
+    async def watch(self) -> None:
+        """As `InstanceActor.watch`."""
+        await asyncio.Event().wait()
+
     async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
         instance = self._instance
@@ -154,7 +162,8 @@ class AsyncInstanceActor:
             return hearing.outcome([lane], len(rows))
 
         lanes = lanes_of(work, instance.player.spec.order)
-        for next_done in asyncio.as_completed([hear_lane(lane, rows) for lane, rows in lanes]):
+        hearings = [asyncio.create_task(hear_lane(lane, rows)) for lane, rows in lanes]  # begun in the order of the log
+        for next_done in asyncio.as_completed(hearings):
             yield pack_outcome(await next_done, work)
 
     async def close(self) -> None:

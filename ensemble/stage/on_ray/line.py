@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame, decode
 from ensemble.log import frame as frames
 from ensemble.log.base import Position, Snapshot
+from ensemble.stage.base import View
 from ensemble.stage.on_ray import cluster
 from ensemble.status import Standing
 
@@ -94,34 +95,42 @@ def find_log(url: str) -> RemoteLog | None:
 
 
 class RemoteView:
-    """A shard's state: `View`, through a line."""
+    """A shard's state: `View`, through a line; once the band is closed, from what it left."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._left: Callable[[], View] | None = None
+
+    def leave(self, left: Callable[[], View]) -> None:
+        """Ask the shard no more."""
+        self._left = left
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        return self._line.ask(verb, *given) if self._left is None else getattr(self._left(), verb)(*given)
 
     def sections(self) -> list[str]:
-        return list(self._line.ask("sections"))
+        return list(self._ask("sections"))
 
     def seen(self, id: str) -> int | None:
-        offset: int | None = self._line.ask("seen", id)
+        offset: int | None = self._ask("seen", id)
         return offset
 
     def dead(self) -> list[tuple[int, int, str]]:
-        return [(letter, offset, name) for letter, offset, name in self._line.ask("dead")]
+        return [(letter, offset, name) for letter, offset, name in self._ask("dead")]
 
     def table_keys(self, name: str) -> list[str]:
-        return list(self._line.ask("table_keys", name))
+        return list(self._ask("table_keys", name))
 
     def table_value(self, name: str, key: str) -> bytes | None:
-        value: bytes | None = self._line.ask("table_value", name, key)
+        value: bytes | None = self._ask("table_value", name, key)
         return value
 
     def table_items(self, name: str) -> Mapping[str, bytes]:
-        items: dict[str, bytes] = self._line.ask("table_items", name)
+        items: dict[str, bytes] = self._ask("table_items", name)
         return items
 
     def standing(self) -> Standing:
-        return msgspec.convert(self._line.ask("standing"), type=Standing)
+        return msgspec.convert(self._ask("standing"), type=Standing)
 
 
 class RemoteLog:

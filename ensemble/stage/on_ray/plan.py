@@ -18,7 +18,7 @@ from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.player import Player
 from ensemble.score import load
-from ensemble.score.callable import find, write_out_types
+from ensemble.score.callable import find, function_of, types_of
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
@@ -93,6 +93,25 @@ def check_versions(plan: Plan, where: str) -> None:
         raise Unavailable(f"{where} does not have the versions of this process: {'; '.join(wrong)}; install the same on both")
 
 
+class _Travelling:
+    """A callable on its way, with the types that its annotations name as text.
+
+    What is pickled by value takes only those names of its module along that its code uses, and annotations are no code.
+    """
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __reduce__(self) -> Any:
+        return _arrived, (self._call, types_of(self._call))
+
+
+def _arrived(call: Callable[..., Any], types: dict[str, Any]) -> Callable[..., Any]:
+    if types:
+        function_of(call.__call__ if isinstance(call, type) else call).__annotations__.update(types)
+    return call
+
+
 def pickled(name: str, call: Callable[..., Any]) -> bytes:
     """A callable as bytes.
 
@@ -100,9 +119,8 @@ def pickled(name: str, call: Callable[..., Any]) -> bytes:
     """
     from ray import cloudpickle
 
-    write_out_types(call)
     try:
-        data: bytes = cloudpickle.dumps(call)  # type: ignore[no-untyped-call]
+        data: bytes = cloudpickle.dumps(_Travelling(call))  # type: ignore[no-untyped-call]
     except Exception as error:
         raise PlayerError(
             f"player {name} can't be sent to the cluster: {error}; a lock, a file or a connection can't be pickled: make it in "

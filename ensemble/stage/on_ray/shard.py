@@ -27,7 +27,7 @@ from ensemble.score import Score, load
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Role
 from ensemble.stage.loop import Loop
-from ensemble.stage.on_ray.crew import RayCrew
+from ensemble.stage.on_ray.crew import Instances, RayCrew
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import unpack_publication
@@ -92,6 +92,8 @@ class ShardActor:
             return await self._publish(loop, *given)
         if verb == "scale":
             return await asyncio.to_thread(self._scale, *given)
+        if verb == "pids":
+            return self._section(*given).pids
         if verb == "plan":
             return self._plan
         if verb == "rescore":
@@ -99,13 +101,17 @@ class ShardActor:
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
-            return None
+            # A log without a name is gone with this process: its state is all that the closed band can still be asked for.
+            return loop.broker.state.dump() if Plan.load(self._plan).url == "memory:" else None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
 
+    def _section(self, name: str) -> Instances:
+        if name not in self._crew.sections:
+            raise KeyError(f"no player {name!r} plays here; there are {', '.join(self._crew.sections) or 'none'}")
+        return self._crew.sections[name]
+
     def _scale(self, section: str, count: int | None) -> None:
-        if section not in self._crew.sections:
-            raise KeyError(f"no player {section!r} plays here; there are {', '.join(self._crew.sections) or 'none'}")
-        self._crew.sections[section].scale(count)
+        self._section(section).scale(count)
 
     def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
         """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight.

@@ -9,19 +9,24 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache, partial
 from typing import Any
 
+from ensemble.broker import State
 from ensemble.broker.words import Publication
 from ensemble.errors import Unavailable
-from ensemble.log.base import LogReader
+from ensemble.log import LogReader, read_log
 from ensemble.score.model import Score
 from ensemble.stage.base import View
+from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
 from ensemble.stage.on_ray.join import carried
-from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView
+from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_log
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.wire import pack_publication
+from ensemble.stage.view import StateView
 
 PUBLICATION_BYTES = 70_000
 """Bytes of data in one publication of many: with keys and the like it stays below what Ray carries inside a call."""
@@ -54,21 +59,22 @@ class RayReply:
 class RayStage:
     """A band on Ray. Its shard plays in an actor; this process only speaks to it.
 
-    `ends_with_me`: closing the stage ends the band; else only the line to it.
+    Closing it ends the band, or, of one that plays on without this process, only the line to it.
     """
 
     publication_most = (2000, PUBLICATION_BYTES)
 
-    def __init__(self, line: Line, *, ends_with_me: bool, is_kept: bool = False) -> None:
+    def __init__(self, line: Line, url: str | None = None) -> None:
+        """`url` is that of the store of a band that ends with this stage."""
         self._line = line
-        self._ends_with_me, self._is_kept = ends_with_me, is_kept
+        self._url = url
         self._is_closed = False
         self._publisher, self._number = secrets.token_hex(6), 0
         self._sending = threading.Lock()
         self._unanswered: dict[int, None] = {}
         hello = line.ask("hello")
         self.log: LogReader = RemoteLog(line, hello)
-        self.view: View = RemoteView(line)
+        self.view = RemoteView(line)
         self.notes: tuple[str, ...] = tuple(hello["notes"])
 
     def publish(self, publication: Publication, *, wait: bool = True) -> RayReply:
@@ -108,6 +114,10 @@ class RayStage:
         self._check_open()
         self._line.ask("scale", section, count)
 
+    def pids(self, section: str) -> list[int]:
+        """The processes of a section's instances that are ready, each on its node."""
+        return list(self._line.ask("pids", section))
+
     def wait_beyond(self, offset: int, timeout: float) -> bool:
         while not self._is_closed:
             if self._line.ask("beyond", offset, FOLLOW_S):
@@ -119,11 +129,12 @@ class RayStage:
             return
         self._is_closed = True
         try:
-            if self._ends_with_me:
-                self._line.ask("close")
+            if self._url is not None:
+                left = self._line.ask("close")
+                self.view.leave(cache(partial(_left, self._url, left)))
         finally:
             self.log.close()
-            if self._ends_with_me and not self._is_kept:
+            if self._url is not None and not _is_kept(self._url):
                 _kill(self._line)
             cluster.leave()
 
@@ -138,7 +149,7 @@ def play(score: Score, plan: Plan, address: str | None) -> RayStage:
     try:
         plan.versions = versions()
         line = Line(_shard(plan), score.name)
-        return RayStage(line, ends_with_me=True, is_kept=_is_memory(plan) and plan.url != "memory:")
+        return RayStage(line, plan.url)
     except BaseException:
         cluster.leave()
         raise
@@ -151,7 +162,7 @@ def attach(name: str, address: str | None) -> RayStage:
     """
     cluster.join(address or cluster.ANY)
     try:
-        return RayStage(_line(name), ends_with_me=False)
+        return RayStage(_line(name))
     except BaseException:
         cluster.leave()
         raise
@@ -173,12 +184,12 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
         if known is not None:
             line = Line(known, score.name)
             line.ask("rescore", carried(Plan.load(line.ask("plan")), plan).dump(), list(score.players))
-            return RayStage(line, ends_with_me=False), True
+            return RayStage(line), True
         kind: Any = ray.remote(ShardActor)
         options = {**_options(plan), "name": cluster.shard_name(score.name), "lifetime": "detached"}
         line = Line(kind.options(**options).remote(plan.dump(), 0), score.name)
         try:
-            return RayStage(line, ends_with_me=False), False
+            return RayStage(line), False
         except BaseException:
             _kill(line)
             raise
@@ -235,7 +246,7 @@ def _shard(plan: Plan) -> Any:
     import ray
 
     options = _options(plan)
-    if _is_memory(plan) and plan.url != "memory:":
+    if _is_kept(plan.url):
         options["name"] = cluster.log_name(plan.url)
         known = cluster.find(options["name"])
         if known is not None:
@@ -262,3 +273,18 @@ def _options(plan: Plan) -> dict[str, Any]:
 
 def _is_memory(plan: Plan) -> bool:
     return plan.url.startswith("memory:")
+
+
+def _is_kept(url: str) -> bool:
+    """Whether it is a log in memory with a name: its actor outlives the band."""
+    return url.startswith("memory:") and url != "memory:"
+
+
+def _left(url: str, state: bytes | None) -> View:
+    """The state that a closed band left: brought with its last word, or read from its store."""
+    if state is not None:
+        known = State.load(state)
+    else:
+        with closing((find_log(url) if _is_kept(url) else None) or read_log(url)) as log:
+            known = recover(log)
+    return StateView(lambda question: question(known))

@@ -1,0 +1,51 @@
+"""The door of a band that plays: how it opens, and what a guest may rely on."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import ensemble
+from ensemble import Unavailable
+from ensemble.stage import door
+
+SCORE = {"ensemble": 1, "name": "test"}
+
+
+def test_a_band_whose_door_can_not_be_opened_does_not_play(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    ensemble.open(SCORE, store=str(folder)).close()
+    (folder / "door").mkdir()
+
+    with pytest.raises(Unavailable, match=r"its door, .* can't be opened: Is a directory"):
+        ensemble.open(SCORE, store=str(folder))
+
+    assert (folder / "lock").read_text() == "free\n"
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ensemble-loop")]
+    (folder / "door").rmdir()
+    with ensemble.open(SCORE, store=str(folder)) as band:
+        band.publish("said")
+
+
+def test_a_guest_that_was_interrupted_before_its_answer_takes_no_other_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "store")
+    with ensemble.open(SCORE, store=folder) as band, ensemble.connect(folder) as guest:
+        guest.publish("said", 1, id="one")
+
+        def interrupted(*given: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(door, "_receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                guest.publish("said", 2, id="two")
+
+        with pytest.raises(Unavailable, match="interrupted before its answer; connect again"):
+            guest.publish("said", 3, id="three")
+        with ensemble.connect(folder) as other:
+            assert other.publish("said", 3, id="three").id == "three"
+        assert "three" in [event.id for event in band.events()]

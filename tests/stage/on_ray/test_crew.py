@@ -1,0 +1,119 @@
+"""The instances of a section, with actors that are none: they come, go and die as a test says, with no Ray."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+
+from ensemble.errors import EnsembleError
+from ensemble.score import load
+from ensemble.stage.inbox import Announce, Item, Role
+from ensemble.stage.on_ray import crew
+from ensemble.stage.on_ray.crew import SCALED, Hand, Instances
+
+
+class FakeCall:
+    """A method of an actor: what it answers comes when the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[Future[Any]] = []
+
+    def options(self, **given: Any) -> FakeCall:
+        return self
+
+    def remote(self, *given: Any) -> FakeCall:
+        self.asked.append(Future())
+        return self
+
+    def future(self) -> Future[Any]:
+        return self.asked[-1]
+
+
+class FakeActor:
+    def __init__(self) -> None:
+        self.ready, self.hear, self.watch, self.close = FakeCall(), FakeCall(), FakeCall(), FakeCall()
+        self.is_killed = False
+
+    def comes(self, pid: int) -> None:
+        self.ready.future().set_result({"pid": pid})
+
+    def dies(self) -> None:
+        """Ray fails each call to it that has not come back."""
+        for call in (self.ready, self.hear, self.watch, self.close):
+            for asked in call.asked:
+                if not asked.done():
+                    asked.set_exception(RuntimeError("The actor died unexpectedly before finishing this task."))
+
+
+class AtOnce(Executor):
+    """A thread that is none: what it is to do is done at once."""
+
+    def submit(self, call: Any, /, *given: Any, **named: Any) -> Any:
+        call(*given, **named)
+
+
+class Stand:
+    """A section of up to eight instances, and what it told the loop."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.actors: list[FakeActor] = []
+        self.told: list[Item] = []
+        monkeypatch.setattr(crew, "_actor", self._actor)
+        monkeypatch.setattr(crew, "_kill", self._kill)
+        score = load({"ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8}}}})
+        no_loop: Any = None
+        self.instances = Instances(Role(score.players["p"]), b"", self.told.append, no_loop, AtOnce())
+
+    def _actor(self, role: Role, plan: bytes) -> FakeActor:
+        self.actors.append(FakeActor())
+        return self.actors[-1]
+
+    def _kill(self, *hands: Hand) -> None:
+        for hand in hands:
+            hand.actor.is_killed = True
+            hand.actor.dies()
+
+    def scale(self, count: int, now_s: float) -> None:
+        self.instances.scale(count)
+        self.instances.tend(now_s, lambda: 0)
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    return Stand(monkeypatch)
+
+
+def test_an_instance_that_is_let_go_before_it_is_ready_is_no_failure_to_start(stand: Stand) -> None:
+    for turn in range(2 * crew.STARTS_MOST):
+        stand.scale(1, now_s=turn)
+
+        stand.scale(0, now_s=turn)
+
+    assert [actor.is_killed for actor in stand.actors] == [True] * 2 * crew.STARTS_MOST, "none was held back by those before"
+    assert not [told for told in stand.told if isinstance(told, EnsembleError)]
+
+
+def test_an_instance_that_was_let_go_does_not_count_when_it_is_ready_all_the_same(stand: Stand) -> None:
+    stand.scale(1, now_s=0)
+    actor = stand.actors[0]
+    actor.dies = lambda: None  # type: ignore[method-assign]
+    stand.scale(0, now_s=1)
+
+    actor.comes(pid=7)
+
+    assert stand.instances.count == 0
+    assert not [told for told in stand.told if isinstance(told, Announce) and told.topic == SCALED]
+
+
+def test_an_instance_that_dies_while_it_has_nothing_to_hear_is_replaced(stand: Stand) -> None:
+    stand.scale(1, now_s=0)
+    stand.actors[0].comes(pid=7)
+    assert stand.instances.pids == [7]
+
+    stand.actors[0].dies()
+    stand.instances.tend(1, lambda: 0)
+    stand.actors[1].comes(pid=8)
+
+    assert stand.instances.pids == [8], "no batch was sent to the dead one"
