@@ -51,6 +51,9 @@ class Pace(msgspec.Struct):
     _count_count: float = 0.0
     _count_took: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.limit = min(self.limit, self.most)
+
     def learn(self, count: int, took_s: float) -> None:
         """A batch of so many events took so long. The latest ones count most."""
         self._weight = KEPT * self._weight + 1

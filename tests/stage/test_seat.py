@@ -67,6 +67,11 @@ def test_a_player_that_changes_its_speed_is_followed(before_s: float, now_s: flo
     assert after(pace, each_s=now_s, batches=60).limit == pytest.approx(limit, rel=0.3)
 
 
+def test_not_even_the_first_batch_has_more_than_the_score_allows() -> None:
+    assert Pace(1).limit == 1
+    assert Pace(4).limit == 4
+
+
 def test_the_first_batches_are_small_since_nobody_knows_yet() -> None:
     pace = Pace(1000)
     assert pace.limit == 8
