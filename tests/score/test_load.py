@@ -86,10 +86,10 @@ def test_a_mapping_is_a_score_too() -> None:
 
 def test_faults_of_a_mapping_have_a_path_and_no_line() -> None:
     with pytest.raises(ScoreError) as caught:
-        ensemble.load({"name": "notebook", "players": {"audit": {"on": "a", "play": print}}})
+        ensemble.load({"name": "notebook", "players": {"audit": {"on": "a", "play": len}}})
 
     assert str(caught.value) == (
-        "<score>: players.audit.play: <built-in function print> is a builtin_function_or_method, which a score can't hold; "
+        "<score>: players.audit.play: <built-in function len> is a builtin_function_or_method, which a score can't hold; "
         "give callables to ensemble.open(..., players={name: it})"
     )
 
