@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from ensemble import testing
+from ensemble.broker import Batch, Outcome
 from ensemble.errors import EnsembleError
+from ensemble.player import Work
 from ensemble.score import load
 from ensemble.stage.inbox import Announce, Item, Role
 from ensemble.stage.on_ray import crew
@@ -39,12 +42,12 @@ class FakeActor:
     def comes(self, pid: int) -> None:
         self.ready.future().set_result({"pid": pid})
 
-    def dies(self) -> None:
+    def dies(self, why: str = "The actor died unexpectedly before finishing this task.") -> None:
         """Ray fails each call to it that has not come back."""
         for call in (self.ready, self.hear, self.watch, self.close):
             for asked in call.asked:
                 if not asked.done():
-                    asked.set_exception(RuntimeError("The actor died unexpectedly before finishing this task."))
+                    asked.set_exception(RuntimeError(why))
 
 
 class AtOnce(Executor):
@@ -117,3 +120,35 @@ def test_an_instance_that_dies_while_it_has_nothing_to_hear_is_replaced(stand: S
     stand.actors[1].comes(pid=8)
 
     assert stand.instances.pids == [8], "no batch was sent to the dead one"
+
+
+def work(*offsets: int) -> Work:
+    events = [testing.event("a.b", key="k", offset=offset) for offset in offsets]
+    return Work(Batch("p", list(offsets), ["k"] * len(offsets), {}, 0), events, offsets, offsets, {})
+
+
+def lose(stand: Stand, why: str) -> Outcome:
+    """Have one event heard by an instance that is lost meanwhile; what came of it."""
+    stand.scale(1, now_s=len(stand.actors))
+    stand.actors[-1].comes(pid=7)
+    stand.instances.start(work(5))
+    stand.actors[-1].dies(why)
+    return [told for told in stand.told if isinstance(told, Outcome)][-1]
+
+
+def test_an_event_alone_with_an_instance_whose_process_died_is_charged_with_it(stand: Stand) -> None:
+    assert [failure.offset for failure in lose(stand, "The actor died: Worker exit type: SYSTEM_ERROR").failures] == [5]
+
+
+@pytest.mark.parametrize("why", ["its node has died", "The actor is temporarily unavailable: RpcError"])
+def test_an_event_alone_with_an_instance_whose_node_is_lost_is_not(stand: Stand, why: str) -> None:
+    outcome = lose(stand, why)
+
+    assert not outcome.failures
+    assert list(outcome.skipped) == [(5, "k")]
+
+
+def test_an_event_that_is_there_whenever_an_instance_is_lost_is_charged_in_the_end(stand: Stand) -> None:
+    charged = [len(lose(stand, "The actor is temporarily unavailable").failures) for _ in range(2 * crew.SPARED_MOST + 2)]
+
+    assert charged == 2 * [*[0] * crew.SPARED_MOST, 1]
