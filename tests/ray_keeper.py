@@ -125,7 +125,7 @@ def main(nodes: Sequence[dict[str, Any]]) -> None:
     for line in sys.stdin:
         cluster.remove_node(made[int(line)], allow_graceful=False)
         print("> removed", flush=True)
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -60,4 +60,4 @@ def settle(address: str) -> None:
 
 
 if __name__ == "__main__":
-    {"up": up, "settle": settle}[sys.argv[1]](*sys.argv[2:])
+    up(*sys.argv[2:]) if sys.argv[1] == "up" else settle(*sys.argv[2:])

@@ -101,7 +101,7 @@ def test_an_instance_that_is_let_go_before_it_is_ready_is_no_failure_to_start(st
 def test_an_instance_that_was_let_go_does_not_count_when_it_is_ready_all_the_same(stand: Stand) -> None:
     stand.scale(1, now_s=0)
     actor = stand.actors[0]
-    actor.dies = lambda: None  # type: ignore[method-assign]
+    actor.dies = lambda why="": None  # type: ignore[method-assign]
     stand.scale(0, now_s=1)
 
     actor.comes(pid=7)

@@ -154,7 +154,7 @@ def player(answers: dict[int, str]) -> Player:
         if how == "rejects":
             raise Reject("never")
 
-    spec = PlayerSpec(name="hear", on=Topic("came"), emits=["went", "came"])
+    spec = PlayerSpec(name="hear", on=Topic("came"), emits=("went", "came"))
     return Player(spec, hear, Vocabulary(Score(name="test")))
 
 
