@@ -217,7 +217,7 @@ def test_a_score_played_on_ray_reads_its_input_here_and_prints_a_summary(cluster
     assert [said["said"] for said in ran.json["sources"].values()] == [3]
     again = cluster.run("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", "--json")
     assert again.json["events_now"] == 0, "each line is published once, wherever it plays"
-    assert_said(cluster.run("run", "shop.yaml", "--stage", "ray", "--input", "-"), 4, "the input - can't be read in another process")
+    assert_said(cluster.run("run", "shop.yaml", "--stage", "ray", "--input", "-"), 4, "the input - can't be read")
 
 
 def test_the_log_lines_of_a_player_come_with_its_name_its_process_and_the_event(cluster: Cluster) -> None:
