@@ -164,7 +164,9 @@ class Instances:
         flight = Flight(work, now_s)
         with self._lock:
             hand = self._free()
-            assert hand is not None, "start is called only when there is room"
+            if hand is None:  # there was room when it was asked, and the instance died since
+                self._post(self._given_back(flight, RuntimeError(), is_charged=False))
+                return
             if not hand.flights:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)

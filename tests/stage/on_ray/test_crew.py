@@ -122,9 +122,38 @@ def test_an_instance_that_dies_while_it_has_nothing_to_hear_is_replaced(stand: S
     assert stand.instances.pids == [8], "no batch was sent to the dead one"
 
 
+def test_an_instance_that_finds_no_place_is_told_of_once_and_waited_for(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(crew, "HUNGRY_S", 3)
+    monkeypatch.setattr(crew, "shortage", lambda section: f"it needs {section.cpus:g} CPU")
+    stand.scale(1, now_s=0)
+
+    for now_s in range(1, 10):
+        stand.instances.tend(now_s, lambda: 1)
+        assert len(caplog.records) == (now_s > 3)
+
+    assert caplog.messages == ["player p: it needs 1 CPU"]
+    stand.actors[0].comes(pid=7)
+    assert stand.instances.pids == [7]
+
+
 def work(*offsets: int) -> Work:
     events = [testing.event("a.b", key="k", offset=offset) for offset in offsets]
     return Work(Batch("p", list(offsets), ["k"] * len(offsets), {}, 0), events, offsets, offsets, {})
+
+
+def test_a_batch_for_an_instance_that_died_since_there_was_room_comes_back_untried(stand: Stand) -> None:
+    stand.scale(1, now_s=0)
+    stand.actors[0].comes(pid=7)
+    assert stand.instances.room()
+
+    stand.actors[0].dies()
+    stand.instances.start(work(5, 6))
+
+    [outcome] = [told for told in stand.told if isinstance(told, Outcome)]
+    assert list(outcome.skipped) == [(5, "k"), (6, "k")]
+    assert not outcome.failures
 
 
 def lose(stand: Stand, why: str) -> Outcome:
