@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble.band import Band
@@ -65,7 +66,10 @@ def open(  # noqa: A001 - ensemble.open(...)
         from ensemble.stage.on_ray.stage import play
 
         plan = _plan(score, players, prepared, url, durability)
-        plan.again, plan.strict, plan.inputs = again, strict, list(inputs)
+        if "-" in inputs:
+            raise Unavailable("stage ray: the input - can't be read in another process; write it to a file, or play solo")
+        plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
+        plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
         return Band(score, on_ray, Inlet(vocabulary, f"/{score.name}", on_ray.log.id), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))

@@ -68,13 +68,24 @@ class Work(msgspec.Struct):
     table: Mapping[str, bytes]
 
 
+class PlayerLog(logging.LoggerAdapter[logging.Logger]):
+    """A player's logger while it hears an event."""
+
+    def __init__(self, logger: logging.Logger, event_id: str) -> None:
+        super().__init__(logger, {"event_id": event_id})
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """What the player itself gives as `extra` is kept."""
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
+
+
 class Context:
     """What a player may know beside the event: `ctx`.
 
     `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
     """
 
-    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "log", "settings")
+    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "settings")
 
     def __init__(self, hearing: Hearing, which: Sequence[int], given: Sequence[Any], attempt: int) -> None:
         self._hearing = hearing
@@ -89,7 +100,6 @@ class Context:
         """The number of this attempt, from 1."""
         self.live = True
         """Whether what is done outside counts: false in a rehearsal."""
-        self.log = hearing.player.log
         self.settings: Mapping[str, Any] = hearing.settings
 
     @property
@@ -107,6 +117,12 @@ class Context:
         if self._state is None:
             self._loaded = self._hearing.load(self._ix)
         self._state = dict(value)
+
+    @property
+    def log(self) -> PlayerLog:
+        """The player's logger; its records carry the id of the event as `event_id`, but for a whole batch, which has none."""
+        hearing = self._hearing
+        return PlayerLog(hearing.player.log, "" if hearing.player.shape.batch else hearing.work.events[self._ix].id)
 
     @property
     def token(self) -> str:

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     except Enough:
         code = Code.DONE
     except Exception as error:
-        code = tell(error)
+        code = Code.INTERRUPTED if _came_of_interrupt(error) else tell(error)
     return _flushed(code)
 
 
@@ -59,6 +59,13 @@ def tell(error: Exception) -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _came_of_interrupt(error: BaseException | None) -> bool:
+    """Whether the signal came while code in C was called, which made another error of it."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _flushed(code: int) -> int:

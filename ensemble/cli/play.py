@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ensemble.cli.summary import Before, Summary
     from ensemble.score import Score
 
+LAST_LINES_S = 0.5
+"""How long Ray has to bring the last lines of the players' logs here, before it is left."""
 LOOK_EVERY_S = 0.2
 FINISHING = "finishing what is in flight; Ctrl-C again quits at once"
 
@@ -160,6 +162,8 @@ def _play_score(
             if isinstance(error, (ensemble.Unavailable, ensemble.LogCorrupt)):
                 raise
             trouble = error
+        if (stage or score.stage.kind) == "ray":
+            stop.wait(LAST_LINES_S)
         return _sum(band, before, time.monotonic() - began, stop, trouble), trouble
 
 

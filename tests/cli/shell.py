@@ -94,11 +94,11 @@ class Shell:
         )
         return Ran(ended.returncode, ended.stdout, ended.stderr)
 
-    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command; it is killed when the test ends, if it still runs."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
-            self._command(arguments), cwd=self.folder, env=self._env(None), text=True, **(pipes | options)
+            self._command(arguments), cwd=self.folder, env=self._env(env), text=True, **(pipes | options)
         )
         self._started.append(process)
         return process

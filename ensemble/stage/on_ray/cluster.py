@@ -138,10 +138,11 @@ def shortage(section: Section) -> str:
     needs = {"CPU": section.cpus, "GPU": section.gpus, "memory": section.memory, **section.resources}
     nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
     needed = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
-    if all(_available().get(name, 0) >= amount for name, amount in needs.items()):
+    fits = any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes)
+    available = _available()
+    if fits and all(available.get(name, 0) >= amount for name, amount in needs.items()):
         return "an instance has its place, and its process is still being started: the node is busy; it goes on waiting"
     lines = "; ".join(_resources(node) for node in nodes)
-    fits = any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes)
     what = "no node has room for it now" if fits else "no node can ever give that"
     return (
         f"an instance waits for a place: it needs {needed or 'nothing'}, and {what} (the cluster's nodes have: {lines}); "

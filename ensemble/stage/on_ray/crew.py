@@ -50,6 +50,11 @@ LATE_S = 0.1
 """How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
 GRACE_S = 5.0
 """How much longer than its timeout a batch may take before its instance counts as hanging."""
+UNKNOWN = "temporarily unavailable"
+"""What Ray says of an actor that it has lost, and of which it has not heard within a second that its process died: so it is
+where a node is lost, which takes Ray ten seconds and more to find out, and on a node that is very busy."""
+SPARED_MOST = 3
+"""How often an event that was alone with an instance that was lost so is not charged with it."""
 
 INLINE_BYTES = 90_000
 """Bytes of a batch or an outcome that travel inside Ray's own call. What is larger goes through its object store: measured,
@@ -114,6 +119,8 @@ class Instances:
         self._lock = threading.RLock()
         self._hands: list[Hand] = []
         self._suspects: set[int] = set()
+        self._spared: dict[int, int] = {}
+        """Suspects -> how often they went free because the cause was not known."""
         self._limit = NOTHING
         self._bytes_each = 150.0
         """How many bytes of a batch, or of its outcome, an event takes up."""
@@ -157,7 +164,9 @@ class Instances:
         flight = Flight(work, now_s)
         with self._lock:
             hand = self._free()
-            assert hand is not None, "start is called only when there is room"
+            if hand is None:  # there was room when it was asked, and the instance died since
+                self._post(self._given_back(flight, RuntimeError(), is_charged=False))
+                return
             if not hand.flights:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)
@@ -245,6 +254,8 @@ class Instances:
         """These are under suspicion no more."""
         if self._suspects:
             self._suspects.difference_update(offsets)
+            for offset in offsets:
+                self._spared.pop(offset, None)
             if not self._suspects:
                 self._limit = NOTHING
 
@@ -258,7 +269,7 @@ class Instances:
             hand.flights.clear()
             running = flights if self._role.is_async else flights[:1]
             left = [offset for flight in running for offset in flight.left]
-            is_alone = len(left) == 1 and not _is_no_fault(error)
+            is_alone = len(left) == 1 and not _is_no_fault(error) and not self._is_spared(left[0], error)
             for flight in flights:
                 self._post(self._given_back(flight, error, is_charged=is_alone and flight in running))
             if is_alone:
@@ -270,6 +281,13 @@ class Instances:
                 log.warning("player %s: an instance died: %s", self._role.spec.name, _cause(error))
         self._end(hand)
         self._post(Wake())
+
+    def _is_spared(self, offset: int, error: BaseException) -> bool:
+        """Whether this event goes free, though its instance is gone: nobody knows yet whether its process died, or its node."""
+        if UNKNOWN not in str(error) or self._spared.get(offset, 0) >= SPARED_MOST:
+            return False
+        self._spared[offset] = self._spared.get(offset, 0) + 1
+        return True
 
     def _end(self, hand: Hand) -> None:
         """End an actor. Not in this thread: it may be one of Ray's own, in which a call to Ray waits for itself."""

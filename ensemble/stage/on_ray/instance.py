@@ -171,10 +171,22 @@ class AsyncInstanceActor:
             self._instance.close()
 
 
+class ByPlayer(logging.Formatter):
+    """A line of a player's log, with who said it and about which event."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"%(levelname)s player {name}, instance {os.getpid()}%(about)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        event_id = getattr(record, "event_id", "")
+        record.about = f", event {event_id}" if event_id else ""
+        return super().format(record)
+
+
 def _log_by_player(player: Player) -> None:
     """Let the player's own log lines go to the driver, with who said them."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(levelname)s player {player.name}, instance {os.getpid()}: %(message)s"))
+    handler.setFormatter(ByPlayer(player.name))
     player.log.addHandler(handler)
     player.log.propagate = False
     if player.log.level == logging.NOTSET:

@@ -59,6 +59,8 @@ class Plan(msgspec.Struct):
     strict: bool = False
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
+    home: str = ""
+    """The working directory of who plays: the score's files are named from there. Empty: the actor's own, which Ray brought."""
     folders: dict[str, str] = {}
     """The folder of a player's code, where it is another than the score's."""
     joined: dict[str, dict[str, list[str]]] = {}

@@ -175,7 +175,7 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
         roles = _roles(score, plan)
         crew.audition(roles[name] for name, kind in plan.kinds.items() if kind.is_class)
         return begin(
-            score,
+            _at_home(score, plan),
             event_log,
             roles,
             crew,
@@ -190,6 +190,17 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
         crew.close()
         event_log.close()
         raise
+
+
+def _at_home(score: Score, plan: Plan) -> Score:
+    """The score with its files as they are found from here."""
+    if not plan.home:
+        return score
+    sources = {
+        name: spec if spec.file in (None, "-") else msgspec.structs.replace(spec, file=str(Path(plan.home, spec.file)))
+        for name, spec in score.sources.items()
+    }
+    return msgspec.structs.replace(score, sources=sources)
 
 
 def _roles(score: Score, plan: Plan) -> dict[str, Role]:

@@ -30,6 +30,8 @@ from ensemble.stage.view import StateView
 
 PUBLICATION_BYTES = 70_000
 """Bytes of data in one publication of many: with keys and the like it stays below what Ray carries inside a call."""
+GONE_S = 10.0
+"""How long Ray has to forget the name of an actor that was ended."""
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
 
@@ -208,6 +210,9 @@ def down(name: str, address: str | None) -> None:
         line = _line(name)
         line.ask("close")
         _kill(line)
+        until = time.monotonic() + GONE_S
+        while cluster.find(cluster.shard_name(name)) is not None and time.monotonic() < until:
+            time.sleep(0.02)  # Ray takes its time, and who asks for the band meanwhile would find a closed one
     finally:
         cluster.leave()
 

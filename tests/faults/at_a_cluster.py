@@ -1,0 +1,63 @@
+"""What processes do at a Ray cluster that is killed around them.
+
+    python at_a_cluster.py up ADDRESS STORE SECTION FIRST COUNT     bring a band up, publish so many, say `up`, and stay
+    python at_a_cluster.py settle ADDRESS                           wait until all is heard, and tell what there is
+
+The working directory is the band's: its player waits there for a file `go`, and leaves one with the number of its process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any
+
+import ensemble
+
+PLAYERS = """
+import os
+import pathlib
+import threading
+
+from ensemble import emit
+
+HERE = pathlib.Path(FOLDER)
+
+def hear(event, ctx):
+    (HERE / f"came-{os.getpid()}").touch()
+    while not (HERE / "go").exists():
+        threading.Event().wait(0.02)
+    ctx.state["heard"] = [*ctx.state.get("heard", ()), event.data]
+    return emit("heard", {"number": event.data, "attempt": ctx.attempt, "pid": os.getpid()})
+"""
+
+
+def up(address: str, store: str, section: str, first: str, count: str) -> None:
+    document: dict[str, Any] = {
+        "ensemble": 1,
+        "name": "band",
+        "players": {"hear": {"play": "band_players:hear", "on": "came", "emits": ["heard"], "section": json.loads(section)}},
+    }
+    with ensemble.up(document, address=address, store=store) as band:
+        numbers = range(int(first), int(first) + int(count))
+        band.publish_many({"topic": "came", "key": f"k-{number % 7}", "data": number} for number in numbers)
+        print("> up", flush=True)
+        threading.Event().wait()
+
+
+def settle(address: str) -> None:
+    band = ensemble.connect(f"ray:band@{address}")
+    assert isinstance(band, ensemble.Band)
+    with band:
+        band.settle(200)
+        told = {
+            "heard": [event.data for event in band.events("heard")],
+            "dead": [letter.error for letter in band.dead()],
+            "table": {key: state["heard"] for key, state in band.table("hear").items()},
+        }
+    print("> " + json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    up(*sys.argv[2:]) if sys.argv[1] == "up" else settle(*sys.argv[2:])

@@ -1,0 +1,151 @@
+"""Kill -9 on a cluster of its own: who brought the band up, a node, everything. The band goes on; each effect is there once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble.log import read_log
+from tests.conformance.stand import eventually
+from tests.faults.at_a_cluster import PLAYERS
+from tests.faults.witness import effect_faults
+from tests.ray_keeper import Keeper, is_alive
+
+pytestmark = pytest.mark.patience(420)
+
+AT = Path(__file__).parent / "at_a_cluster.py"
+HEAD = {"num_cpus": 8}
+PATIENCE_S = 150
+
+
+class Place:
+    """A folder with players and a store, and a cluster, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "band"
+        self.folder.mkdir()
+        self.store = folder / "store"
+        (self.folder / "band_players.py").write_text(PLAYERS.replace("FOLDER", repr(str(folder))))
+        self.signs = folder
+        self._keepers: list[Keeper] = []
+        self._drivers: list[subprocess.Popen[str]] = []
+
+    def cluster(self, *nodes: Mapping[str, Any]) -> Keeper:
+        self._keepers.append(Keeper(*nodes))
+        return self._keepers[-1]
+
+    def up(self, keeper: Keeper, section: Mapping[str, Any], first: int, count: int) -> subprocess.Popen[str]:
+        """A process that has brought the band up and published; it stays."""
+        process = self._start(keeper, "up", keeper.address, self.store, json.dumps(section), first, count)
+        assert self._said(process) == "up"
+        return process
+
+    def settled(self, keeper: Keeper) -> Any:
+        """What another process sees when all was heard."""
+        return json.loads(self._said(self._start(keeper, "settle", keeper.address)))
+
+    def _start(self, keeper: Keeper, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(AT), *map(str, arguments)],
+            cwd=self.folder,
+            env=keeper.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._drivers.append(process)
+        return process
+
+    @staticmethod
+    def _said(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("> "):
+                return line[2:].strip()
+        raise AssertionError(process.communicate()[1])
+
+    def came(self) -> set[int]:
+        """The processes in which players were called."""
+        return {int(path.name.removeprefix("came-")) for path in self.signs.glob("came-*")}
+
+    def go(self) -> None:
+        (self.signs / "go").touch()
+
+    def assert_each_once(self, told: Any, count: int) -> None:
+        assert sorted(each["number"] for each in told["heard"]) == list(range(count))
+        assert told["table"] == {
+            key: [each for each in range(count) if f"k-{each % 7}" == key] for key in {f"k-{each % 7}" for each in range(count)}
+        }
+        assert told["dead"] == []
+        with closing(read_log(str(self.store))) as log:
+            assert effect_faults(log.frames(), {"hear": lambda topic: topic == "came"}) == []
+
+    def end(self) -> None:
+        for process in self._drivers:
+            process.kill()
+            process.communicate()
+        for keeper in self._keepers:
+            keeper.end()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.end()
+
+
+def test_a_band_plays_on_when_who_brought_it_up_is_killed(place: Place) -> None:
+    keeper = place.cluster(HEAD)
+    driver = place.up(keeper, {"max": 2, "batch": 5, "cpus": 0.1}, 0, 60)
+    eventually(place.came, "an instance that hears", PATIENCE_S)
+
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(30)
+    place.go()
+
+    place.assert_each_once(place.settled(keeper), 60)
+
+
+def test_a_node_that_is_lost_with_its_instance_charges_nobody_and_the_band_goes_on(place: Place) -> None:
+    there = {"num_cpus": 0, "resources": {"there": 1}}
+    keeper = place.cluster(HEAD, there, there)
+    section = {"min": 2, "max": 2, "batch": 1, "cpus": 0, "resources": {"there": 1}}
+    place.up(keeper, section, 0, 20)
+    eventually(lambda: len(place.came()) == 2, "an instance on each node", PATIENCE_S)
+
+    both = place.came()
+    keeper.remove_node(1)
+    eventually(lambda: not all(is_alive(pid) for pid in both), "the end of the instance on the node that is lost", PATIENCE_S)
+    place.go()
+    told = place.settled(keeper)
+
+    place.assert_each_once(told, 20)
+    assert {each["attempt"] for each in told["heard"]} == {1}
+    assert {each["pid"] for each in told["heard"]} == {pid for pid in both if is_alive(pid)}, (
+        "the other node's instance heard all"
+    )
+
+
+def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_on(place: Place) -> None:
+    section = {"min": 2, "max": 2, "batch": 5, "cpus": 0.1}
+    first = place.cluster(HEAD)
+    place.up(first, section, 0, 40)
+    eventually(place.came, "an instance that hears", PATIENCE_S)
+    place.go()
+    eventually(lambda: (place.store / "0").is_dir() or any(place.store.rglob("*.seg")), "the log", PATIENCE_S)
+
+    first.kill()
+    second = place.cluster(HEAD)
+    place.up(second, section, 40, 20)
+
+    place.assert_each_once(place.settled(second), 60)
