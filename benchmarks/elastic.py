@@ -15,8 +15,8 @@ Prints one JSON line on stdout:
     after_a_kill_ms                    the longest that an event waited which was published just before a kill or in the
                                        half second after it: the median and the worst of all kills
     control_p99_ms, restless_of_control
-                                       the quiet load while Ray alone makes and kills empty actors as often, outside of the band:
-                                       what starting processes costs all else on this machine
+                                       the quiet load while Ray alone makes and kills empty actors as often, outside of the
+                                       band: what starting processes costs all else on this machine
     hot_others_p99_ms, hot_of_quiet    half of all events have one key, which is more than one instance can hear: p99 of the
                                        other keys, and that by the quiet p99
     hot_key_p99_ms                     of the hot key itself: it waits for itself
