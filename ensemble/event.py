@@ -377,9 +377,15 @@ def payload_of(data: Any) -> bytes:
             decode(payload)
         except msgspec.DecodeError as error:
             raise ValueError(f"it could not be read again ({error})") from error
-    if len(payload) > NESTED_MOST and len(payload.translate(None, _NOT_CONTAINERS)) > NESTED_MOST and _is_deep(payload):
-        raise ValueError(f"it is nested more than {NESTED_MOST} levels deep")
+    if len(payload) > NESTED_MOST:
+        refuse_deep(payload)
     return payload
+
+
+def refuse_deep(payload: bytes) -> None:
+    """Nothing, if it is nested no more than NESTED_MOST levels deep. ValueError."""
+    if len(payload.translate(None, _NOT_CONTAINERS)) > NESTED_MOST and _is_deep(payload):
+        raise ValueError(f"it is nested more than {NESTED_MOST} levels deep")
 
 
 def _is_deep(payload: bytes) -> bool:

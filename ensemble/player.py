@@ -26,13 +26,17 @@ from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, Emission, Event, Ref, decode, is_utf8, payload_of, writable
+from ensemble.event import EPOCH, NESTED_MOST, Emission, Event, Ref, decode, encode, is_utf8, payload_of, refuse_deep, writable
 from ensemble.motif import matches, pattern_fault
 from ensemble.score.callable import Shape, shape
 from ensemble.score.model import PlayerSpec
 from ensemble.score.units import duration_us
 from ensemble.score.vocabulary import Vocabulary
 
+TRIED_ENOUGH = 100
+"""Mappings of a topic whose keys are looked at, at every level. A key that can't be read again is a slip in the player's code,
+and shows at once; after that each costs as much as to encode the event. What slips through fails who hears it, and nobody else.
+"""
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
 
@@ -46,6 +50,8 @@ class Word(msgspec.Struct, gc=False):
     ix: int
     check: Callable[[Any], None] | None
     key: Callable[[Any], str] | None
+    tried: int = 0
+    """How often what was said was looked at key by key."""
 
 
 class Work(msgspec.Struct):
@@ -498,7 +504,13 @@ class Hearing:
                     key = self.work.events[ix].key
         elif type(key) is not str or not (key.isascii() or is_utf8(key)):
             raise PlayerError(f"player {player.name} gave {emission.topic} the key {key!r}; a key is text: str(key)")
-        payload = payload_of(data)
+        if type(data) is dict and word.tried >= TRIED_ENOUGH:
+            payload = encode(data)
+            if len(payload) > NESTED_MOST:
+                refuse_deep(payload)
+        else:
+            payload = payload_of(data)
+            word.tried += 1
         if emission.after is None:
             self._rows.append(ix)
             self._topic_ix.append(word.ix)

@@ -13,6 +13,8 @@ from ensemble import Event, emit
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("how a batch is taken apart is decided by the same code on every stage")
+
 LONG = 60.0
 
 

@@ -12,6 +12,8 @@ from ensemble import Event
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("the same code hears a coroutine on every stage")
+
 
 async def by_an_inner_task() -> None:
     task = asyncio.ensure_future(asyncio.Event().wait())

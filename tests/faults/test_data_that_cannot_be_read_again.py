@@ -16,6 +16,8 @@ from ensemble.event import encode, payload_of
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("data goes in, and is read, by the same code on every stage")
+
 ONCE = {"attempts": 1}
 
 

@@ -10,6 +10,8 @@ from ensemble.score.model import RetryPolicy
 from ensemble.testing import ManualClock
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("a retry is reckoned by the same broker on every stage")
+
 
 @pytest.mark.parametrize("factor", [2, 10, 1e300])
 def test_backoff_stops_growing_at_most_however_often_it_was_tried(factor: float) -> None:

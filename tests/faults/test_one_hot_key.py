@@ -6,8 +6,12 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
+
 from ensemble import Event
 from tests.conformance.stand import Stand, eventually, part
+
+pytestmark = pytest.mark.solo("instances of this process, on threads and as coroutines")
 
 
 def test_the_backlog_of_one_key_leaves_room_for_the_others_of_an_asynchronous_player(stand: Stand) -> None:

@@ -12,6 +12,8 @@ from ensemble import Event, InvalidEvent, Unavailable, emit
 from ensemble.testing import FaultyLog
 from tests.conformance.stand import Stand, part
 
+pytestmark = pytest.mark.solo("texts are made writable by the same code on every stage")
+
 ONCE = {"attempts": 1}
 HALF = "\ud83d"
 
