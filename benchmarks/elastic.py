@@ -17,7 +17,7 @@ Prints one JSON line on stdout:
     control_p99_ms, restless_of_control
                                        the quiet load while Ray alone makes and kills empty actors as often, outside of the
                                        band: what starting processes costs all else on this machine
-    hot_others_p99_ms, hot_of_quiet    half of all events have one key, which is more than one instance can hear: p99 of the
+    hot_others_p99_ms, hot_of_quiet    half of all events have one key and take so long that it falls behind: p99 of the
                                        other keys, and that by the quiet p99
     hot_key_p99_ms                     of the hot key itself: it waits for itself
     one_to_eight_s                     from `scale 8` under load until eight instances have heard something
@@ -56,6 +56,8 @@ BIRTHS_EVERY_S = 0.6
 """How often the restless phase starts an instance: one a second in place of the killed, two in three seconds more."""
 PARTS = ("quiet", "control", "restless", "hot", "grow", "wake", "order")
 HOT = "hot"
+HOT_LOAD = 1.2
+"""How much more the hot key has to hear than can be heard one at a time."""
 
 
 def wait_score(instances: int) -> dict[str, Any]:
@@ -149,7 +151,8 @@ class Load:
 
     def event(self, part: str, due_s: float, *, hot: bool = False) -> dict[str, Any]:
         key = HOT if hot else f"k-{next(self._keys)}"
-        return {"key": key, "part": part, "due_s": due_s, "wait_ms": self.wait_ms}
+        wait_ms = HOT_LOAD * 2000 / self.rate if hot else self.wait_ms
+        return {"key": key, "part": part, "due_s": due_s, "wait_ms": wait_ms}
 
     def heard(self, part: str) -> list[Heard]:
         """All events of a part, in the order in which they were due."""
