@@ -15,9 +15,9 @@ Prints one JSON line on stdout:
     after_a_kill_ms                    the longest that an event waited which was published just before a kill or in the
                                        half second after it: the median and the worst of all kills
     control_p99_ms, restless_of_control
-                                       the quiet load while as many empty actors are made and killed by Ray alone, that have
-                                       nothing to do with the band: what starting processes costs all others on this machine
-    hot_others_p99_ms, hot_of_quiet    half of all events have one key, which is more than one instance can hear: p99 of the
+                                       the quiet load while Ray alone makes and kills empty actors as often, outside of the
+                                       band: what starting processes costs all else on this machine
+    hot_others_p99_ms, hot_of_quiet    half of all events have one key and take so long that it falls behind: p99 of the
                                        other keys, and that by the quiet p99
     hot_key_p99_ms                     of the hot key itself: it waits for itself
     one_to_eight_s                     from `scale 8` under load until eight instances have heard something
@@ -52,8 +52,12 @@ from typing import Any, NamedTuple
 import ensemble
 from ensemble.event import Event, emit
 
+BIRTHS_EVERY_S = 0.6
+"""How often the restless phase starts an instance: one a second in place of the killed, two in three seconds more."""
 PARTS = ("quiet", "control", "restless", "hot", "grow", "wake", "order")
 HOT = "hot"
+HOT_LOAD = 1.2
+"""How much more the hot key has to hear than can be heard one at a time."""
 
 
 def wait_score(instances: int) -> dict[str, Any]:
@@ -147,7 +151,8 @@ class Load:
 
     def event(self, part: str, due_s: float, *, hot: bool = False) -> dict[str, Any]:
         key = HOT if hot else f"k-{next(self._keys)}"
-        return {"key": key, "part": part, "due_s": due_s, "wait_ms": self.wait_ms}
+        wait_ms = HOT_LOAD * 2000 / self.rate if hot else self.wait_ms
+        return {"key": key, "part": part, "due_s": due_s, "wait_ms": wait_ms}
 
     def heard(self, part: str) -> list[Heard]:
         """All events of a part, in the order in which they were due."""
@@ -315,11 +320,16 @@ class Elastic:
         import ray
 
         is_over = threading.Event()
+        kind: Any = ray.remote(Empty)
 
         def bear() -> None:
-            while not is_over.wait(1):
-                for actor in bare_actors(1):
-                    ray.kill(actor)
+            there: list[Any] = []
+            while not is_over.wait(BIRTHS_EVERY_S):
+                there.append(kind.options(num_cpus=0.01).remote())
+                if len(there) > 3:  # it has had time to start
+                    ray.kill(there.pop(0))
+            for actor in there:
+                ray.kill(actor)
 
         thread = threading.Thread(target=bear)
         thread.start()
@@ -436,7 +446,7 @@ def draw(elastic: Elastic, path: str) -> None:
 
     titles = {
         "quiet": f"Quiet: {elastic.options.instances} instances",
-        "control": "Control: Ray alone starts a process a second",
+        "control": "Control: Ray alone starts as many processes",
         "restless": "Restless: one killed a second, others added and let go",
         "hot": "Half of all events have one key",
     }

@@ -111,6 +111,8 @@ def _connect(ray: Any, address: str, working_dir: str | None) -> None:
 def _start(ray: Any, score: Score) -> None:
     """Ray on this machine, with as many CPUs by name as the score asks for: they are shares, not cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own 15 is for batch jobs. A shard answers others, and all that starts or computes on the machine came before it.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     wanted = SHARD_CPUS * score.stage.shards + sum(
         spec.section.cpus * max(1, spec.section.max) for spec in score.players.values()
     )
