@@ -199,6 +199,14 @@ def log_name(url: str, number: int = 0, shards: int = 1) -> str:
     return f"log:{url}" if shards == 1 else f"log:{url}:{number}/{shards}"
 
 
+def log_names(url: str) -> list[str]:
+    """The actors that keep the log of this url in their memory, shard by shard."""
+    whole = log_name(url)
+    divided = [name for name in names(f"{whole}:") if "/" in name.removeprefix(f"{whole}:")]
+    divided.sort(key=lambda name: int(name.rpartition(":")[2].partition("/")[0]))
+    return divided or [name for name in names(whole) if name == whole]
+
+
 def names(begin: str) -> list[str]:
     """The actors in Ensemble's namespace whose names begin so."""
     import ray.util

@@ -93,13 +93,8 @@ def find_logs(url: str) -> list[RemoteLog]:
     """The log of this url in the memory of the cluster that this process has joined, shard by shard; none if there is none."""
     import ray
 
-    if not ray.is_initialized():
-        return []
-    whole = cluster.log_name(url)
-    divided = [name for name in cluster.names(f"{whole}:") if "/" in name.removeprefix(f"{whole}:")]
-    divided.sort(key=lambda name: int(name.rpartition(":")[2].partition("/")[0]))
     logs = []
-    for name in divided or [whole]:
+    for name in cluster.log_names(url) if ray.is_initialized() else ():
         actor = cluster.find(name)
         if actor is not None:
             line = Line(actor, url)
