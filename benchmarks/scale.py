@@ -163,7 +163,7 @@ def shard_costs(events: int, batch: int, store: str) -> dict[str, float]:
     """First all is published while nobody hears, then all is heard: what each takes, process by process."""
     with ensemble.open(score(batch), stage="ray", store=store, players={"echo": echo}) as band:
         stage: Any = band._stage
-        shard = stage._line.ask("hello")["pid"]
+        shard = stage._lines[0].ask("hello")["pid"]
         band.publish_many([order(n) for n in range(2000)], topic="order.placed")
         band.settle(60)
         stage.scale("echo", 0)
@@ -221,7 +221,7 @@ def end_to_end(events: int, store: str) -> dict[str, float]:
         band.publish_many([order(n) for n in range(2000)], topic="order.placed")
         band.settle(60)
         orders = [order(n) for n in range(events)]
-        pids = [os.getpid(), stage._line.ask("hello")["pid"], *stage.pids("echo")]
+        pids = [os.getpid(), stage._lines[0].ask("hello")["pid"], *stage.pids("echo")]
         start, used_us = time.perf_counter(), sum(map(cpu_us, pids))
         band.publish_many(orders, topic="order.placed")
         band.settle(120)
