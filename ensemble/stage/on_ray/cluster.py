@@ -96,15 +96,15 @@ def _connect(ray: Any, address: str, working_dir: str | None) -> None:
             logging_level=logging.ERROR,
             configure_logging=False,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        if address == ANY:
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if address == ANY and isinstance(error, ConnectionError):
             raise Unavailable(
                 "stage ray: no Ray cluster runs on this machine; start one with `ray start --head`, or say where one is: "
                 "--address HOST:PORT (or RAY_ADDRESS in the environment)"
             ) from error
         raise Unavailable(
-            f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status`, or leave the "
-            "address out to play on this machine"
+            f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status` (a cluster that asks "
+            "for a token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN), or leave the address out to play on this machine"
         ) from error
 
 
