@@ -117,8 +117,8 @@ def connect(url: str) -> Band | Guest:
     shards = count_shards(url) or 1
     if shards > 1:
         raise Unavailable(
-            f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or bring it up "
-            "first: ensemble up SCORE"
+            f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
+            "bring it up first: ensemble up SCORE"
         )
     log = open_log(url, name="", create=False)
     try:
