@@ -2,7 +2,9 @@
 
 Run as a script it is that process: it starts the nodes, says the address, and does what it is told line by line.
 
-    python ray_keeper.py '[{"num_cpus": 8}, {"num_cpus": 0, "resources": {"there": 1}}]'
+    python ray_keeper.py '[{"num_cpus": 8}, {"num_cpus": 0, "resources": {"there": 1}, "env": {"NAME": "value"}}]'
+
+`env` is what only the processes of that node find in their environment.
 """
 
 from __future__ import annotations
@@ -120,7 +122,11 @@ def main(nodes: Sequence[dict[str, Any]]) -> None:
     made = []
     for number, node in enumerate(nodes):
         only_head = {"include_dashboard": False} if number == 0 else {}
+        env = node.pop("env", {})
+        os.environ.update(env)
         made.append(cluster.add_node(object_store_memory=100 << 20, **only_head, **node))
+        for name in env:
+            del os.environ[name]
     print(f"> {cluster.address}", flush=True)
     for line in sys.stdin:
         cluster.remove_node(made[int(line)], allow_graceful=False)

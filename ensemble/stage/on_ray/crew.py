@@ -236,7 +236,8 @@ class Instances:
         """The outcomes of an asynchronous instance, as they come."""
         try:
             async for answer in answers:
-                outcome, _ = unpack_outcome(await answer, flight.work)
+                outcome, is_spent = unpack_outcome(await answer, flight.work)
+                hand.is_leaving |= is_spent
                 self._take(hand, flight, outcome)
         except Exception as error:
             self._died(hand, error)
