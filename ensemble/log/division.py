@@ -93,9 +93,11 @@ def place(store: Path, shard: int, shards: int) -> Path:
     division = read(store)
     there = division.shards if division is not None else 1 if manifest.is_store(store) else shards
     if there != shards:
+        asked = "one is" if shards == 1 else f"{shards} are"
+        as_it_is = f"stage: {{kind: ray, shards: {there}}}" if there > 1 else "one"
         raise Unavailable(
-            f"store {store}: it has {_shards(there)}, and {_shards(shards)} {'is' if shards == 1 else 'are'} asked for; play it with "
-            f"{f'stage: {{kind: ray, shards: {there}}}' if there > 1 else 'one'}, or divide it anew: ensemble reshard {store} {shards}"
+            f"store {store}: it has {_shards(there)}, and {asked} asked for; play it with {as_it_is}, or divide it anew: "
+            f"ensemble reshard {store} {shards}"
         )
     if division is None:
         if shards == 1:

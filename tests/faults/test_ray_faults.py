@@ -101,7 +101,7 @@ def attempts_of(play: Play) -> set[int]:
 
 def shard_pid(band: ensemble.Band) -> int:
     stage: Any = band._stage
-    return int(stage._line.ask("hello")["pid"])
+    return int(stage._lines[0].ask("hello")["pid"])
 
 
 def kill(*pids: int) -> None:

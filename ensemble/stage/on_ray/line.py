@@ -56,7 +56,7 @@ class Line:
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._answer(ray.get(ref, timeout=timeout))
+                return self._answer(self._get(ref, timeout))
             except ray.exceptions.GetTimeoutError:
                 raise TimeoutError from None
             except ray.exceptions.RayActorError as error:
@@ -64,6 +64,12 @@ class Line:
                     raise Unavailable(_gone(self.name, error)) from error
                 time.sleep(PAUSE_S)
                 ref = self.call(verb, *given)
+
+    @staticmethod
+    def _get(ref: Any, timeout: float | None) -> Any:
+        import ray
+
+        return ray.get(ref, timeout=timeout)
 
     @staticmethod
     def _answer(data: bytes) -> Any:
@@ -101,15 +107,17 @@ def _gone(name: str, error: BaseException) -> str:
     )
 
 
-def find_log(url: str) -> RemoteLog | None:
-    """The log of this url in the memory of the cluster that this process has joined; None if there is none."""
+def find_logs(url: str) -> list[RemoteLog]:
+    """The log of this url in the memory of the cluster that this process has joined, shard by shard; none if there is none."""
     import ray
 
-    actor = cluster.find(cluster.log_name(url)) if ray.is_initialized() else None
-    if actor is None:
-        return None
-    line = Line(actor, url)
-    return RemoteLog(line, line.ask("log"))
+    logs = []
+    for name in cluster.log_names(url) if ray.is_initialized() else ():
+        actor = cluster.find(name)
+        if actor is not None:
+            line = Line(actor, url)
+            logs.append(RemoteLog(line, line.ask("log")))
+    return logs
 
 
 class RemoteView:

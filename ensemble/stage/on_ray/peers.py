@@ -15,6 +15,14 @@ from ensemble.stage.on_ray import cluster
 from ensemble.stage.on_ray.line import Line
 
 
+class PeerLine(Line):
+    """The line of a shard to another, which waits in a thread beside the shard's event loop: what Ray warns of otherwise."""
+
+    @staticmethod
+    def _get(ref: Any, timeout: float | None) -> Any:
+        return ref.future().result(timeout)
+
+
 class Peers:
     """All shards of a band, this one (`number`) among them. Any thread may use it."""
 
@@ -37,8 +45,8 @@ class Peers:
             if line is None:
                 actor = cluster.find(self._called[number])
                 if actor is None:
-                    raise Unavailable(f"shard {number}, {self._called[number]!r}, is not there; it is being started, or was ended")
-                line = self._lines[number] = Line(actor, self._called[number])
+                    raise Unavailable(f"shard {number} ({self._called[number]}) is not there (yet)")
+                line = self._lines[number] = PeerLine(actor, self._called[number])
             return line
 
     def call(self, number: int, verb: str, *given: Any) -> Any:
