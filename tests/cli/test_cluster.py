@@ -305,6 +305,18 @@ def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Clust
     cluster.wait_for("order.paid", 1)
 
 
+def test_a_name_that_is_taken_and_a_store_that_is_played_are_refused_and_their_band_plays_on(cluster: Cluster) -> None:
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
+
+    taken = f"band {cluster.name} is up and keeps its log in {cluster.shell.folder / 'kept'}; this score would have it in "
+    assert_said(cluster.run("up", "shop.yaml", "--store", "other"), 4, taken, "give this one another name")
+    for stage in ("ray", "solo"):
+        assert_said(cluster.run("run", "shop.yaml", "--stage", stage, "--store", "kept"), 4, "it is being played already")
+
+    cluster.publish(5)
+    cluster.wait_for("order.paid", 1)
+
+
 def test_a_cluster_of_other_versions_is_refused_with_both(cluster: Cluster) -> None:
     cluster.shell.write(
         "other/sitecustomize.py",
