@@ -248,6 +248,71 @@ def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_what_t
     assert "the cluster's nodes have: CPU 16" in line
 
 
+# Code and what it needs
+
+WHERE = """
+import os
+from ensemble import emit
+
+def pay(order):
+    import there
+    return emit("order.paid", price=there.PRICE, code=__file__, package=there.__file__, variable=os.environ.get("WHERE"))
+
+def tally(event): ...
+"""
+
+
+def paid_where(cluster: Cluster, runtime_env: Mapping[str, Any]) -> Any:
+    """What a player says of where it is, whose code lies in the folder `code` here, and nowhere else."""
+    cluster.write_score(('"shop:', '"where:'), more=f"stage: {{runtime_env: {json.dumps(runtime_env)}}}\n")
+    cluster.shell.write("code/where.py", WHERE)
+    up = cluster.run("up", "shop.yaml", env={"PYTHONPATH": f"{cluster.shell.folder / 'code'}:{ROOT}"})
+    assert up.code == 0, up.err
+    cluster.publish(5)
+    return cluster.wait_for("order.paid", 1)[0]["data"]
+
+
+def test_the_folder_and_the_variables_of_a_runtime_env_reach_the_players(cluster: Cluster) -> None:
+    cluster.shell.write("code/there.py", "PRICE = 7\n")
+
+    paid = paid_where(cluster, {"working_dir": "code", "env_vars": {"WHERE": "there"}})
+
+    assert (paid["price"], paid["variable"]) == (7, "there")
+    brought = cluster.keeper.env["RAY_TMPDIR"]
+    assert paid["code"].startswith(brought)
+    assert paid["package"].startswith(brought)
+
+
+@pytest.mark.everywhere("a virtual environment of its own takes Ray 10 to 30 s")
+def test_a_package_that_a_runtime_env_names_is_installed_where_the_players_are(cluster: Cluster) -> None:
+    cluster.shell.write("package/there.py", "PRICE = 9\n")
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    cluster.shell.write("package/pyproject.toml", build + '[project]\nname = "there"\nversion = "1.0"\n')
+    without_a_registry = {
+        "packages": [str(cluster.shell.folder / "package")],
+        "pip_install_options": ["--no-build-isolation", "--no-index"],
+    }
+
+    paid = paid_where(cluster, {"working_dir": "code", "pip": without_a_registry})
+
+    assert paid["price"] == 9
+    assert "/pip/" in paid["package"]
+
+
+@pytest.mark.parametrize(
+    ("runtime_env", "code", "told"),
+    [
+        ("{conda: no-such}", 4, "the nodes can't have what stage.runtime_env says: "),
+        ("{pip: 5}", 1, "stage.runtime_env: runtime_env['pip'] must be of type str or List[str]"),
+        ("{working_dir: nowhere}", 1, "stage.runtime_env.working_dir: there is no folder nowhere in "),
+    ],
+)
+def test_a_runtime_env_that_can_not_be_is_told_of(cluster: Cluster, runtime_env: str, code: int, told: str) -> None:
+    cluster.write_score(more=f"stage: {{runtime_env: {runtime_env}}}\n")
+
+    assert_said(cluster.run("up", "shop.yaml"), code, told)
+
+
 # What goes wrong
 
 
