@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
-    config.addinivalue_line("markers", "everywhere(reason): a test that plays only where --everywhere or it itself is asked for")
+    config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 

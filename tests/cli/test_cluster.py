@@ -235,17 +235,20 @@ def test_the_log_lines_of_a_player_come_with_its_name_its_process_and_the_event(
     assert all(f", event {event_id}: paid" in line for event_id, line in zip(ids, lines, strict=True)), lines
 
 
-def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_what_there_is(cluster: Cluster) -> None:
+def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_for_a_node_that_can(cluster: Cluster) -> None:
     cluster.write_score(("section: {cpus: 0.1}, on: order.placed", "section: {resources: {banana: 1}}, on: order.placed"))
     cluster.shell.write_orders(5)
 
-    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl")
+    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", "--json")
     assert playing.stderr is not None
     line = next(line for line in playing.stderr if "waits for a place" in line)
-    interrupt(playing)
+    cluster.keeper.add_node({"num_cpus": 1, "resources": {"banana": 1}})
+    out, _ = playing.communicate(timeout=PATIENCE_S)
 
     assert "player pay: an instance waits for a place: it needs CPU 1, banana 1, and no node can ever give that" in line
     assert "the cluster's nodes have: CPU 16" in line
+    assert playing.returncode == 0
+    assert json.loads(out)["players"]["pay"]["heard"] == 1
 
 
 # Code and what it needs
