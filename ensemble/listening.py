@@ -22,7 +22,7 @@ def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
     assert parts is not None, "a composite motif is refused when the score is loaded"
     by = None if spec.by is None else _path(spec.by)
     heard = [(part.pattern, None if part.where is None else condition(part.where)) for part in parts]
-    if shards > 1 and crosses(spec.order, by):
+    if shards > 1 and crosses(spec.order, by, [part.pattern for part in parts]):
         heard.append((forwarded_topic(spec.name), None))
     return Listener(heard, order=spec.order, by=by)
 
