@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ensemble.motif import KINDS, PATH, AnyOf, Grammar, Motif, Report, Topic, leaves, pattern_fault
+from ensemble.motif import KINDS, PATH, AnyOf, Grammar, Motif, Report, Topic, leaves, pattern_fault, walk
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
@@ -155,7 +155,12 @@ class _Builder:
     def _listened(self, value: Any, at: Where) -> Motif | None:
         """The motif under a player's `on:`: a simple one."""
         motif = self._grammar.parse(value, at)
-        if motif is None or leaves(motif) is not None:
+        names = (
+            [self._grammar.named(topic.pattern) for topic in walk(motif) if topic.pattern in self._document.motifs]
+            if motif
+            else []
+        )
+        if motif is None or (leaves(motif) is not None and all(named is None or leaves(named) is not None for named in names)):
             return motif
         name = value if isinstance(value, str) else None
         what = f"the motif {name!r}" if name else f"a motif of {composite(motif)}"
