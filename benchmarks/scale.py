@@ -182,8 +182,9 @@ def shard_costs(events: int, batch: int, store: str) -> dict[str, float]:
         band.settle(120)
         heard = band.status().sections["echo"].heard - heard_before
         shard_us, instance_us = cpu_us(shard) - theirs, cpu_us(instance) - its
-        answers = [len(f.rows) for f in stage.log.frames() if f.rows is not None and f.rows.topics == ["order.seen"]]
-        questions = [len(f.rows) for f in stage.log.frames() if f.rows is not None and f.rows.topics == ["order.placed"]]
+        log = stage.shards[0].log
+        answers = [len(f.rows) for f in log.frames() if f.rows is not None and f.rows.topics == ["order.seen"]]
+        questions = [len(f.rows) for f in log.frames() if f.rows is not None and f.rows.topics == ["order.placed"]]
     assert sum(answers) == events + 2000, "each was answered once"
     answers = answers[len(answers) // 4 :]  # without the warm-up
     return {

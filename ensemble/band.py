@@ -5,12 +5,13 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from ensemble.broker.outbox import shard_of
 from ensemble.errors import InvalidEvent
 from ensemble.event import Receipt, decode
 from ensemble.reader import FOLLOW_S, Reader
@@ -23,25 +24,28 @@ from ensemble.stage.inlet import Inlet
 class Table(Mapping[str, Any]):
     """A player's state by key, as of each look. What is seen is durable."""
 
-    def __init__(self, name: str, view: View) -> None:
+    def __init__(self, name: str, views: Sequence[View]) -> None:
         self.name = name
-        self._view = view
+        self._views = views
 
     def __getitem__(self, key: str) -> Any:
-        value = self._view.table_value(self.name, key)
+        value = self._views[shard_of(key, len(self._views))].table_value(self.name, key)
         if value is None:
             raise KeyError(key)
         return decode(value)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._view.table_keys(self.name))
+        return iter(self._keys())
 
     def __len__(self) -> int:
-        return len(self._view.table_keys(self.name))
+        return len(self._keys())
+
+    def _keys(self) -> list[str]:
+        return [key for view in self._views for key in view.table_keys(self.name)]
 
     def items(self) -> Any:
-        """All of it at one moment."""
-        return {key: decode(value) for key, value in self._view.table_items(self.name).items()}.items()
+        """All of it at one moment; in several shards, at a moment in each."""
+        return {key: decode(value) for view in self._views for key, value in view.table_items(self.name).items()}.items()
 
     def values(self) -> Any:
         return dict(self.items()).values()
@@ -54,7 +58,7 @@ class Band(Reader):
     """A score being played. Made by `ensemble.open`; any thread may use it."""
 
     def __init__(self, score: Score, stage: Stage, inlet: Inlet, url: str) -> None:
-        super().__init__(stage.log, stage.view, url)
+        super().__init__(stage.shards, url)
         self.score = score
         self._stage = stage
         self._inlet = inlet
@@ -79,8 +83,10 @@ class Band(Reader):
         """
         batch = self._inlet.batch()
         batch.add(topic, data, key=key, id=id, time=time)
-        offset = self._stage.publish(self._inlet.publication(batch), wait=wait).wait()[0]
-        return Receipt(id or f"{self.id}-{offset}", 0, offset)
+        publication = self._inlet.publication(batch)
+        offset = self._stage.publish(publication, wait=wait).wait()[0]
+        shard = shard_of(publication.said.keys[0], len(self._shards))
+        return Receipt(id or f"{self._shards[shard].log.id}-{offset}", shard, offset)
 
     def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True) -> int:
         """Say many events, in batches; returns how many, once all are durable.
@@ -142,7 +148,7 @@ class Band(Reader):
 
     def table(self, name: str) -> Mapping[str, Any]:
         self._check_player(name)
-        return Table(name, self._view)
+        return Table(name, [shard.view for shard in self._shards])
 
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
@@ -154,11 +160,17 @@ class Band(Reader):
         if id is None:
             return self._stage.again(player, None)
         first = self.event(id)
-        offsets = {first.offset}
-        if first._rows.extra(first._ix, "source") is not None and id == first.id:  # others may have the same id
-            dead = {offset for _, offset, name in self._view.dead() if player in (None, name)}
-            offsets.update(offset for offset in dead if self._at(offset).id == id)
-        return sum(self._stage.again(player, offset) for offset in sorted(offsets))
+        places = {(first.shard, first.offset)}
+        # Others may have the same id: that of another source, or its copy in the shard that hears it.
+        if len(self._shards) > 1 or (first._rows.extra(first._ix, "source") is not None and id == first.id):
+            dead = {
+                (ix, offset)
+                for ix, shard in enumerate(self._shards)
+                for _, offset, name in shard.view.dead()
+                if player in (None, name)
+            }
+            places.update(place for place in dead if self._at(place).id == id)
+        return sum(self._stage.again(player, place) for place in sorted(places))
 
     def _notes(self) -> tuple[str, ...]:
         if self.name == self.score.name:
@@ -169,8 +181,8 @@ class Band(Reader):
         )
         return (other, *self._stage.notes)
 
-    def _follow(self, offset: int) -> bool:
-        return self._stage.wait_beyond(offset, FOLLOW_S)
+    def _follow(self, offsets: Sequence[int]) -> bool:
+        return self._stage.wait_beyond(offsets, FOLLOW_S)
 
     def close(self) -> None:
         """Finish what is in flight; the rest is heard when the band is opened again."""

@@ -65,7 +65,10 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}."""
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}.
+
+    A copy of an event of another log has its id there (as), and the topic that it has there where it is another.
+    """
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -74,6 +77,8 @@ class Rows(msgspec.Struct, gc=False):
         return self.first + ix
 
     def topic(self, ix: int) -> str:
+        if self.extras is not None and (given := self.extra(ix, "topic")) is not None:
+            return str(given)
         column = self.topic_ix
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
 
@@ -91,7 +96,14 @@ class Rows(msgspec.Struct, gc=False):
         return None if row is None else row.get(name)
 
     def id(self, ix: int) -> str:
-        return self.extra(ix, "id") or f"{self.log_id}-{self.offset(ix)}"
+        return self.given_id(ix) or f"{self.log_id}-{self.offset(ix)}"
+
+    def given_id(self, ix: int) -> str | None:
+        """The id that it had before it came to this log; None if it got its id here."""
+        if self.extras is None or ix not in self.extras:
+            return None
+        extra = self.extras[ix]
+        return extra.get("id") or extra.get("as")
 
     def name(self, ref: Ref) -> str:
         """The id that a reference stands for."""
@@ -99,14 +111,14 @@ class Rows(msgspec.Struct, gc=False):
 
     def ref(self, ix: int) -> Ref:
         """How an answer to row ix names it."""
-        given: str | None = self.extra(ix, "id")
+        given = self.given_id(ix)
         return self.offset(ix) if given is None else given
 
     def root(self, ix: int) -> Ref:
         """What events said in answer to row ix keep as their root."""
         if self.roots is not None:
             return self.roots[ix]
-        return self.extra(ix, "correlationid") or self.extra(ix, "id") or self.offset(ix)
+        return self.extra(ix, "correlationid") or self.given_id(ix) or self.offset(ix)
 
     def event(self, ix: int) -> Event:
         return Event(self, ix)

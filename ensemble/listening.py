@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from ensemble.broker.routing import Listener
+from ensemble.broker.outbox import forwarded_topic
+from ensemble.broker.routing import Listener, crosses
 from ensemble.broker.words import Policy
 from ensemble.event import Event
 from ensemble.motif import leaves
@@ -15,15 +16,15 @@ from ensemble.score.model import Emit, PlayerSpec
 from ensemble.score.vocabulary import Vocabulary, key_text
 
 
-def listener(spec: PlayerSpec) -> Listener:
-    """What a player listens for, made ready."""
+def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
+    """What a player listens for, made ready. In several shards also what the others send its section."""
     parts = leaves(spec.on)
     assert parts is not None, "a composite motif is refused when the score is loaded"
-    return Listener(
-        [(part.pattern, None if part.where is None else condition(part.where)) for part in parts],
-        order=spec.order,
-        by=None if spec.by is None else _path(spec.by),
-    )
+    by = None if spec.by is None else _path(spec.by)
+    heard = [(part.pattern, None if part.where is None else condition(part.where)) for part in parts]
+    if shards > 1 and crosses(spec.order, by):
+        heard.append((forwarded_topic(spec.name), None))
+    return Listener(heard, order=spec.order, by=by)
 
 
 def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:

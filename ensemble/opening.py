@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from ensemble.band import Band
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import digest
-from ensemble.log import LogReader, has_log, open_log, read_log
+from ensemble.log import LogReader, count_shards, has_log, open_log, read_log
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.score import Score, check, load
 from ensemble.score.callable import find
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
-from ensemble.stage.base import HandClock
+from ensemble.stage.base import HandClock, Shard, Stage
 from ensemble.stage.begin import begin
 from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inbox import Role
@@ -60,7 +60,6 @@ def open(  # noqa: A001 - ensemble.open(...)
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
     url = store or score.store.url or f".ensemble/{score.name}"
     if kind == "ray":
-        _check_shards(score)
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
         from ensemble.stage.on_ray.stage import play
@@ -71,7 +70,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
-        return Band(score, on_ray, Inlet(vocabulary, f"/{score.name}", on_ray.log.id), url)
+        return Band(score, on_ray, _inlet(vocabulary, f"/{score.name}", on_ray), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     loop = begin(
         score,
@@ -85,7 +84,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         strict=strict,
         clock=clock,
     )
-    inlet = Inlet(vocabulary, loop.broker.source(), log.id)
+    inlet = _inlet(vocabulary, loop.broker.source(), loop)
     band = Band(score, loop, inlet, url)
     if clock is None:
         try:
@@ -117,11 +116,10 @@ def up(
     from ensemble.stage.on_ray import stage as ray_stage
 
     score, players, vocabulary, prepared = _ready(score, players)
-    _check_shards(score)
     url = store or score.store.url or f".ensemble/{score.name}"
     plan = _plan(score, players, prepared, url, None)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
-    return Band(score, stage, Inlet(vocabulary, f"/{score.name}", stage.log.id), f"ray:{score.name}")
+    return Band(score, stage, _inlet(vocabulary, f"/{score.name}", stage), f"ray:{score.name}")
 
 
 def down(name: str, *, address: str | None = None) -> None:
@@ -175,7 +173,7 @@ def connect(url: str) -> Band | Guest:
 
         stage = attach(*_of_ray(url))
         score = load(stage.score())
-        return Band(score, stage, Inlet(Vocabulary(score), f"/{score.name}", stage.log.id), url)
+        return Band(score, stage, _inlet(Vocabulary(score), f"/{score.name}", stage), url)
     folder = store_folder(url)
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
@@ -189,7 +187,7 @@ def connect(url: str) -> Band | Guest:
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
     loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
-    return Band(score, loop, Inlet(Vocabulary(score), loop.broker.source(), log.id), url)
+    return Band(score, loop, _inlet(Vocabulary(score), loop.broker.source(), loop), url)
 
 
 def read(url: str) -> Reader:
@@ -201,8 +199,8 @@ def read(url: str) -> Reader:
         band = connect(url)
         assert isinstance(band, Reader)
         return band
-    log = _on_ray(url) or read_log(url)
-    return Reader(log, FoldedView(log), url)
+    logs = _on_ray(url) or [read_log(url, shard) for shard in range(count_shards(url) or 1)]
+    return Reader([Shard(log, FoldedView(log)) for log in logs], url)
 
 
 def _ready(
@@ -243,13 +241,12 @@ def _plan(
         },
         durability=durability or score.store.durability,
         runtime_env=dict(score.stage.runtime_env),
+        shards=score.stage.shards,
     )
 
 
-def _check_shards(score: Score) -> None:
-    """ScoreError unless this version can play as many shards as the score wants."""
-    if score.stage.shards != 1:
-        raise ScoreError(f"stage.shards: {score.stage.shards}: this version plays one shard a band; write 1, or leave it out")
+def _inlet(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
+    return Inlet(vocabulary, source, *(shard.log.id for shard in stage.shards))
 
 
 def _of_ray(url: str) -> tuple[str, str | None]:
@@ -260,13 +257,13 @@ def _of_ray(url: str) -> tuple[str, str | None]:
     return name, address or None
 
 
-def _on_ray(url: str) -> LogReader | None:
-    """A log in the memory of a Ray cluster that this process has joined; None if there is none."""
+def _on_ray(url: str) -> Sequence[LogReader]:
+    """The log of this url, shard by shard, in the memory of a Ray cluster that this process has joined; or none."""
     if not url.startswith("memory:") or has_log(url) or "ray" not in sys.modules:
-        return None
-    from ensemble.stage.on_ray.line import find_log
+        return ()
+    from ensemble.stage.on_ray.line import find_logs
 
-    return find_log(url)
+    return find_logs(url)
 
 
 def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:

@@ -7,40 +7,44 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from heapq import merge
 from types import TracebackType
 from typing import Any, Self
 
+from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import Event, Frame, decode, microseconds
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
-from ensemble.stage.base import View
-from ensemble.stage.view import Question, StateView
+from ensemble.stage.base import Shard
+from ensemble.stage.view import Question, StateView, merged
 from ensemble.status import Chain, DeadLetter, Reaction, Status
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
 
+Place = tuple[int, int]
+"""Where an event lies: its shard, and its offset there."""
+
 
 class Reader:
     """The reading half of a band: any process may hold one, and disturbs nobody."""
 
-    def __init__(self, log: LogReader, view: View, url: str) -> None:
-        self._reader = log
-        self._view = view
+    def __init__(self, shards: Sequence[Shard], url: str) -> None:
+        self._shards = shards
         self.url = url
 
     @property
     def name(self) -> str:
-        return self._reader.name
+        return self._shards[0].log.name
 
     @property
     def id(self) -> str:
-        """The log's id, with which the ids of its events begin."""
-        return self._reader.id
+        """The log's id, with which the ids of its events begin; of several shards, that of the first."""
+        return self._shards[0].log.id
 
     # Events
 
@@ -52,15 +56,23 @@ class Reader:
         since: int | datetime | str | None = None,
         until: int | datetime | str | None = None,
     ) -> Iterator[Event]:
-        """The events of the log as of now, in order.
+        """The events of the log as of now, in order; those of several shards in the order in which they were written.
 
-        Units: `since` is an offset or a time (aware datetime or RFC 3339 text), and so is `until`, which is not included.
-               Times are the events' own, `event.time`; these may go back from one event to the next, so all of the log is
-               looked through. To read a part of a long log fast, name offsets.
+        Units: `since` is an offset (in each shard) or a time (aware datetime or RFC 3339 text), and so is `until`, which is not
+               included. Times are the events' own, `event.time`; these may go back from one event to the next, so all of the
+               log is looked through. To read a part of a long log fast, name offsets.
         """
         _check(pattern)
-        start, stop = self._start(since), self._stop(until)
-        for frame in self._reader.rows(start if isinstance(start, int) else 0):
+        start, stop = _start(since), _stop(until)
+        yield from _in_time(self._events(shard, pattern, key, start, stop) for shard in self._shards)
+
+    def _events(
+        self, shard: Shard, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
+    ) -> Iterator[Event]:
+        first = start if isinstance(start, int) else 0
+        if len(self._shards) > 1:  # others may be longer
+            first = min(first, shard.log.end().offset)
+        for frame in shard.log.rows(first):
             if isinstance(stop, int) and frame.first >= stop:
                 return
             yield from _fitting(frame, pattern, key, start, stop)
@@ -68,13 +80,20 @@ class Reader:
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
         _check(pattern)
-        start = self._end() if since is None else self._start(since)
-        offset = start if isinstance(start, int) else 0
+        ends = [shard.log.end().offset for shard in self._shards]
+        starts: list[int | tuple[int]] = [end if since is None else _start(since) for end in ends]
+        offsets = [start if isinstance(start, int) else 0 for start in starts]
+        if len(ends) > 1:  # others may be longer
+            offsets = [min(pair) for pair in zip(offsets, ends, strict=True)]
+
+        def new(ix: int) -> Iterator[Event]:
+            for frame in self._shards[ix].log.rows(offsets[ix]):
+                offsets[ix] = frame.end
+                yield from _fitting(frame, pattern, key, starts[ix], None)
+
         while True:
-            for frame in self._reader.rows(offset):
-                offset = frame.end
-                yield from _fitting(frame, pattern, key, start, None)
-            if not self._follow(offset):
+            yield from _in_time(new(ix) for ix in range(len(offsets)))
+            if not self._follow(offsets):
                 return
 
     def event(self, id: str) -> Event:
@@ -82,12 +101,13 @@ class Reader:
 
         Errors: OffsetError if there is none.
         """
-        offset = _offset(id, self.id)
-        if offset is not None:
-            return self._at(offset)
-        known = self._view.seen(id)
-        if known is not None:
-            return self._at(known)
+        place = _place(id, self._log_ids)
+        if place is not None:
+            return self._at(place)
+        for ix, shard in enumerate(self._shards):
+            known = shard.view.seen(id)
+            if known is not None:
+                return self._at((ix, known))
         for event in self.events():
             if event.id == id:
                 return event
@@ -100,17 +120,20 @@ class Reader:
         """
         event = self.event(id)
         causes: list[Event] = []
-        seen = {event.offset}  # who publishes says what caused it, and may say that it was itself
+        seen = {_place_of(event)}  # who publishes says what caused it, and may say that it was itself
         cause = self._cause(event)
-        while cause is not None and cause.offset not in seen:
-            seen.add(cause.offset)
+        while cause is not None and _place_of(cause) not in seen:
+            seen.add(_place_of(cause))
             causes.append(cause)
             cause = self._cause(cause)
         later = [event]
-        for frame in self._reader.rows(min(event.offset + 1, self._end())):
-            assert frame.rows is not None
-            later += [frame.rows.event(ix) for ix in range(max(0, event.offset + 1 - frame.first), frame.count)]
-        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later)))
+        for ix, shard in enumerate(self._shards):  # in another shard, whose clock may be behind, all of it may be later
+            begin = event.offset + 1 if ix == event.shard else 0
+            for frame in shard.log.rows(min(begin, shard.log.end().offset)):
+                assert frame.rows is not None
+                rows = frame.rows
+                later += [rows.event(row) for row in range(max(0, begin - frame.first), frame.count) if not is_copy(rows, row)]
+        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later, self._log_ids)))
 
     def _cause(self, event: Event) -> Event | None:
         """The event that it answers; None if it answers none, or one of somebody else's log."""
@@ -120,9 +143,9 @@ class Reader:
         rows, ix = event._rows, event._ix
         offset = rows.extra(ix, "cause")
         if offset is None and rows.causes is None:  # from outside: rather one of the same source
-            offset = self._view.seen(dedupe_key({"id": given, "source": event.source}))
+            offset = self._shards[event.shard].view.seen(dedupe_key({"id": given, "source": event.source}))
         try:
-            return self.event(given) if offset is None else self._at(offset)
+            return self.event(given) if offset is None else self._at((event.shard, offset))
         except OffsetError:
             return None
 
@@ -134,36 +157,42 @@ class Reader:
         Errors: KeyError if no player of that name has played here.
         """
         self._check_player(name)
-        return {key: decode(value) for key, value in self._view.table_items(name).items()}
+        return {key: decode(value) for shard in self._shards for key, value in shard.view.table_items(name).items()}
 
     def dead(self, player: str | None = None) -> list[DeadLetter]:
         """The dead letters, in the order in which they died."""
         if player is not None:
             self._check_player(player)
-        return [self._dead_letter(*each) for each in self._view.dead() if player in (None, each[2])]
+        letters = [
+            self._dead_letter(ix, *each)
+            for ix, shard in enumerate(self._shards)
+            for each in shard.view.dead()
+            if player in (None, each[2])
+        ]
+        return letters if len(self._shards) == 1 else sorted(letters, key=lambda letter: letter.at)
 
-    def _dead_letter(self, letter: int, offset: int, name: str) -> DeadLetter:
-        told = self._at(letter)
+    def _dead_letter(self, shard: int, letter: int, offset: int, name: str) -> DeadLetter:
+        told = self._at((shard, letter))
         data = told.data
         return DeadLetter(
-            self._at(offset), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
+            self._at((shard, offset)), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
         )
 
     def _check_player(self, name: str) -> None:
-        known = self._view.sections()
+        known = dict.fromkeys(name for shard in self._shards for name in shard.view.sections())
         if name not in known:
             raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(known) or 'none'}")
 
     def status(self) -> Status:
         """How the band stands."""
-        standing = self._view.standing()
+        standing = merged([shard.view.standing() for shard in self._shards])
         return Status(
             self.name,
             self.id,
             self.url,
             standing.events,
             standing.frames,
-            self._reader.size_bytes(),
+            sum(shard.log.size_bytes() for shard in self._shards),
             standing.topics,
             standing.sections,
             standing.sources,
@@ -176,49 +205,34 @@ class Reader:
 
     # What a band does in another way
 
-    def _end(self) -> int:
-        return self._reader.end().offset
-
-    def _follow(self, offset: int) -> bool:
-        """Wait until there is something from this offset on; False: there never will be."""
-        while self._end() <= offset:
+    def _follow(self, offsets: Sequence[int]) -> bool:
+        """Wait until a shard has something from its offset here on; False: there never will be."""
+        while all(shard.log.end().offset <= offset for shard, offset in zip(self._shards, offsets, strict=True)):
             time.sleep(FOLLOW_S)
         return True
 
-    def _at(self, offset: int) -> Event:
-        frame = self._reader.frame_at(offset)
+    @property
+    def _log_ids(self) -> Sequence[str]:
+        return [shard.log.id for shard in self._shards]
+
+    def _at(self, place: Place) -> Event:
+        ix, offset = place
+        frame = self._shards[ix].log.frame_at(offset)
         assert frame.rows is not None
         return frame.rows.event(offset - frame.first)
-
-    # Places
-
-    @staticmethod
-    def _start(since: int | datetime | str | None) -> int | tuple[int]:
-        """An offset; or a time in microseconds, in a tuple."""
-        if since is None:
-            return 0
-        if isinstance(since, int):
-            if since < 0:
-                raise OffsetError(f"since={since}: an offset is not negative; the first is 0")
-            return since
-        if isinstance(since, str) and since.isdecimal():
-            return int(since)
-        return (microseconds(since),)
-
-    def _stop(self, until: int | datetime | str | None) -> int | tuple[int] | None:
-        return None if until is None else self._start(until)
 
     def __repr__(self) -> str:
         """Short, and never an error: notebooks and debuggers show it at any moment."""
         try:
-            end = self._end()
+            end = sum(shard.log.end().offset for shard in self._shards)
         except EnsembleError:
             return f"{type(self).__name__}({self.name!r}, {self.url!r}, closed)"
         return f"{type(self).__name__}({self.name!r}, {self.url!r}, {end:,} event{'' if end == 1 else 's'})"
 
     def close(self) -> None:
         """Let go of the store."""
-        self._reader.close()
+        for shard in self._shards:
+            shard.log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -298,41 +312,71 @@ def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:
     return (from_us is None or time_us >= from_us) and (upto_us is None or time_us < upto_us)
 
 
-def _answers(events: list[Event]) -> dict[int, list[Event]]:
-    """Offset -> the events that answer the one there, of events in order."""
-    named: dict[str, int] = {}
+def _start(since: int | datetime | str | None) -> int | tuple[int]:
+    """An offset; or a time in microseconds, in a tuple."""
+    if since is None:
+        return 0
+    if isinstance(since, int):
+        if since < 0:
+            raise OffsetError(f"since={since}: an offset is not negative; the first is 0")
+        return since
+    if isinstance(since, str) and since.isdecimal():
+        return int(since)
+    return (microseconds(since),)
+
+
+def _stop(until: int | datetime | str | None) -> int | tuple[int] | None:
+    return None if until is None else _start(until)
+
+
+def _in_time(streams: Iterable[Iterator[Event]]) -> Iterator[Event]:
+    """The events of all shards, in the order of the times at which they were written."""
+    each = list(streams)
+    return each[0] if len(each) == 1 else merge(*each, key=lambda event: event._rows.time_us)
+
+
+def _place_of(event: Event) -> Place:
+    return event.shard, event.offset
+
+
+def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Event]]:
+    """Place -> the events that answer the one there, of events in order, shard by shard."""
+    named: dict[str, Place] = {}
     for event in events:
-        given = event._rows.extra(event._ix, "id")
+        given = event._rows.given_id(event._ix)
         if given is not None:
-            named.setdefault(given, event.offset)
-            named.setdefault(dedupe_key({"id": given, "source": event.source}), event.offset)
-    answers: dict[int, list[Event]] = {}
+            named.setdefault(given, _place_of(event))
+            named.setdefault(dedupe_key({"id": given, "source": event.source}), _place_of(event))
+    answers: dict[Place, list[Event]] = {}
     for event in events[1:]:
         rows, ix = event._rows, event._ix
-        cause = rows.extra(ix, "cause")
-        if cause is None:
+        ref = rows.extra(ix, "cause")
+        if ref is None:
             ref = rows.extra(ix, "causationid") if rows.causes is None else rows.causes[ix]
-            if isinstance(ref, str):
-                ref = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _offset(ref, rows.log_id)))
-            cause = ref
+        if isinstance(ref, int):
+            cause: Place | None = (event.shard, ref)
+        elif ref is None:
+            cause = None
+        else:
+            cause = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _place(ref, log_ids)))
         if cause is not None:
             answers.setdefault(cause, []).append(event)
     return answers
 
 
-def _offset(id: str, log_id: str) -> int | None:
-    """The offset in an id that a log made."""
+def _place(id: str, log_ids: Sequence[str]) -> Place | None:
+    """Where the event is that has an id which one of these logs made."""
     prefix, _, offset = id.rpartition("-")
-    return int(offset) if prefix == log_id and offset.isdecimal() else None
+    return (log_ids.index(prefix), int(offset)) if prefix in log_ids and offset.isdecimal() else None
 
 
-def _reaction(event: Event, answers: Mapping[int, list[Event]]) -> Reaction:
+def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:
     """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
     order = [event]
     for each in order:
-        order.extend(answers.get(each.offset, ()))
-    made: dict[int, Reaction] = {}
+        order.extend(answers.get(_place_of(each), ()))
+    made: dict[Place, Reaction] = {}
     for each in reversed(order):
-        said = tuple(made[answer.offset] for answer in answers.get(each.offset, ()))
-        made[each.offset] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
-    return made[event.offset]
+        said = tuple(made[_place_of(answer)] for answer in answers.get(_place_of(each), ()))
+        made[_place_of(each)] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    return made[_place_of(event)]

@@ -16,11 +16,13 @@ from heapq import heappop, heappush
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
+from ensemble.broker.outbox import Parcel, copies, parcel, shard_of, split
 from ensemble.broker.routing import Listener
-from ensemble.broker.section import Section
+from ensemble.broker.section import Advance, Section
 from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
 from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
-from ensemble.event import Frame, Ref, Rows, encode
+from ensemble.errors import Unavailable
+from ensemble.event import Event, Frame, Ref, Rows, encode
 
 
 class Broker:
@@ -36,6 +38,7 @@ class Broker:
         log_id: str,
         name: str,
         shard: int = 0,
+        shards: int = 1,
         listeners: Mapping[str, Listener],
         policies: Mapping[str, Policy],
         overlapping: Sequence[str] = (),
@@ -44,10 +47,13 @@ class Broker:
         self.log_id = log_id
         self.name = name
         self.shard = shard
+        self.shards = shards
         self._listeners = listeners
         self._policies = policies
         self._overlapping = overlapping
         self.sections: dict[str, Section] = {}
+        self._arrived: dict[int, int] = {}
+        """Shard -> up to which parcel it has said that it has them, where that is not recorded yet."""
         self._timers = sorted((timer.due_us, number) for number, timer in state.timers.items())
 
     # Beginning
@@ -70,8 +76,15 @@ class Broker:
             marks["dedupe"] = list(opening.dedupe)
         frame = self._frame(None, marks, now_us) if marks else None
         for name, listener in self._listeners.items():
-            self.sections[name] = Section(name, self.state.section(name), listener, overlapping=name in self._overlapping)
+            self.sections[name] = self._section(name, listener, overlapping=name in self._overlapping)
         return frame
+
+    def _section(self, name: str, listener: Listener, *, overlapping: bool) -> Section:
+        owns = self._owns if self.shards > 1 and listener.crosses else None
+        return Section(name, self.state.section(name), listener, overlapping=overlapping, owns=owns)
+
+    def _owns(self, lane: str) -> bool:
+        return shard_of(lane, self.shards) == self.shard
 
     def _seated(
         self, name: str, listener: Listener, since: Callable[[Patterns, int], int], *, from_now: bool
@@ -107,7 +120,7 @@ class Broker:
         self._policies = {**self._policies, name: policy}
         marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, from_now=from_now)}
         frame = self._frame(None, marks, now_us) if marks else None
-        self.sections[name] = Section(name, self.state.section(name), listener, overlapping=overlapping)
+        self.sections[name] = self._section(name, listener, overlapping=overlapping)
         return frame
 
     def unseat(self, name: str) -> None:
@@ -129,7 +142,16 @@ class Broker:
     # From outside
 
     def publish(self, publications: Sequence[Publication], now_us: int) -> tuple[Frame | None, list[Sequence[int]]]:
-        """Say these events, but those whose id was seen before. The offsets of each publication's events come back too."""
+        """Say these events, but those whose id was seen before. The offsets of each publication's events come back too.
+
+        What belongs to another shard is sent there, and has the offset -1 here.
+        """
+        return self._publish(publications, {}, now_us)
+
+    def _publish(
+        self, publications: Sequence[Publication], marks: dict[str, Any], now_us: int
+    ) -> tuple[Frame | None, list[Sequence[int]]]:
+        out: dict[int, list[Parcel]] = {}
         offsets: list[Sequence[int]] = []
         kept: list[Publication] = []
         end = self.state.end
@@ -142,19 +164,23 @@ class Broker:
                 if before is not None:
                     offsets.append(before)
                     continue
-            said = publication.said
+            said, homes = self._keep(publication.said, publication.source, out)
             where: Sequence[int] = range(end, end + len(said))
             if said.extras and any("id" in extra for extra in said.extras.values()):
                 said, where = self._without_seen(said, end, fresh, now_us)
+            if homes is not None:
+                here = iter(where)
+                where = [next(here) if home == self.shard else -1 for home in homes]
             offsets.append(where)
             end += len(said)
             if token is not None:
                 sent[token] = where
             if len(said) or publication.place:
                 kept.append(Publication(said, publication.source, publication.place))
-        if not kept:
+        if out:
+            marks["out"] = out
+        if not kept and not marks:
             return None, offsets
-        marks: dict[str, Any] = {}
         places = dict(publication.place for publication in kept if publication.place)
         if places:
             marks["place"] = places
@@ -182,16 +208,16 @@ class Broker:
                 if id_ is not None:
                     fresh[id_] = known
             where.append(known)
-        if len(keep) == len(said):
-            return said, where
-        topic_ix = said.topic_ix
-        return Said(
-            said.topics,
-            topic_ix if isinstance(topic_ix, int) else [topic_ix[row] for row in keep],
-            [said.keys[row] for row in keep],
-            [said.data[row] for row in keep],
-            extras={new: extras[old] for new, old in enumerate(keep) if old in extras},
-        ), where
+        return said if len(keep) == len(said) else said.pick(keep), where
+
+    def _keep(self, said: Said, source: str, out: dict[int, list[Parcel]]) -> tuple[Said, Sequence[int] | None]:
+        """What of it stays here; the rest goes out. And where each event goes, unless all of it stays."""
+        if self.shards == 1:
+            return said, None
+        ours, others, homes = split(said, self.shard, self.shards)
+        for shard, theirs in others.items():
+            out.setdefault(shard, []).append(parcel(theirs, source, self.log_id))
+        return said.pick(()) if ours is None else ours, homes
 
     # From players
 
@@ -205,22 +231,25 @@ class Broker:
             section.settle(outcome.keys, outcome.count, skipped=outcome.skipped)
             return None
         marks: dict[str, Any] = {}
-        said = [(outcome.said, self.source(outcome.section))] if outcome.said is not None and len(outcome.said) else []
+        out: dict[int, list[Parcel]] = {}
+        said: list[tuple[Said, str]] = []
         emitted = len(outcome.said) if outcome.said is not None else 0
+        if outcome.said is not None and emitted:
+            source = self.source(outcome.section)
+            ours, _ = self._keep(outcome.said, source, out)
+            if len(ours):
+                said.append((ours, source))
         done = outcome.heard
         waiting: list[tuple[int, str, int]] = []
         held: list[tuple[int, str]] = []
         if outcome.failures:
-            done = self._fail(section, outcome, marks, said, waiting, held, emitted, now_us)
+            done = self._fail(section, outcome, marks, said, out, waiting, held, now_us)
         advance = section.advance(done)
         attempts = section.state.attempts
         retried = [offset for offset in done if offset in attempts] if attempts else ()
         marks["heard"] = {
             section.name: [
-                advance.position,
-                advance.passed,
-                list(advance.opened),
-                list(advance.closed),
+                *_moved(advance),
                 retried,
                 len(outcome.heard),
                 emitted,
@@ -238,6 +267,8 @@ class Broker:
                 + ([later.extras] if later.extras else [])
                 for later in outcome.later
             ]
+        if out:
+            marks["out"] = out
         frame = self._frame(self._merge(said), marks, now_us)
         section.settle(outcome.keys, outcome.count, skipped=outcome.skipped, waiting=waiting, held=held)
         return frame
@@ -248,9 +279,9 @@ class Broker:
         outcome: Outcome,
         marks: dict[str, Any],
         said: list[tuple[Said, str]],
+        out: dict[int, list[Parcel]],
         waiting: list[tuple[int, str, int]],
         held: list[tuple[int, str]],
-        emitted: int,
         now_us: int,
     ) -> Sequence[int]:
         """Give each failed event its next attempt, or its end. What was dealt with for good comes back."""
@@ -278,7 +309,9 @@ class Broker:
             else:
                 done.append(failure.offset)
         marks["failed"] = {section.name: failed}
-        dead = [[f.offset, emitted + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
+        ends.sort(key=lambda each: each[1].topic != DEAD)  # dead letters first: they stay in this shard, whatever their key
+        before = sum(len(each) for each, _ in said)
+        dead = [[f.offset, before + row, end.is_held] for row, (f, end) in enumerate(ends) if end.topic == DEAD]
         if dead:
             marks["dead"] = {section.name: dead}
         if ends:
@@ -292,7 +325,10 @@ class Broker:
                 [failure.root for failure, _ in ends],
                 {row: failure.extras for row, (failure, _) in enumerate(ends) if failure.extras} or None,
             )
-            said.append((words, self.source(section.name)))
+            source = self.source(section.name)
+            ours, _ = self._keep(words, source, out)
+            if len(ours):
+                said.append((ours, source))
         return done
 
     # By time
@@ -304,8 +340,13 @@ class Broker:
             due.append(heappop(self._timers)[1])
         if not due:
             return None
+        marks: dict[str, Any] = {"fired": due}
+        out: dict[int, list[Parcel]] = {}
         timers = [self.state.timers[number] for number in due]
-        return self._frame(self._merge([(_said(timer), timer.source) for timer in timers]), {"fired": due}, now_us)
+        said = [(self._keep(_said(timer), timer.source, out)[0], timer.source) for timer in timers]
+        if out:
+            marks["out"] = out
+        return self._frame(self._merge([each for each in said if len(each[0])]), marks, now_us)
 
     def due_us(self) -> int | None:
         """The next moment at which a retry or a timer falls due."""
@@ -321,7 +362,52 @@ class Broker:
             advance = section.rest()
             if advance is not None:
                 moves[name] = [advance.position, advance.passed, (), (), (), 0, 0, now_us]
-        return self._frame(None, {"heard": moves}, now_us) if moves else None
+        return self._frame(None, {"heard": moves} if moves else {}, now_us) if moves or self._arrived else None
+
+    # Between shards
+
+    def forward(self, name: str, events: Sequence[Event], lanes: Sequence[str], now_us: int) -> Frame:
+        """Deal with events that a section of other shards hears, by sending them there. They are no longer `away`."""
+        section = self.sections[name]
+        rows: dict[int, list[Event]] = {}
+        for event, lane in zip(events, lanes, strict=True):
+            rows.setdefault(shard_of(lane, self.shards), []).append(event)
+        advance = section.advance([event.offset for event in events])
+        marks = {
+            "heard": {name: [*_moved(advance), (), 0, 0, now_us]},
+            "out": {shard: [copies(theirs, name, self.source(name))] for shard, theirs in rows.items()},
+        }
+        return self._frame(None, marks, now_us)
+
+    def accept(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int) -> tuple[list[Frame], int]:
+        """Take in the parcels of another shard, from number `first` on, but those that are here already.
+
+        The number of the first that is not here yet comes back too: from there on the other has to send them.
+        Errors: Unavailable if some before `first` are missing: then this log is not the one that took them.
+        """
+        frames: list[Frame] = []
+        expected = self.state.inbox.get(shard, 0)
+        if first > expected:
+            raise Unavailable(
+                f"shard {self.shard} has the parcels of shard {shard} up to number {expected}, and is sent those from "
+                f"{first} on: its log {self.log_id} has lost its end, or is another; restore it from a copy of the store"
+            )
+        fresh = list(parcels[expected - first :])
+        while fresh:
+            count = 1  # as many as fit into one frame: what is published is not mixed with what is answered
+            while count < len(fresh) and (fresh[count].causes is None) == (fresh[0].causes is None):
+                count += 1
+            expected += count
+            frame, _ = self._publish([each.publication() for each in fresh[:count]], {"in": {shard: expected}}, now_us)
+            assert frame is not None, "it holds the mark at the least"
+            frames.append(frame)
+            del fresh[:count]
+        return frames, expected
+
+    def arrived(self, shard: int, first: int) -> None:
+        """Another shard has all parcels before number `first`. Recorded with the next frame: until then they may go twice."""
+        if shard in self.state.outbox:
+            self._arrived[shard] = max(first, self._arrived.get(shard, 0))
 
     # Again
 
@@ -354,6 +440,8 @@ class Broker:
     # Frames
 
     def _frame(self, rows: Rows | None, marks: dict[str, Any], now_us: int) -> Frame:
+        if self._arrived:
+            marks["arrived"], self._arrived = self._arrived, {}
         frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=rows, marks=marks)
         if rows is not None:
             rows.time_us = frame.time_us
@@ -402,6 +490,10 @@ class Broker:
             list(sources), source_ix if len(sources) > 1 else 0,
             causes or None, roots or None, extras or None,
         )  # fmt: skip
+
+
+def _moved(advance: Advance) -> list[Any]:
+    return [advance.position, advance.passed, list(advance.opened), list(advance.closed)]
 
 
 def _said(timer: Timer) -> Said:

@@ -31,6 +31,11 @@ class Heed(msgspec.Struct):
 NOTHING = Heed((), ())
 
 
+def crosses(order: str, by: Callable[[Event], str] | None) -> bool:
+    """Whether a lane may have events of keys that belong to different shards."""
+    return by is not None or order == "all"
+
+
 class Listener:
     """A simple motif: topic patterns, each with or without a condition."""
 
@@ -45,6 +50,7 @@ class Listener:
         self.patterns = tuple(sorted({pattern for pattern, _ in leaves}))
         self.order = order
         self.by = by
+        self.crosses = crosses(order, by)
         self._judges: dict[str, Sequence[Predicate] | bool] = {}
 
     def heed(self, rows: Rows, start: int = 0) -> Heed:

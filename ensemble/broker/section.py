@@ -16,7 +16,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
 import msgspec
@@ -92,14 +92,26 @@ class Section:
     """One section's work.
 
     `overlapping` says that more than one batch may be in flight at a time; then a key in flight has a lane of its own.
+    `owns` tells which lanes are heard in this shard, where that does not follow from the key; None: all.
     """
 
-    def __init__(self, name: str, state: SectionState, listener: Listener, *, overlapping: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        state: SectionState,
+        listener: Listener,
+        *,
+        overlapping: bool,
+        owns: Callable[[str], bool] | None = None,
+    ) -> None:
         self.name = name
         self.state = state
         self.listener = listener
         self.overlapping = overlapping and listener.order != "all"
         self.keyed = listener.order != "none"
+        self.owns = owns
+        self.away: deque[tuple[int, str]] = deque()
+        """Offsets that are heard in another shard, and their lanes: they are dealt with here by being sent there."""
         self.next = state.position
         """The first offset that has not been looked at."""
         self.reopened: deque[int] = deque(sorted(state.open))
@@ -128,7 +140,7 @@ class Section:
             heed = self.listener.heed(rows, max(0, self.next - rows.first))
             if heed.offsets:
                 self._lifted.append(Run(heed.offsets, heed.keys, skipped=heed.skipped))
-                self._admit(heed)
+                self._admit(heed if self.owns is None else self._ours(heed))
             elif heed.skipped:
                 self._skip(heed.skipped)
         self.next = end
@@ -136,13 +148,27 @@ class Section:
     def look_again(self, rows: Rows, offsets: Sequence[int]) -> None:
         """Take in events of one frame that lie below the position: `reopened`, or dead letters to be heard again."""
         chosen = [offset - rows.first for offset in offsets]
-        self._admit(Heed(offsets, self.listener.lanes(rows, chosen)))
+        heed = Heed(offsets, self.listener.lanes(rows, chosen))
+        self._admit(heed if self.owns is None else self._ours(heed))
 
     def reopen(self, offsets: Iterable[int]) -> None:
         """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
         self.reopened = deque(sorted({*self.reopened, *offsets}))
 
+    def _ours(self, heed: Heed) -> Heed:
+        """What is heard here; the rest is to be sent away."""
+        assert self.owns is not None
+        here = [self.owns(lane) for lane in heed.keys]
+        if all(here):
+            return heed
+        pairs = list(zip(heed.offsets, heed.keys, strict=True))
+        self.away.extend(pair for pair, is_here in zip(pairs, here, strict=True) if not is_here)
+        ours = [pair for pair, is_here in zip(pairs, here, strict=True) if is_here]
+        return Heed([offset for offset, _ in ours], [lane for _, lane in ours])
+
     def _admit(self, heed: Heed) -> None:
+        if not heed.offsets:
+            return
         attempts, held = self.state.attempts, self.state.held
         if not attempts and not held:
             self._make_ready(heed.offsets, heed.keys)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from ensemble.broker.outbox import Outbox, Parcel
 from ensemble.event import Frame
 from ensemble.motif import matches
 
@@ -81,6 +82,10 @@ class State(msgspec.Struct):
     """Token of a publication -> when it came, and its offsets (a run as first -> count); oldest first."""
     places: dict[str, Any] = msgspec.field(default_factory=dict)
     """Source -> how far it has been read."""
+    outbox: dict[int, Outbox] = msgspec.field(default_factory=dict)
+    """Shard -> what is on its way there."""
+    inbox: dict[int, int] = msgspec.field(default_factory=dict)
+    """Shard -> the number of its first parcel that is not here yet."""
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
     timers_set: int = 0
     """How many timers were ever set: the number of the next."""
@@ -278,6 +283,26 @@ def _later(state: State, mark: list[list[Any]], frame: Frame) -> None:
         state.timers_set += 1
 
 
+def _went_out(state: State, mark: dict[int, list[Any]], frame: Frame) -> None:
+    for shard, parcels in mark.items():
+        box = state.outbox.setdefault(shard, Outbox())
+        for each in parcels:
+            box.parcels[box.next] = each if isinstance(each, Parcel) else msgspec.convert(each, Parcel)
+            box.next += 1
+
+
+def _arrived(state: State, mark: dict[int, int], frame: Frame) -> None:
+    """What the shards there have taken in, as they said."""
+    for shard, first in mark.items():
+        parcels = state.outbox[shard].parcels
+        for number in [number for number in parcels if number < first]:
+            del parcels[number]
+
+
+def _came_in(state: State, mark: dict[int, int], frame: Frame) -> None:
+    state.inbox.update(mark)
+
+
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "joined": _joined,
     "turned": _turned,
@@ -293,5 +318,8 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "place": _placed,
     "fired": _fired,
     "later": _later,
+    "out": _went_out,
+    "arrived": _arrived,
+    "in": _came_in,
 }
 """Mark -> how it changes the state, in the order in which they are folded."""

@@ -45,6 +45,19 @@ class Said(msgspec.Struct, gc=False):
     def __len__(self) -> int:
         return len(self.keys)
 
+    def pick(self, rows: Sequence[int]) -> Said:
+        """These of its events, ascending."""
+        ix, extras = self.topic_ix, self.extras
+        return Said(
+            self.topics,
+            ix if isinstance(ix, int) else [ix[row] for row in rows],
+            [self.keys[row] for row in rows],
+            [self.data[row] for row in rows],
+            None if self.causes is None else [self.causes[row] for row in rows],
+            None if self.roots is None else [self.roots[row] for row in rows],
+            {new: extras[old] for new, old in enumerate(rows) if old in extras} or None if extras else None,
+        )
+
 
 class Publication(msgspec.Struct, gc=False):
     """Events from outside, and how far their source has been read with them."""

@@ -10,12 +10,13 @@ docs/log-format.md has the format, `base.py` the promises. What a kind of log ne
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
 
-__all__ = ["EventLog", "LogReader", "Position", "Snapshot", "has_log", "open_log", "read_log"]
+__all__ = ["EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "open_log", "read_log"]
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
@@ -30,12 +31,15 @@ def open_log(
     durability: Literal["disk", "memory"] = "disk",
     id: str | None = None,
     create: bool = True,
+    shard: int = 0,
+    shards: int = 1,
 ) -> EventLog:
-    """The log at `url`, to write and read; made there if there is none and `create`.
+    """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
     written but not synced: it survives the death of the process, not of the machine.
-    Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format); LogCorrupt if it is damaged.
+    Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
+            LogCorrupt if it is damaged.
     """
     kind, place = _split(url)
     if kind == "memory":
@@ -45,15 +49,31 @@ def open_log(
         if store is None:
             if not create:
                 raise _nothing_in_memory(url)
-            store = make_memory_store(place, id or _new_id(), name)
+            store = make_memory_store(place, id or _new_id(), name, shard)
         return MemoryLog(store)
+    from ensemble.log import division
     from ensemble.log.directory import open_directory
 
-    return open_directory(place, name=name, log_id=id or _new_id(), is_synced=durability == "disk", create=create)
+    return open_directory(
+        division.place(Path(place).absolute(), shard, shards),
+        name=name, log_id=id or _new_id(), shard=shard, is_synced=durability == "disk", create=create,
+    )  # fmt: skip
 
 
-def read_log(url: str) -> LogReader:
+def count_shards(url: str) -> int | None:
+    """How many shards the store at `url` has; None if there is no store, or it is in the memory of another process."""
+    kind, place = _split(url)
+    if kind == "memory":
+        return 1 if has_log(url) else None
+    from ensemble.log import division
+
+    return division.count(Path(place).absolute())
+
+
+def read_log(url: str, shard: int = 0) -> LogReader:
     """The log at `url`, to read only: whether it is being written at the moment or not, and without disturbing it.
+
+    Of a store in several shards: one of them.
 
     Errors: Unavailable if there is none or it can't be read; LogCorrupt if it is damaged.
     """
@@ -65,9 +85,11 @@ def read_log(url: str) -> LogReader:
         if store is None:
             raise _nothing_in_memory(url)
         return MemoryReader(store)
+    from ensemble.log import division
     from ensemble.log.directory import read_directory
 
-    return read_directory(place)
+    folder = Path(place).absolute()
+    return read_directory(division.place(folder, shard, division.count(folder) or 1))
 
 
 def has_log(url: str) -> bool:
@@ -80,9 +102,7 @@ def has_log(url: str) -> bool:
         from ensemble.log.memory import memory_store
 
         return memory_store(place) is not None
-    from ensemble.log.manifest import is_store
-
-    return is_store(place)
+    return count_shards(url) is not None
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ def open_directory(
     *,
     name: str,
     log_id: str,
+    shard: int = 0,
     is_synced: bool = True,
     create: bool = True,
     files: Files | None = None,
@@ -55,7 +56,7 @@ def open_directory(
     try:
         known = manifests.read(folder)  # again: whoever held the lock may have made it
         if known is None:
-            known = Manifest(log_id, name)
+            known = Manifest(log_id, name, shard)
             files.make_folder(snapshots.folder_of(folder / "shard-0"))
             manifests.make(folder, known, files)
         return DirectoryLog(folder, known, lock, files, is_synced=is_synced, segment_bytes=segment_bytes)

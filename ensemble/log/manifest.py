@@ -25,6 +25,8 @@ PARTS = frozenset({NAME, NAME + ".tmp", "lock", "shard-0"})
 class Manifest(NamedTuple):
     id: str
     name: str
+    shard: int = 0
+    """Its number, where the store is one of several shards of a band."""
 
 
 def is_store(place: str | Path) -> bool:
@@ -39,6 +41,8 @@ def make(folder: Path, manifest: Manifest, files: Files) -> None:
     """Write the manifest: from now on the folder is a store. OSError if the disk refuses."""
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     entries = {"format": FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
+    if manifest.shard:
+        entries["shard"] = manifest.shard
     text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
     files.replace(folder / NAME, text.encode())
 
@@ -72,7 +76,7 @@ def _parse(path: Path, data: bytes) -> Manifest:
                 )
             check = entries.pop("check", None)
             if check == _check(entries):
-                return Manifest(entries["id"], entries["name"])
+                return Manifest(entries["id"], entries["name"], entries.get("shard", 0))
             why = "was changed or damaged: its check does not fit its entries"
     except ValueError as error:
         why = f"{why} ({error})"

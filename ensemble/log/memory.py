@@ -26,13 +26,14 @@ class MemoryStore:
             i-th frame that holds events.
     """
 
-    def __init__(self, log_id: str, name: str) -> None:
+    def __init__(self, log_id: str, name: str, shard: int = 0) -> None:
         self.id = log_id
         self.name = name
+        self.shard = shard
         self.epoch = 0
         self.writer: MemoryLog | None = None
         self.data: list[bytes] = []
-        self.ends = [Position(0, 0, genesis(log_id, 0), 0)]
+        self.ends = [Position(0, 0, genesis(log_id, shard), 0)]
         self.firsts: list[int] = []
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
@@ -42,8 +43,6 @@ class MemoryStore:
 
 class MemoryReader:
     """The reading half."""
-
-    shard = 0
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -56,6 +55,10 @@ class MemoryReader:
     @property
     def name(self) -> str:
         return self._store.name
+
+    @property
+    def shard(self) -> int:
+        return self._store.shard
 
     def end(self) -> Position:
         return self._open().ends[-1]
@@ -92,7 +95,7 @@ class MemoryReader:
         self._is_closed = True
 
     def _frame(self, n: int) -> Frame:
-        return decode(self._store.data[n], self._store.id, is_checked=True)
+        return decode(self._store.data[n], self._store.id, self._store.shard, is_checked=True)
 
     def _open(self) -> MemoryStore:
         if self._is_closed:
@@ -167,7 +170,7 @@ def memory_store(name: str) -> MemoryStore | None:
     return _named.get(name) if name else None
 
 
-def make_memory_store(name: str, log_id: str, band: str) -> MemoryStore:
+def make_memory_store(name: str, log_id: str, band: str, shard: int = 0) -> MemoryStore:
     """A new store; under its name, if it has one, it can be found again."""
-    store = MemoryStore(log_id, band)
+    store = MemoryStore(log_id, band, shard)
     return _named.setdefault(name, store) if name else store

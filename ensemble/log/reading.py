@@ -39,8 +39,6 @@ class View(NamedTuple):
 class DirectoryFrames(ABC):
     """The reading half of a directory store, over whatever view a subclass gives."""
 
-    shard = 0
-
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self._manifest = manifest
@@ -58,6 +56,10 @@ class DirectoryFrames(ABC):
     @property
     def name(self) -> str:
         return self._manifest.name
+
+    @property
+    def shard(self) -> int:
+        return self._manifest.shard
 
     def end(self) -> Position:
         return self._open_view().end

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ensemble.broker.words import Outcome, Publication
 from ensemble.log.base import LogReader
@@ -54,14 +54,20 @@ class Answer(Protocol):
         ...
 
 
+class Shard(NamedTuple):
+    """What can be read of one shard."""
+
+    log: LogReader
+    view: View
+
+
 class Stage(Protocol):
     """Where a band plays. Any thread may call."""
 
     @property
-    def log(self) -> LogReader: ...
-
-    @property
-    def view(self) -> View: ...
+    def shards(self) -> Sequence[Shard]:
+        """By their numbers."""
+        ...
 
     @property
     def notes(self) -> Sequence[str]:
@@ -74,7 +80,7 @@ class Stage(Protocol):
         ...
 
     def publish(self, publication: Publication, *, wait: bool = True) -> Answer:
-        """Have these events said. The reply brings their offsets, once they are durable.
+        """Have these events said. The reply brings their offsets, each in its shard, once they are durable.
 
         Errors: Overloaded if too much waits and `wait` is False; Unavailable.
         """
@@ -84,12 +90,12 @@ class Stage(Protocol):
         """Wait until nothing is left to react to. TimeoutError; or what made that impossible."""
         ...
 
-    def again(self, section: str | None, offset: int | None) -> int:
-        """Have dead letters heard again: all, those of a section, or the one of an event. How many."""
+    def again(self, section: str | None, place: tuple[int, int] | None) -> int:
+        """Have dead letters heard again: all, those of a section, or the one of an event (shard, offset). How many."""
         ...
 
-    def wait_beyond(self, offset: int, timeout: float) -> bool:
-        """Wait until the log is durable beyond an offset. False: it is not, and the band is closed."""
+    def wait_beyond(self, offsets: Sequence[int], timeout: float) -> bool:
+        """Wait until the log of a shard is durable beyond its offset here. False: none is, and the band is closed."""
         ...
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.loop import Loop
+from ensemble.stage.post import Carry
 from ensemble.stage.sources import Source, open_source
 
 
@@ -34,11 +35,13 @@ def begin(
     strict: bool = False,
     clock: HandClock | None = None,
     plan: bytes = b"",
+    shards: int = 1,
+    carry: Carry | None = None,
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
     Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
-            only speak; the rest as in `ensemble.open`.
+            only speak; `carry` brings what goes to other shards there, where there are several; the rest as in `ensemble.open`.
     """
     sources: list[Source] = []
     try:
@@ -49,13 +52,14 @@ def begin(
             log_id=event_log.id,
             name=score.name,
             shard=event_log.shard,
-            listeners={name: listener(role.spec) for name, role in roles.items()},
+            shards=shards,
+            listeners={name: listener(role.spec, shards) for name, role in roles.items()},
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
         inlet = Inlet(vocabulary, broker.source(), event_log.id)
         now_us = (clock or Clock()).now_us()
-        for spec in _sources(score, inputs):
+        for spec in _sources(score, inputs) if event_log.shard == 0 else ():  # what others are to have, it sends them
             place = None if again and spec.file else state.places.get(spec.name)
             call = (calls or {}).get(spec.name)
             source = open_source(
@@ -63,7 +67,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock)
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry)
     except BaseException:
         for source in sources:
             source.close()

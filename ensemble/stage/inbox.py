@@ -7,16 +7,18 @@ told so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
 
+from ensemble.broker.outbox import Parcel
 from ensemble.broker.words import Outcome, Policy, Publication
 from ensemble.errors import Overloaded
 from ensemble.score.model import PlayerSpec
 from ensemble.stage.commit import Group
+from ensemble.stage.post import Arrived
 
 EVENTS_MOST = 20_000
 """Events that may wait to be published; of one publication there may be more."""
@@ -72,6 +74,15 @@ class Publish(msgspec.Struct):
     reply: Reply | None
 
 
+class Accept(msgspec.Struct):
+    """Take in what another shard has sent; the reply brings the number of its first parcel that is not here yet."""
+
+    shard: int
+    first: int
+    parcels: Sequence[Parcel]
+    reply: Reply
+
+
 class Ask(msgspec.Struct):
     """Have a question answered in the loop."""
 
@@ -123,8 +134,8 @@ class Rescore(msgspec.Struct):
     reply: Reply
 
 
-Request = Publish | Ask | Settle | Rescore | Wake
-Item = Request | Announce | Outcome | Group | BaseException
+Request = Publish | Accept | Ask | Settle | Rescore | Wake
+Item = Request | Announce | Outcome | Group | Arrived | BaseException
 
 
 class Inbox:

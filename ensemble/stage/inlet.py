@@ -28,12 +28,12 @@ _read_json = msgspec.json.Decoder().decode
 
 
 class Inlet:
-    """What the score lets in. `source` is the CloudEvents source of what has none of its own; `log_id` that of the log."""
+    """What the score lets in. `source` is the CloudEvents source of what has none of its own; `log_ids` those of the logs."""
 
-    def __init__(self, vocabulary: Vocabulary, source: str, log_id: str | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, source: str, *log_ids: str) -> None:
         self.vocabulary = vocabulary
         self.source = source
-        self.log_id = log_id
+        self.log_ids = log_ids
         self.words: dict[str, Word] = {}
 
     def batch(self, topic: str | None = None) -> InletBatch:
@@ -141,7 +141,7 @@ class InletBatch:
                 if not isinstance(id_, str) or not id_ or len(id_) > LONGEST_KEY or not is_utf8(id_):
                     raise InvalidEvent(f"{topic}: id {id_!r:.80} is not text of 1 to {LONGEST_KEY} characters")
                 prefix, dash, number = id_.rpartition("-")
-                if dash and prefix == self._inlet.log_id and number.isdecimal():
+                if dash and prefix in self._inlet.log_ids and number.isdecimal():
                     raise InvalidEvent(f"{topic}: id {id_!r:.80} is one that this band itself gives; choose another")
                 extra["id"] = id_
             if time is not None:

@@ -21,6 +21,7 @@ import msgspec
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
+from ensemble.broker.outbox import Parcel
 from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
@@ -30,10 +31,11 @@ from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
 from ensemble.score import load
 from ensemble.score.vocabulary import Vocabulary
-from ensemble.stage.base import Clock, Crew, HandClock
+from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
-from ensemble.stage.inbox import Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
+from ensemble.stage.inbox import Accept, Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
+from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
 from ensemble.stage.sources import Source
@@ -44,6 +46,8 @@ from ensemble.status import SectionStatus, Standing
 
 FRAME_MOST = 4096
 """Events published by several at a time that are put into one frame."""
+FORWARD_BYTES = 1 << 20
+"""How much data of events that another shard is to hear goes there in one frame, but for the last of them."""
 BEHIND_MOST = 100_000
 """How far the sections may trail before the sources wait for them, in events."""
 SNAPSHOT_BYTES = 64 << 20
@@ -71,11 +75,13 @@ class Loop:
         sources: Sequence[Source],
         crew: Crew,
         clock: HandClock | None = None,
+        carry: Carry | None = None,
     ) -> None:
         self.broker = broker
         self.log = event_log
         self.notes = event_log.notes
         self.view = LoopView(self)
+        self.shards = (Shard(event_log, self.view),)
         self.seats: dict[str, Seat] = {}
         self._roles = roles
         self._hand = clock
@@ -86,6 +92,7 @@ class Loop:
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
+        self._post = Post(carry or _nowhere, self._inbox.put)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -121,6 +128,7 @@ class Loop:
             raise
         for name in self.broker.sections:
             self._seat(name, self._roles[name], workers[name])
+        self._post.begin(self.broker.state.outbox)
         if self._hand is not None:
             self._hand.join(self._due_us, self._play_due)
             return
@@ -162,6 +170,7 @@ class Loop:
         for each in workers:
             each.close()
         self._crew.close()
+        self._post.close()
         self._commit.close()
         self.log.close()
         with self._grown:
@@ -210,6 +219,18 @@ class Loop:
             self._refuse_late()
         return reply
 
+    def accept(self, shard: int, first: int, parcels: Sequence[Parcel]) -> Reply:
+        """Take in what another shard has sent, from parcel `first` on.
+
+        The reply brings the number of the first parcel that is not here yet, once those before it are durable.
+        Errors: Unavailable if the band is closed or its log failed.
+        """
+        self._check_open()
+        reply = Reply()
+        self._inbox.put(Accept(shard, first, parcels, reply))
+        self._refuse_late()
+        return reply
+
     def ask(self, question: Callable[[], T]) -> T:
         """What `question` answers in the loop, once all that it could have seen is durable; of a closed band, at once."""
         if threading.current_thread() is self._thread or self._is_left:
@@ -248,9 +269,9 @@ class Loop:
         """Whether so many events can be published now without waiting."""
         return self._inbox.has_room(count)
 
-    def wait_beyond(self, offset: int, timeout: float) -> bool:
-        """Wait until the log is durable beyond an offset. False: it is not, and the band is closed."""
-        while not self.grows_beyond(offset, timeout):
+    def wait_beyond(self, offsets: Sequence[int], timeout: float) -> bool:
+        """See `Stage.wait_beyond`."""
+        while not self.grows_beyond(offsets[0], timeout):
             if self._is_closed or self._failed is not None:
                 return False
         return True
@@ -262,8 +283,9 @@ class Loop:
                 self._grown.wait(timeout)
         return self._commit.durable_end > offset
 
-    def again(self, section: str | None, offset: int | None) -> int:
+    def again(self, section: str | None, place: tuple[int, int] | None) -> int:
         """See `Stage.again`."""
+        offset = None if place is None else place[1]
 
         def again() -> int:
             count = 0
@@ -366,7 +388,7 @@ class Loop:
         self._flush_all()
         frame = self.broker.seat(
             roll.name,
-            listener(spec),
+            listener(spec, self.broker.shards),
             roll.policy,
             self._said_since,
             overlapping=workers.overlaps,
@@ -404,17 +426,22 @@ class Loop:
     def _turn(self) -> None:
         self._take_in()
         self._roll()
-        if not self._is_closing and not self._commit.is_full:
+        if not self._is_closing and not self._is_full():
             now_us = self.now_us()
             self._say_what_is_due(now_us)
             for seat in self.seats.values():
                 seat.look(self._commit.durable_end)
+                self._forward(seat, now_us)
                 self._play(seat, now_us)
         self._keep_going()
         if self._settlers and self._is_quiet():
             for reply in self._settlers:
                 reply.give(None)
             self._settlers.clear()
+
+    def _is_full(self) -> bool:
+        """Whether nothing more is to be played until some of what came of it is written, and has arrived."""
+        return self._commit.is_full or self._post.is_full
 
     def _take_in(self) -> None:
         """Wait for something to do, and take it."""
@@ -432,6 +459,9 @@ class Loop:
             self._committed(item)
         elif isinstance(item, Announce):
             self._announce(item)
+        elif isinstance(item, Arrived):
+            self._post.told(item)
+            self.broker.arrived(item.shard, item.first)
         elif isinstance(item, BaseException):
             self._fail(item)
         else:
@@ -453,6 +483,8 @@ class Loop:
                 together, count = [], 0
             if isinstance(request, Ask):
                 self._answer(request)
+            elif isinstance(request, Accept):
+                self._accept(request)
             elif isinstance(request, Settle):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
@@ -462,14 +494,14 @@ class Loop:
 
     def _pause_s(self) -> float:
         """How long nothing can happen but through the inbox; 0: there is work."""
-        if self._commit.is_full:
+        if self._is_full():
             return 1.0
         if not self._commit.is_clean and not self._commit.is_writing:
             return 0
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
-        if any(seat.can_look(durable_end) or seat.can_play() for seat in self.seats.values()):
+        if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
         pauses = [60.0]
@@ -499,6 +531,16 @@ class Loop:
 
         self._commit.tell(told)
 
+    def _accept(self, request: Accept) -> None:
+        try:
+            frames, first = self.broker.accept(request.shard, request.first, request.parcels, self.now_us())
+        except EnsembleError as error:
+            request.reply.give(None, error)
+            return
+        for frame in frames:
+            self.seal(frame)
+        self._commit.tell(lambda error: request.reply.give(first, error))
+
     def _announce(self, news: Announce) -> None:
         """Have the band itself say something."""
         said = Said([news.topic], 0, [news.key], [encode(news.data)])
@@ -522,6 +564,18 @@ class Loop:
             self.seal(frame)
         for seat in self.seats.values():
             seat.section.wake(now_us)
+
+    def _forward(self, seat: Seat, now_us: int) -> None:
+        """Send what this section of another shard has to hear to it."""
+        away = seat.section.away
+        while away and not self._is_full():
+            chosen: list[tuple[int, str]] = []
+            size = 0
+            while away and len(chosen) < FRAME_MOST and size < FORWARD_BYTES:
+                chosen.append(away.popleft())
+                size += len(self._tape.event(chosen[-1][0]).payload)
+            events, _, _ = self._tape.events([offset for offset, _ in chosen])
+            self.seal(self.broker.forward(seat.section.name, events, [lane for _, lane in chosen], now_us))
 
     def _play(self, seat: Seat, now_us: int) -> None:
         """Hand out batches, as many as there is room for; an inline section hears one a turn."""
@@ -576,6 +630,14 @@ class Loop:
         size = self._commit.seal(frame)
         if frame.rows is not None:
             self._tape.keep(frame, size)
+        for shard, parcels in frame.marks.get("out", {}).items():
+            self._commit.tell(partial(self._send, shard, self.broker.state.outbox[shard].next - len(parcels), parcels))
+
+    def _send(self, shard: int, first: int, parcels: Sequence[Parcel], error: BaseException | None) -> None:
+        """These are durable, and may go."""
+        if error is None:
+            for number, parcel in enumerate(parcels, first):
+                self._post.send(shard, number, parcel)
 
     def _flush(self, *, here: bool) -> None:
         try:
@@ -591,16 +653,19 @@ class Loop:
             self._flush(here=True)
 
     def _flush_all(self) -> None:
-        """Flush, with a group on the writer's thread perhaps."""
+        """Flush, with a group on the writer's thread perhaps. What else comes meanwhile waits."""
+        aside: list[Item] = []
         while not self._commit.is_clean and self._failed is None:
             if self._commit.is_writing:
                 item = self._inbox.get(1.0)
                 if isinstance(item, (Group, BaseException)):
                     self._take(item)
-                elif item is not None and not isinstance(item, (Outcome, Announce)):
-                    self._requests.append(item)
+                elif item is not None:
+                    aside.append(item)
             else:
                 self._flush(here=True)
+        for item in aside:
+            self._inbox.put(item)
 
     def _committed(self, group: Group) -> None:
         self._commit.done(group)
@@ -628,7 +693,7 @@ class Loop:
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Ask, Settle, Rescore)):
+                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore)):
                     self._requests.append(item)
             self._requests.extend(self._rescores)
             self._rescores.clear()
@@ -648,13 +713,13 @@ class Loop:
 
     def _is_quiet(self) -> bool:
         """Whether nothing is left to react to."""
-        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean:
+        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
             return False
         end = self.broker.state.end
         sections = [seat.section for seat in self.seats.values()]
-        return not any(s.reopened or s.next < end or s.flying or s.has_work or s.waiting for s in sections)
+        return not any(s.reopened or s.away or s.next < end or s.flying or s.has_work or s.waiting for s in sections)
 
     def _raise_trouble(self) -> None:
         """What ended a source before its time; told once."""
@@ -685,6 +750,10 @@ class Loop:
                         break
             finally:
                 self._playing_in = None
+
+
+def _nowhere(shard: int, first: int, parcels: Sequence[Parcel]) -> int:
+    raise AssertionError("a band of one shard has no other to send to")
 
 
 class LoopView(StateView):

@@ -104,7 +104,7 @@ class Seat:
     def can_look(self, durable_end: int) -> bool:
         """Whether there is something to look at, and room for it."""
         section = self.section
-        return section.ready_count < WINDOW and (bool(section.reopened) or section.next < durable_end)
+        return section.ready_count < WINDOW and not section.away and (bool(section.reopened) or section.next < durable_end)
 
     def look(self, durable_end: int) -> None:
         """Look at what is durable, a window of it."""

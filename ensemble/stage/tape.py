@@ -56,6 +56,12 @@ class Tape:
         self._old[frame.first] = frame
         return frame
 
+    def event(self, offset: int) -> Event:
+        """The event at an offset."""
+        frame = self.at(offset)
+        assert frame.rows is not None
+        return frame.rows.event(offset - frame.first)
+
     def events(self, offsets: Sequence[int]) -> tuple[list[Event], Sequence[Ref], Sequence[Ref]]:
         """The events at these offsets, and for each how an answer names it and the root of its chain."""
         if isinstance(offsets, range):

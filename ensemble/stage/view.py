@@ -6,11 +6,12 @@ all that it could have seen is durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from ensemble.broker.outbox import FORWARDED
 from ensemble.broker.state import State, lag
 from ensemble.stage.sources import Place
 from ensemble.status import SectionStatus, SourceStatus, Standing
@@ -77,3 +78,33 @@ def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Map
         place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
         sources[name] = SourceStatus(place.read, totals.get(name), place.said, place.refused, place.is_done)
     return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers))
+
+
+def merged(standings: Sequence[Standing]) -> Standing:
+    """How a band stands, by how its shards do. What one shard has only to hear it for another is not counted twice."""
+    if len(standings) == 1:
+        return standings[0]
+    topics: dict[str, int] = {}
+    sections: dict[str, SectionStatus] = {}
+    for standing in standings:
+        for topic, count in standing.topics.items():
+            topics[topic] = topics.get(topic, 0) + count
+        for name, section in standing.sections.items():
+            known = sections.get(name)
+            sections[name] = section if known is None else _together(known, section)
+    copies = [topic for topic in topics if topic.startswith(FORWARDED)]
+    events = sum(standing.events for standing in standings) - sum(topics.pop(topic) for topic in copies)
+    return Standing(
+        events,
+        sum(standing.frames for standing in standings),
+        topics,
+        sections,
+        {name: source for standing in standings for name, source in standing.sources.items()},
+        sum(standing.timers for standing in standings),
+    )
+
+
+def _together(a: SectionStatus, b: SectionStatus) -> SectionStatus:
+    """One section in two shards. Its instances serve both."""
+    counted = {name: getattr(a, name) + getattr(b, name) for name in SectionStatus.__struct_fields__}
+    return SectionStatus(**{**counted, "instances": max(a.instances, b.instances)})

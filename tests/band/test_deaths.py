@@ -53,7 +53,7 @@ def test_after_a_while_they_are_told_one_by_one_again(caplog: pytest.LogCaptureF
     ) as band:
         band.publish_many(range(AT_ONCE + 2), topic="said")
         band.settle(10)
-        frames += [frame for frame in band._reader.frames() if "dead" in frame.marks]
+        frames += [frame for frame in band._shards[0].log.frames() if "dead" in frame.marks]
     caplog.clear()
     deaths = Deaths("test", lambda: now_s)
 

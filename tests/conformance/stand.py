@@ -131,7 +131,7 @@ class Stand(AtHome):
 
     def log(self) -> closing[LogReader]:
         """The log as anybody can read it now."""
-        return closing(ensemble.read(self.url)._reader)
+        return closing(ensemble.read(self.url)._shards[0].log)
 
     def frames(self) -> list[Frame]:
         """All frames that can be read from the store now."""

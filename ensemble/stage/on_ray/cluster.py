@@ -184,14 +184,7 @@ def find(name: str) -> Any | None:
 
 def bands() -> list[str]:
     """The bands that are up on the cluster."""
-    import ray.util
-
-    named = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(
-        each["name"].split(":")[1]
-        for each in named
-        if each["namespace"] == NAMESPACE and each["name"].startswith("band:") and each["name"].endswith(":0")
-    )
+    return [name.split(":")[1] for name in names("band:") if name.endswith(":0")]
 
 
 def runtime_env() -> dict[str, Any]:
@@ -201,9 +194,17 @@ def runtime_env() -> dict[str, Any]:
     return {name: value for name, value in dict(ray.get_runtime_context().runtime_env).items() if name == "working_dir"}
 
 
-def log_name(url: str) -> str:
-    """What the actor is called that keeps the log of this url in its memory."""
-    return f"log:{url}"
+def log_name(url: str, number: int = 0, shards: int = 1) -> str:
+    """What the actor is called that keeps the log of this url, or a shard of it, in its memory."""
+    return f"log:{url}" if shards == 1 else f"log:{url}:{number}/{shards}"
+
+
+def names(begin: str) -> list[str]:
+    """The actors in Ensemble's namespace whose names begin so."""
+    import ray.util
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(each["name"] for each in named if each["namespace"] == NAMESPACE and each["name"].startswith(begin))
 
 
 def shard_name(band: str, number: int = 0) -> str:

@@ -55,7 +55,7 @@ class Line:
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._answer(ray.get(ref, timeout=timeout))
+                return self._answer(self._get(ref, timeout))
             except ray.exceptions.GetTimeoutError:
                 raise TimeoutError from None
             except ray.exceptions.RayActorError as error:
@@ -66,6 +66,12 @@ class Line:
                     ) from error
                 time.sleep(PAUSE_S)
                 ref = self.call(verb, *given)
+
+    @staticmethod
+    def _get(ref: Any, timeout: float | None) -> Any:
+        import ray
+
+        return ray.get(ref, timeout=timeout)
 
     @staticmethod
     def _answer(data: bytes) -> Any:
@@ -83,15 +89,22 @@ def _is_for_good(error: BaseException) -> bool:
     return "ray.kill" in text or "max_restarts" in text or "fate" in text or "owner" in text.lower()
 
 
-def find_log(url: str) -> RemoteLog | None:
-    """The log of this url in the memory of the cluster that this process has joined; None if there is none."""
+def find_logs(url: str) -> list[RemoteLog]:
+    """The log of this url in the memory of the cluster that this process has joined, shard by shard; none if there is none."""
     import ray
 
-    actor = cluster.find(cluster.log_name(url)) if ray.is_initialized() else None
-    if actor is None:
-        return None
-    line = Line(actor, url)
-    return RemoteLog(line, line.ask("log"))
+    if not ray.is_initialized():
+        return []
+    whole = cluster.log_name(url)
+    divided = [name for name in cluster.names(f"{whole}:") if "/" in name.removeprefix(f"{whole}:")]
+    divided.sort(key=lambda name: int(name.rpartition(":")[2].partition("/")[0]))
+    logs = []
+    for name in divided or [whole]:
+        actor = cluster.find(name)
+        if actor is not None:
+            line = Line(actor, url)
+            logs.append(RemoteLog(line, line.ask("log")))
+    return logs
 
 
 class RemoteView:

@@ -67,6 +67,9 @@ class Plan(msgspec.Struct):
     """Scores that have joined: what of the document is theirs, by kind."""
     runtime_env: dict[str, Any] = {}
     """What Ray brings to the nodes on which instances run."""
+    shards: int = 1
+    called: list[str] = []
+    """The names of the shards' actors, by which they find each other; empty where there is only one."""
 
     def dump(self) -> bytes:
         return encode(self)

@@ -19,15 +19,17 @@ from typing import Any
 
 import msgspec
 
+from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import LogReader, open_log, read_log
 from ensemble.log import frame as frames
 from ensemble.score import Score, load
 from ensemble.stage.begin import begin, recover
-from ensemble.stage.inbox import Role
+from ensemble.stage.inbox import Reply, Role
 from ensemble.stage.loop import Loop
 from ensemble.stage.on_ray.crew import Instances, RayCrew
+from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import unpack_publication
@@ -35,6 +37,8 @@ from ensemble.stage.workers import AsyncThread
 
 PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
+
+_parcels = msgspec.msgpack.Decoder(list[Parcel])
 
 log = logging.getLogger("ensemble.stage")
 
@@ -58,7 +62,7 @@ class ShardActor:
             plan = Plan.load(self._plan)
             check_versions(plan, "the cluster")
             self._crew = RayCrew(self._plan, self._async.loop())
-            self._loop, self._error = _play(plan, self._crew), None
+            self._loop, self._error = _play(plan, self._crew, Peers(plan.called, self._number)), None
             self._plan = self._crew.plan
         except EnsembleError as error:
             self._error = error
@@ -90,6 +94,9 @@ class ShardActor:
             raise self._error or Unavailable("the band is closed; open it again")
         if verb == "publish":
             return await self._publish(loop, *given)
+        if verb == "accept":
+            shard, first, parcels = given
+            return await _durable(loop.accept(shard, first, _parcels.decode(parcels)))
         if verb == "scale":
             return await asyncio.to_thread(self._scale, *given)
         if verb == "pids":
@@ -154,18 +161,26 @@ class ShardActor:
                     reply = loop.publish(publication)
                 else:
                     reply = await asyncio.to_thread(loop.publish, publication)
-        aio = asyncio.get_running_loop()
-        done = aio.create_future()
-        reply.then(lambda: aio.call_soon_threadsafe(done.set_result, None))
-        await done
-        offsets = reply.wait()
+        offsets = await _durable(reply)
         return [offsets.start, len(offsets)] if isinstance(offsets, range) else {"each": list(offsets)}
 
 
-def _play(plan: Plan, crew: RayCrew) -> Loop:
+async def _durable(reply: Reply) -> Any:
+    """What the loop answers, once it does. No thread waits for it."""
+    aio = asyncio.get_running_loop()
+    done = aio.create_future()
+    reply.then(lambda: aio.call_soon_threadsafe(done.set_result, None))
+    await done
+    return reply.wait()
+
+
+def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
     """The loop of a plan, begun or gone on with."""
     score = load(plan.document)
-    event_log = open_log(plan.url, name=score.name, durability=plan.durability)  # type: ignore[arg-type]
+    number, shards = peers.number, len(peers)
+    event_log = open_log(
+        plan.url, name=score.name, durability=plan.durability, shard=number, shards=shards  # type: ignore[arg-type]
+    )
     try:
         recorded = recover(event_log).plan
         is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
@@ -185,6 +200,8 @@ def _play(plan: Plan, crew: RayCrew) -> Loop:
             again=plan.again and not is_restarted,
             strict=plan.strict,
             plan=crew.plan,
+            shards=shards,
+            carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, first, encode(parcels))),
         )
     except BaseException:
         crew.close()
@@ -231,10 +248,16 @@ def _some(found: Iterator[Frame]) -> list[bytes]:
     return out
 
 
+def _settle(loop: Loop, timeout: float) -> int:
+    """Wait until the shard is quiet; how many frames it has then."""
+    loop.settle(timeout)
+    return loop.broker.state.frames
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     "hello": _hello,
-    "settle": lambda loop, timeout: loop.settle(timeout),
-    "again": lambda loop, section, offset: loop.again(section, offset),
+    "settle": _settle,
+    "again": lambda loop, section, place: loop.again(section, place),
     "beyond": lambda loop, offset, timeout: loop.grows_beyond(offset, timeout),
     # the state
     "sections": lambda loop: loop.view.sections(),

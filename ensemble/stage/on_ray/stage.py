@@ -8,21 +8,23 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from typing import Any
 
 from ensemble.broker import State
+from ensemble.broker.outbox import split
 from ensemble.broker.words import Publication
-from ensemble.errors import Unavailable
-from ensemble.log import LogReader, read_log
+from ensemble.errors import EnsembleError, Unavailable
+from ensemble.log import read_log
 from ensemble.score.model import Score
-from ensemble.stage.base import View
+from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
 from ensemble.stage.on_ray.join import carried
-from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_log
+from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
+from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.wire import pack_publication
@@ -34,9 +36,11 @@ GONE_S = 10.0
 """How long Ray has to forget the name of an actor that was ended."""
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
+LOOK_EVERY_S = 0.05
+"""How often several shards are asked whether there is something new."""
 
 _kept: dict[str, Any] = {}
-"""The actors of named logs in memory that this process has made, by url. Ray ends an actor when who made it forgets it."""
+"""The actors of named logs in memory that this process has made, by name. Ray ends an actor when who made it forgets it."""
 
 
 class RayReply:
@@ -58,30 +62,17 @@ class RayReply:
         return where["each"] if isinstance(where, dict) else range(where[0], where[0] + where[1])
 
 
-class RayStage:
-    """A band on Ray. Its shard plays in an actor; this process only speaks to it.
+class Desk:
+    """Where publications are sent to one shard: numbered as they are sent, without a gap, for it takes them in this order."""
 
-    Closing it ends the band, or, of one that plays on without this process, only the line to it.
-    """
-
-    publication_most = (2000, PUBLICATION_BYTES)
-
-    def __init__(self, line: Line, url: str | None = None) -> None:
-        """`url` is that of the store of a band that ends with this stage."""
+    def __init__(self, line: Line) -> None:
         self._line = line
-        self._url = url
-        self._is_closed = False
         self._publisher, self._number = secrets.token_hex(6), 0
         self._sending = threading.Lock()
         self._unanswered: dict[int, None] = {}
-        hello = line.ask("hello")
-        self.log: LogReader = RemoteLog(line, hello)
-        self.view = RemoteView(line)
-        self.notes: tuple[str, ...] = tuple(hello["notes"])
 
-    def publish(self, publication: Publication, *, wait: bool = True) -> RayReply:
-        self._check_open()
-        with self._sending:  # numbered as they are sent, without a gap: the shard takes them in this order
+    def send(self, publication: Publication, *, wait: bool) -> RayReply:
+        with self._sending:
             number = self._number
             publication.token = f"{self._publisher}-{number}"
             data = pack_publication(publication)
@@ -90,40 +81,107 @@ class RayStage:
             given = (data, wait, self._publisher, number, next(iter(self._unanswered)))
             return RayReply(self._line, given, lambda: self._unanswered.pop(number, None))
 
+
+class Replies:
+    """What several shards will say of one publication."""
+
+    def __init__(self, homes: Sequence[int], replies: Mapping[int, RayReply]) -> None:
+        self._homes, self._replies = homes, replies
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The offsets, each in its shard; what one of the shards says against it, once all have answered."""
+        offsets: dict[int, Iterator[int]] = {}
+        errors = []
+        for shard, reply in self._replies.items():
+            try:
+                offsets[shard] = iter(reply.wait(timeout))
+            except EnsembleError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return [next(offsets[home]) for home in self._homes]
+
+
+class RayStage:
+    """A band on Ray. Its shards play in actors; this process only speaks to them.
+
+    Closing it ends the band, or, of one that plays on without this process, only the lines to it.
+    """
+
+    def __init__(self, lines: Sequence[Line], url: str | None = None) -> None:
+        """`url` is that of the store of a band that ends with this stage."""
+        self._lines = lines
+        self._url = url
+        self._is_closed = False
+        self._desks = [Desk(line) for line in lines]
+        hellos = [line.ask("hello") for line in lines]
+        self._views = [RemoteView(line) for line in lines]
+        self.shards = tuple(
+            Shard(RemoteLog(line, hello), view) for line, hello, view in zip(lines, hellos, self._views, strict=True)
+        )
+        self.notes: tuple[str, ...] = tuple(note for hello in hellos for note in hello["notes"])
+        self.publication_most = (2000 * len(lines), PUBLICATION_BYTES * len(lines))
+
+    def publish(self, publication: Publication, *, wait: bool = True) -> Answer:
+        self._check_open()
+        ours, others, homes = split(publication.said, 0, len(self._lines))
+        if homes is None:
+            return self._desks[0].send(publication, wait=wait)
+        parts = others if ours is None else {0: ours, **others}
+        replies = {
+            shard: self._desks[shard].send(Publication(said, publication.source), wait=wait) for shard, said in parts.items()
+        }
+        return Replies(homes, replies)
+
     def settle(self, timeout: float | None = None) -> None:
         self._check_open()
         until = None if timeout is None else time.monotonic() + timeout
+        before: list[int] = []
+        while True:  # a shard that is quiet may be sent something by one that is not yet: until nothing has changed in a round
+            frames = [self._settle(line, until) for line in self._lines]
+            if len(frames) == 1 or frames == before:
+                return
+            before = frames
+
+    @staticmethod
+    def _settle(line: Line, until: float | None) -> int:
+        """Wait until a shard is quiet; the frames that it has then."""
         while True:  # in short waits, since the shard may be made anew in between
             left = 5.0 if until is None else min(5.0, max(0.0, until - time.monotonic()))
             try:
-                self._line.ask("settle", left)
+                return int(line.ask("settle", left))
             except TimeoutError:
                 if until is not None and time.monotonic() >= until:
                     raise
-                continue
-            return
 
-    def again(self, section: str | None, offset: int | None) -> int:
+    def again(self, section: str | None, place: tuple[int, int] | None) -> int:
         self._check_open()
-        return int(self._line.ask("again", section, offset))
+        lines = self._lines if place is None else [self._lines[place[0]]]
+        return sum(int(line.ask("again", section, place)) for line in lines)
 
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
-        return Plan.load(self._line.ask("plan")).document
+        return Plan.load(self._lines[0].ask("plan")).document
 
     def scale(self, section: str, count: int | None) -> None:
         """Have so many instances of a section from now on; None: as its load says."""
         self._check_open()
-        self._line.ask("scale", section, count)
+        self._lines[0].ask("scale", section, count)
 
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""
-        return list(self._line.ask("pids", section))
+        return list(self._lines[0].ask("pids", section))
 
-    def wait_beyond(self, offset: int, timeout: float) -> bool:
+    def wait_beyond(self, offsets: Sequence[int], timeout: float) -> bool:
+        if len(self._lines) == 1:
+            while not self._is_closed:
+                if self._lines[0].ask("beyond", offsets[0], FOLLOW_S):
+                    return True
+            return False
         while not self._is_closed:
-            if self._line.ask("beyond", offset, FOLLOW_S):
+            if any(shard.log.end().offset > offset for shard, offset in zip(self.shards, offsets, strict=True)):
                 return True
+            time.sleep(LOOK_EVERY_S)
         return False
 
     def close(self) -> None:
@@ -132,17 +190,21 @@ class RayStage:
         self._is_closed = True
         try:
             if self._url is not None:
-                left = self._line.ask("close")
-                self.view.leave(cache(partial(_left, self._url, left)))
+                calls = [(line, line.call("close")) for line in self._lines]
+                for ix, (line, call) in enumerate(calls):
+                    left = line.wait(call, "close")
+                    self._views[ix].leave(cache(partial(_left, self._url, ix, len(self._lines), left)))
         finally:
-            self.log.close()
+            for shard in self.shards:
+                shard.log.close()
             if self._url is not None and not _is_kept(self._url):
-                _kill(self._line)
+                for line in self._lines:
+                    _kill(line)
             cluster.leave()
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise Unavailable(f"band {self._line.name} is closed; open it again")
+            raise Unavailable(f"band {self._lines[0].name} is closed; open it again")
 
 
 def play(score: Score, plan: Plan, address: str | None) -> RayStage:
@@ -150,8 +212,7 @@ def play(score: Score, plan: Plan, address: str | None) -> RayStage:
     cluster.join(address, score)
     try:
         plan.versions = versions()
-        line = Line(_shard(plan), score.name)
-        return RayStage(line, plan.url)
+        return RayStage(_begin(plan, _names(plan), {}), plan.url)
     except BaseException:
         cluster.leave()
         raise
@@ -164,7 +225,7 @@ def attach(name: str, address: str | None) -> RayStage:
     """
     cluster.join(address or cluster.ANY)
     try:
-        return RayStage(_line(name))
+        return RayStage(_lines(name))
     except BaseException:
         cluster.leave()
         raise
@@ -174,26 +235,29 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
     """A band that plays on without this process. One of its name that is up changes over to this score, player by player.
 
     Whether it was up before comes back too.
-    Errors: Unavailable if there is no cluster; what the shard says.
+    Errors: Unavailable if there is no cluster; what the shards say.
     """
-    import ray
-
     cluster.join(address or cluster.ANY, score, working_dir=".")
     try:
         plan.versions = versions()
         plan.runtime_env = {**cluster.runtime_env(), **plan.runtime_env}
-        known = cluster.find(cluster.shard_name(score.name))
-        if known is not None:
-            line = Line(known, score.name)
-            line.ask("rescore", carried(Plan.load(line.ask("plan")), plan).dump(), list(score.players))
-            return RayStage(line), True
-        kind: Any = ray.remote(ShardActor)
-        options = {**_options(plan), "name": cluster.shard_name(score.name), "lifetime": "detached"}
-        line = Line(kind.options(**options).remote(plan.dump(), 0), score.name)
+        if cluster.find(cluster.shard_name(score.name)) is not None:
+            lines = _lines(score.name)
+            if len(lines) != plan.shards:
+                raise Unavailable(
+                    f"band {score.name} is up with {len(lines)} shards, and this score wants {plan.shards}: that can't change "
+                    f"while it plays; take it down (ensemble down {score.name}), divide its store anew (ensemble reshard), and "
+                    "bring it up again"
+                )
+            _rescore(lines, carried(_plan_of(lines), plan), list(score.players))
+            return RayStage(lines), True
+        names = [cluster.shard_name(score.name, number) for number in range(plan.shards)]
+        lines = _begin(plan, names, {"lifetime": "detached"})
         try:
-            return RayStage(line), False
+            return RayStage(lines), False
         except BaseException:
-            _kill(line)
+            for line in lines:
+                _kill(line)
             raise
     except BaseException:
         cluster.leave()
@@ -207,9 +271,11 @@ def down(name: str, address: str | None) -> None:
     """
     cluster.join(address or cluster.ANY)
     try:
-        line = _line(name)
-        line.ask("close")
-        _kill(line)
+        lines = _lines(name)
+        for line, call in [(line, line.call("close")) for line in lines]:
+            line.wait(call, "close")
+        for line in reversed(lines):
+            _kill(line)
         until = time.monotonic() + GONE_S
         while cluster.find(cluster.shard_name(name)) is not None and time.monotonic() < until:
             time.sleep(0.02)  # Ray takes its time, and who asks for the band meanwhile would find a closed one
@@ -217,19 +283,21 @@ def down(name: str, address: str | None) -> None:
         cluster.leave()
 
 
-def change(name: str, address: str | None, new: Callable[[Plan], tuple[Plan, list[str]]]) -> None:
-    """Have a band that is up play by a new plan: `new` makes it from the one it has, and says which players are replaced."""
-    cluster.join(address or cluster.ANY)
+def change(name: str, address: str | None, to: Callable[[Plan], tuple[Plan, list[str]]]) -> None:
+    """Have a band that is up play by another plan, made of the one it plays by; and the players that are replaced for it.
+
+    Errors: Unavailable if there is none of this name; what making the plan, and the shards, say.
+    """
+    cluster.join(address or cluster.ANY, working_dir=".")
     try:
-        line = _line(name)
-        plan, changed = new(Plan.load(line.ask("plan")))
-        plan.versions = versions()
-        line.ask("rescore", plan.dump(), changed)
+        lines = _lines(name)
+        _rescore(lines, *to(_plan_of(lines)))
     finally:
         cluster.leave()
 
 
-def _line(name: str) -> Line:
+def _lines(name: str) -> list[Line]:
+    """The lines to the shards of a band that is up."""
     actor = cluster.find(cluster.shard_name(name))
     if actor is None:
         known = cluster.bands()
@@ -237,7 +305,19 @@ def _line(name: str) -> Line:
             f"there is no band {name!r} up on this cluster; up are: {', '.join(known) or 'none'}; bring one up with "
             "ensemble up SCORE"
         )
-    return Line(actor, name)
+    first = Line(actor, name)
+    peers = Peers(_plan_of([first]).called, 0)
+    return [first, *(peers.line(number) for number in range(1, len(peers)))]
+
+
+def _plan_of(lines: Sequence[Line]) -> Plan:
+    return Plan.load(lines[0].ask("plan"))
+
+
+def _rescore(lines: Sequence[Line], plan: Plan, changed: Sequence[str]) -> None:
+    """Shard after shard. What can't be played is found out by the first, before anything has changed."""
+    for line in lines:
+        line.ask("rescore", plan.dump(), changed)
 
 
 def _kill(line: Line) -> None:
@@ -246,22 +326,45 @@ def _kill(line: Line) -> None:
     ray.kill(line.actor)
 
 
-def _shard(plan: Plan) -> Any:
-    """The actor of the band's shard. A log in memory lives as long as its actor: that is gone back to by its name."""
+def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Line]:
+    """The shards of a band, begun: the first before the others, since it makes the store."""
+    plan.called = list(names) if plan.shards > 1 else []
+    lines: list[Line] = []
+    try:
+        for number in range(plan.shards):
+            lines.append(_shard(plan, number, names[number] if names else None, more))
+            if plan.shards > 1:
+                lines[-1].ask("hello")
+    except BaseException:
+        for line in lines:
+            _kill(line)
+        raise
+    return lines
+
+
+def _names(plan: Plan) -> list[str]:
+    """What the actors of a band that ends with this process are called, where others have to find them."""
+    if _is_kept(plan.url):
+        return [cluster.log_name(plan.url, number, plan.shards) for number in range(plan.shards)]
+    return [f"shard:{plan.run}:{number}" for number in range(plan.shards)] if plan.shards > 1 else []
+
+
+def _shard(plan: Plan, number: int, name: str | None, more: Mapping[str, Any]) -> Line:
+    """The actor of a shard. A log in memory lives as long as its actor: that is gone back to by its name."""
     import ray
 
-    options = _options(plan)
-    if _is_kept(plan.url):
-        options["name"] = cluster.log_name(plan.url)
-        known = cluster.find(options["name"])
-        if known is not None:
-            Line(known, plan.document["name"]).ask("reopen", plan.dump())
-            return known
+    options = {**_options(plan), **more, **({} if name is None else {"name": name})}
+    is_kept = _is_kept(plan.url) and "lifetime" not in more
+    known = cluster.find(name) if is_kept and name is not None else None
+    if known is not None:
+        line = Line(known, plan.document["name"])
+        line.ask("reopen", plan.dump())
+        return line
     kind: Any = ray.remote(ShardActor)
-    actor = kind.options(**options).remote(plan.dump(), 0)
-    if "name" in options:
-        _kept[plan.url] = actor
-    return actor
+    actor = kind.options(**options).remote(plan.dump(), number)
+    if is_kept and name is not None:
+        _kept[name] = actor
+    return Line(actor, plan.document["name"])
 
 
 def _options(plan: Plan) -> dict[str, Any]:
@@ -285,11 +388,12 @@ def _is_kept(url: str) -> bool:
     return url.startswith("memory:") and url != "memory:"
 
 
-def _left(url: str, state: bytes | None) -> View:
-    """The state that a closed band left: brought with its last word, or read from its store."""
+def _left(url: str, shard: int, shards: int, state: bytes | None) -> View:
+    """The state that a closed band left in a shard: brought with its last word, or read from its store."""
     if state is not None:
         known = State.load(state)
     else:
-        with closing((find_log(url) if _is_kept(url) else None) or read_log(url)) as log:
+        kept = find_logs(url) if _is_kept(url) else []
+        with closing(kept[shard] if len(kept) == shards else read_log(url, shard)) as log:
             known = recover(log)
     return StateView(lambda question: question(known))
