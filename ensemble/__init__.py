@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ScoreError,
         Unavailable,
     )
-    from ensemble.event import Emission, Event, Receipt, emit
+    from ensemble.event import Emission, Event, Match, Receipt, emit
     from ensemble.opening import connect, down, join, leave, open, read, up
     from ensemble.player import Context
     from ensemble.reader import Reader
@@ -49,7 +49,7 @@ _HOMES = {
         "ScoreError",
         "Unavailable",
     ),
-    "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
+    "ensemble.event": ("Emission", "Event", "Match", "Receipt", "emit"),
     "ensemble.opening": ("connect", "down", "join", "leave", "open", "read", "up"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
@@ -68,6 +68,7 @@ __all__ = [
     "Event",
     "InvalidEvent",
     "LogCorrupt",
+    "Match",
     "OffsetError",
     "Overloaded",
     "PlayerError",

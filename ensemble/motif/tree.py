@@ -190,6 +190,19 @@ def least_us(motif: Motif) -> int:
     return least_us(motif.part) if isinstance(motif, Next) else 0
 
 
+def tells_time(motif: Motif) -> bool:
+    """Whether a match may be complete with no event, by time alone."""
+    if isinstance(motif, Topic):
+        return False
+    if isinstance(motif, Window) or (isinstance(motif, Count) and is_range(motif)):
+        return True
+    if isinstance(motif, Seq) and (isinstance(motif.parts[-1], Not) or is_soft(motif.parts[-1])):
+        return True
+    if isinstance(motif, (AnyOf, AllOf, Seq)):
+        return any(tells_time(part) for part in motif.parts)
+    return tells_time(motif.of if isinstance(motif, Count) else motif.part)
+
+
 def document(motif: Motif) -> Any:
     """A motif as a score writes it: `parse(document(m)) == m`. Names of simple motifs are written out."""
     if isinstance(motif, Topic):

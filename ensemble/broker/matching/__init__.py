@@ -6,9 +6,11 @@ clock, no I/O; the same events at the same times give the same matches.
     pattern.py  a motif made ready: nodes and leaves, what never changes while it is listened for
     runs.py     partial matches: where each stands in its pattern
     matcher.py  all partial matches of one motif, by key, and their timers
+    listening.py  all motifs of a shard: how a match becomes an event of the frame that completed it
 """
 
+from ensemble.broker.matching.listening import Listening
 from ensemble.broker.matching.matcher import Match, Matcher
 from ensemble.broker.matching.pattern import Pattern
 
-__all__ = ["Match", "Matcher", "Pattern"]
+__all__ = ["Listening", "Match", "Matcher", "Pattern"]

@@ -33,6 +33,7 @@ from ensemble.motif import (
     is_soft,
     leaves,
     matches,
+    tells_time,
     walk,
 )
 from ensemble.score.condition import comparison, condition, names
@@ -83,8 +84,8 @@ class Kept:
     def shown(self) -> dict[str, Any]:
         """As a condition sees it."""
         if self._shown is None:
-            time = EPOCH + self.time_us * _MICROSECOND
-            self._shown = {"data": _decoded(self.payload), "key": self.key, "topic": self.topic, "time": time}
+            when = EPOCH + self.time_us * _MICROSECOND
+            self._shown = {"data": _decoded(self.payload), "key": self.key, "topic": self.topic, "time": when}
         return self._shown
 
     def dump(self) -> list[Any]:
@@ -215,6 +216,8 @@ class Pattern:
         self.document = document(motif)
         how: How = getattr(motif, "how", PLAIN)
         self.how = how
+        self.tells_time = tells_time(motif) and how.time == "broker"
+        """Whether the broker has to be woken for it: a match may be complete with no event."""
         self._said = said | {topic}
         maker = _Maker(motif)
         by = getattr(motif, "by", None)

@@ -31,8 +31,8 @@ def minutes(least: int, most: int) -> st.SearchStrategy[str]:
 def documents(draw: st.DrawFn, most_deep: int = 3) -> Any:
     """A motif as a score would write it; some are refused when they are read."""
     labels: list[str] = []
-    made: str = draw(st.sampled_from(("seq", "seq", "all", "count", "every", "gap", "any")))
-    document = _form(draw, made, most_deep, labels, [])
+    made = draw(st.sampled_from(("seq", "seq", "all", "count", "every", "gap", "any")))
+    document = _form(draw, str(made), most_deep, labels, [])
     if draw(st.integers(0, 3)) == 0 and "any" not in document:
         document["by"] = "card"
     if draw(st.integers(0, 1)):
@@ -48,7 +48,7 @@ def _leaf(draw: st.DrawFn, labels: list[str], before: list[str]) -> Any:
     if draw(st.booleans()):
         leaf["as"] = f"l{len(labels)}"
         labels.append(leaf["as"])
-    if before and draw(st.booleans()):
+    if before != [] and draw(st.booleans()):
         leaf["where"] = f"data.x {draw(st.sampled_from(('==', '>', '!=')))} {draw(st.sampled_from(before))}.data.x"
     elif draw(st.booleans()):
         leaf["where"] = f"data.x {draw(st.sampled_from(('==', '>')))} {draw(st.integers(1, 2))}"

@@ -140,10 +140,14 @@ class _Listener:
                 one = self.one(motif, events, said, given)
                 if one is not None:
                     found.append(one)
-                if isinstance(motif, Window) and self._leaf(motif.of, said, given) is not None:
+                if isinstance(motif, Window) and self._opens(motif, said, given):
                     # One window is open at a time; one that is still open leaves no room for another.
                     free = FOREVER if one is None else _after(one.moment, events)
         return sorted(found, key=lambda each: (each.moment, each.begin))
+
+    def _opens(self, motif: Window, said: Said, given: Mapping[str, Any]) -> bool:
+        is_ours = motif is self._top or motif.by is None or _value(said, motif.by) is not None
+        return is_ours and self._leaf(motif.of, said, given) is not None
 
     def one(self, motif: Motif, events: Sequence[Said], said: Said, given: Mapping[str, Any]) -> Found | None:
         """The match that begins with this event, if it is complete by now."""
@@ -331,12 +335,15 @@ def _steps(motif: Seq | Count) -> tuple[list[_Step], Motif | None]:
             continue
         is_next = isinstance(part, Next)
         inner = part.part if isinstance(part, (Next, Maybe)) else part
-        least, most = (0 if isinstance(part, Maybe) else 1), 1.0
-        if isinstance(inner, Count) and least and (is_soft(inner) or (inner.within_us is None and inner.by is None)):
-            inner, least, most = inner.of, inner.times, _most(inner)
-        steps.append(_Step(inner, least, most, without, is_next))
+        steps.append(_step(inner, without, is_maybe=isinstance(part, Maybe), is_next=is_next))
         without = None
     return steps, without
+
+
+def _step(part: Motif, without: Motif | None, *, is_maybe: bool, is_next: bool) -> _Step:
+    if isinstance(part, Count) and not is_maybe and (is_soft(part) or (part.within_us is None and part.by is None)):
+        return _Step(part.of, part.times, _most(part), without, is_next)
+    return _Step(part, 0 if is_maybe else 1, 1, without, is_next)
 
 
 def _most(motif: Count) -> float:
