@@ -30,11 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills a band")
     parser.addoption("--everywhere", action="store_true", help="play each test on Ray with every kind of store, not with one")
+    parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
+    config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -81,6 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     All play with all where that, or certain tests, are asked for.
     """
+    if config.getoption("--shards") > 1:
+        items[:] = [item for item in items if not item.get_closest_marker("one_shard")]
     if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
         return
 
@@ -112,7 +116,7 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     setup: Setup = request.param
     if setup.stage == "ray":
         request.getfixturevalue("cluster")
-    stand = Stand(setup, folder)
+    stand = Stand(setup, folder, shards=request.config.getoption("--shards") if setup.stage == "ray" else 1)
     yield stand
     stand.end()
     home.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -315,6 +316,23 @@ def test_a_cluster_of_other_versions_is_refused_with_both(cluster: Cluster) -> N
     ran = cluster.run("up", "shop.yaml", env={"PYTHONPATH": f"{cluster.shell.folder / 'other'}:{ROOT}"})
 
     assert_said(ran, 4, "the cluster does not have the versions of this process: ensemble 0.1.0 there, 9.9 here")
+
+
+def test_a_cluster_that_cannot_answer_this_process_since_it_asks_for_a_token_is_told_of_at_once(cluster: Cluster) -> None:
+    cluster.shell.write_orders(5)
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
+
+    began_s = time.monotonic()
+    ran = cluster.run("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", env=asks)
+
+    assert_said(ran, 4, "takes the one that opened the band for gone", "RAY_AUTH_MODE is not the same here (token)")
+    assert time.monotonic() - began_s < PATIENCE_S / 4
+
+
+def test_a_token_that_is_to_be_shown_and_is_not_there_is_a_sentence(cluster: Cluster) -> None:
+    nothing = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.shell.folder / "none")}
+
+    assert_said(cluster.run("status", "--store", cluster.store, env=nothing), 4, "can't be used: ", "RAY_AUTH_TOKEN")
 
 
 @pytest.mark.parametrize("kind", ["class", "function"])

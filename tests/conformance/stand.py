@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import ensemble
 from ensemble.event import Event, Frame
 from ensemble.log import LogReader
+from ensemble.stage.on_ray import cluster
 from tests.conformance.home import AtHome
 
 T = TypeVar("T")
@@ -71,8 +72,9 @@ def part(call: Callable[..., Any] | None, on: Any, **says: Any) -> Part:
 class Stand(AtHome):
     """One store, played on one stage; at most one band of it is open."""
 
-    def __init__(self, setup: Setup, folder: Path, url: str | None = None) -> None:
+    def __init__(self, setup: Setup, folder: Path, url: str | None = None, shards: int = 1) -> None:
         self.setup = setup
+        self.shards = shards
         self.folder = folder
         self.url = url or setup.url(folder)
         self._bands: list[ensemble.Band] = []
@@ -92,6 +94,8 @@ class Stand(AtHome):
         self.leave()
         parts = parts or {}
         document: dict[str, Any] = {"ensemble": 1, "name": "test"}
+        if self.shards > 1:
+            document["stage"] = {"shards": self.shards}
         if parts:
             document["players"] = {name: dict(each.says) for name, each in parts.items()}
         for name, value in {"events": events, "sources": sources, "store": store}.items():
@@ -115,13 +119,14 @@ class Stand(AtHome):
         if str(self.setup) == "ray-memory":
             import ray
 
-            with suppress(ValueError):  # it was never opened
-                ray.kill(ray.get_actor(f"log:{self.url}", "ensemble"))
+            for name in log_names(self.url, self.shards):
+                with suppress(ValueError):  # it was never opened
+                    ray.kill(ray.get_actor(name, "ensemble"))
 
     def as_if_killed(self) -> Stand:
         """A stand with the store as a kill at this moment would leave it."""
         assert self.setup.store == "directory", "only what is on a disk outlives a kill"
-        other = Stand(self.setup, self.folder)
+        other = Stand(self.setup, self.folder, shards=self.shards)
         shutil.copytree(self.url, other.url, ignore=shutil.ignore_patterns("*.sock", "door"))
         return other
 
@@ -140,6 +145,11 @@ class Stand(AtHome):
 
     def reader(self) -> ensemble.Reader:
         return ensemble.read(self.url)
+
+
+def log_names(url: str, shards: int) -> list[str]:
+    """How the actors are called that keep a log in the memory of a cluster."""
+    return [cluster.log_name(url, number, shards) for number in range(shards)]
 
 
 def said(frame: Frame, topic: str) -> list[Event]:

@@ -181,6 +181,7 @@ def test_order_none_lets_the_events_of_one_key_run_beside_each_other(stand: Stan
     assert band.dead() == []
 
 
+@pytest.mark.one_shard("order: all is the order of the log, and several shards have several")
 @pytest.mark.parametrize("kind", ["threads", "coroutine"])
 def test_order_all_hears_every_event_one_at_a_time_whatever_its_key(stand: Stand, kind: str) -> None:
     ledger = Ledger(lane=lambda event: "all")

@@ -63,6 +63,7 @@ def come(band: Any, number: int) -> None:
     band.publish_many({"topic": "came", "key": f"k-{n % 7}", "data": n} for n in range(number))
 
 
+@pytest.mark.one_shard("counts the frames of one log")
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_every_frame_of_the_log_what_was_heard_said_and_written_is_the_same_number(stand: Stand, kind: str) -> None:
     band = stand.play({"count": KINDS[kind]})

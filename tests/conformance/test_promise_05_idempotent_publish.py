@@ -25,6 +25,7 @@ def test_the_same_id_twice_is_one_event_and_one_receipt(stand: Stand) -> None:
     assert len(list(band.events())) == 1
 
 
+@pytest.mark.one_shard("an id is remembered by the shard of its key")
 def test_the_first_to_come_stays_whatever_the_second_says(stand: Stand) -> None:
     band = stand.play()
 

@@ -101,6 +101,7 @@ def test_jitter_spreads_the_attempts_within_its_share(stand: Stand, fragile: Fra
     assert timedelta(seconds=1.25) < max(waits) <= timedelta(seconds=1.5)
 
 
+@pytest.mark.one_shard("events of different keys are heard in the order of the log")
 @pytest.mark.parametrize("how", HEARING)
 def test_later_events_of_the_key_wait_and_all_other_keys_go_on(stand: Stand, fragile: Fragile, how: str) -> None:
     band = stand.play({"hear": part(getattr(fragile, how), "said", retry=OFTEN)})
@@ -156,6 +157,7 @@ def test_a_dead_letter_is_told_as_an_event_caused_by_the_one_that_failed(stand: 
     }
 
 
+@pytest.mark.one_shard("events of different keys are heard in the order of the log")
 def test_in_a_batch_one_poison_event_does_not_spoil_the_others(stand: Stand, fragile: Fragile) -> None:
     band = stand.play({"hear": part(fragile.hear_all, "said", retry=SOON)})
     data = [f"good {n}" if n not in (5, 38) else f"bad {n}" for n in range(60)]
@@ -168,6 +170,7 @@ def test_in_a_batch_one_poison_event_does_not_spoil_the_others(stand: Stand, fra
     assert [letter.attempts for letter in band.dead()] == [4, 4]
 
 
+@pytest.mark.one_shard("events of different keys are heard in the order of the log")
 def test_in_a_batch_the_key_of_the_poison_event_waits_for_it_and_stays_in_order(stand: Stand, fragile: Fragile) -> None:
     band = stand.play({"hear": part(fragile.hear_all, "said", retry=OFTEN)})
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,10 @@ from ensemble.log.files import Files
 from tests.conformance.home import at_home
 from tests.conformance.stand import Setup, Stand, part
 
-SCORE = {"ensemble": 1, "name": "test"}
+
+def score(stand: Stand) -> dict[str, Any]:
+    """What `stand.play()` plays."""
+    return {"ensemble": 1, "name": "test", "stage": {"shards": stand.shards}}
 
 
 def test_a_second_band_is_refused_with_a_sentence_and_the_first_goes_on(stand: Stand) -> None:
@@ -24,7 +28,7 @@ def test_a_second_band_is_refused_with_a_sentence_and_the_first_goes_on(stand: S
     band.publish("said", 1)
 
     with pytest.raises(Unavailable, match="being played"):
-        ensemble.open(SCORE, stage=stand.setup.stage, store=stand.url)
+        ensemble.open(score(stand), stage=stand.setup.stage, store=stand.url)
 
     band.publish("said", 2)
     assert [event.data for event in band.events()] == [1, 2]
@@ -38,7 +42,7 @@ def test_the_refused_band_leaves_no_thread_and_no_lock_behind(stand: Stand) -> N
 
     for _ in range(3):
         with pytest.raises(Unavailable):
-            ensemble.open(SCORE, stage=stand.setup.stage, store=stand.url)
+            ensemble.open(score(stand), stage=stand.setup.stage, store=stand.url)
 
     assert set(threading.enumerate()) <= before
     stand.leave()
@@ -55,7 +59,7 @@ def test_a_store_can_be_opened_again_as_soon_as_its_band_is_closed(stand: Stand)
 def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) -> None:
     band = stand_on_disk.play()
     band.publish("said", 1)
-    code = f"import ensemble; ensemble.open({SCORE!r}, store={stand_on_disk.url!r})"
+    code = f"import ensemble; ensemble.open({score(stand_on_disk)!r}, store={stand_on_disk.url!r})"
 
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 

@@ -120,6 +120,7 @@ def folded(stand: Stand) -> State:
     return state
 
 
+@pytest.mark.one_shard("folds one log")
 def test_the_state_of_a_band_is_the_fold_of_its_log(stand: Stand) -> None:
     band = stand.play(MUSIC)
     band.publish_many({"topic": "order.asked", "key": f"o-{n % 5}", "data": n} for n in range(100))

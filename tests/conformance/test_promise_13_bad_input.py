@@ -34,6 +34,7 @@ EVENTS: dict[str, Mapping[str, Any]] = {
 ONCE = {"attempts": 1}
 
 
+@pytest.mark.one_shard("counts offsets and frames of one log")
 @pytest.mark.parametrize(
     ("topic", "data", "words"),
     [
@@ -60,6 +61,7 @@ def test_an_event_that_breaks_its_schema_is_refused_by_field_before_anything_is_
     assert band.publish("order.placed", {"order_id": "o-2", "total": 2}).offset == 1
 
 
+@pytest.mark.one_shard("events of different keys are listed in the order of the log")
 def test_what_comes_before_a_wrong_item_of_many_is_published_and_the_error_says_how_many(stand: Stand) -> None:
     band = stand.play(events=EVENTS)
     items: list[Any] = [{"order_id": f"o-{n}", "total": n} for n in range(700)]
@@ -276,6 +278,7 @@ def test_a_damaged_middle_stops_with_the_file_and_the_byte(stand_on_disk: Stand)
         list(reader.events())
 
 
+@pytest.mark.one_shard("events of different keys are heard in the order of the log")
 def test_after_a_wrong_event_everything_else_is_heard(stand: Stand) -> None:
     heard: list[str] = at_home([])
     band = stand.play({"hear": part(lambda event: heard.append(event.key), "order.placed")}, events=EVENTS)

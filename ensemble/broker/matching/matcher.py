@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.matching.pattern import NO_END, Item, Pattern
-from ensemble.broker.matching.runs import Crowd, Run, begin
+from ensemble.broker.matching.pattern import NO_END, Item, Pattern, SeqNode
+from ensemble.broker.matching.runs import DONE, Crowd, Run, SeqRun, begin, load
 from ensemble.event import Event, Ref, Rows
 
 KEY_MOST = 10_000
@@ -51,7 +51,9 @@ class Matcher:
         """How many were given up since there were too many."""
         self._node: Any = pattern.root
         self._skips = pattern.how.after == "skip-past-last"
-        self._groups: dict[str, Crowd] = {}
+        self._groups: dict[str, Crowd | SeqRun] = {}
+        """By key; where the pattern is quick and there is one partial match only, that alone."""
+        self._is_quick = isinstance(self._node, SeqNode) and self._node.is_quick
         self._timers: list[tuple[int, str]] = []
         """When a key is to be told of the time: its crowd's `scheduled_us`, or an entry that is past caring."""
 
@@ -71,7 +73,7 @@ class Matcher:
             chosen: Iterator[tuple[int, Any]] = ((row, judge) for row in range(lo, len(rows)))
         else:
             chosen = ((row, judge) for row in range(lo, len(rows)) if (judge := judges[ix[row]]) is not None)
-        keys, groups, starts = rows.keys, self._groups, self._node.starts
+        keys, groups, starts, is_quick = rows.keys, self._groups, self._node.starts, self._is_quick
         for row, (sure, asked) in chosen:
             item: Item | None = None
             bits = sure
@@ -86,17 +88,55 @@ class Matcher:
                 key = by(item.event)
                 if key is None:
                     continue
-            crowd = groups.get(key)
-            if crowd is None and not bits & starts:
+            held = groups.get(key)
+            if held is None:
+                if not bits & starts:
+                    continue
+                if is_quick and self.open < self.pattern.how.most:
+                    self._begin_quick(rows, row, key, time_us)
+                    continue
+            elif type(held) is SeqRun and not bits & starts:
+                if bits & held.wants:
+                    came = held.step_quick(rows.offset(row), bits)
+                    if came:
+                        del groups[key]
+                        self.open -= 1
+                        if came == DONE:
+                            heard.append((row, self._match(key, held, time_us)))
                 continue
             if item is None:
                 item = Item(rows, row, bits, time_us)
             else:
                 item.bits = bits
-            done = self._begin(item, key) if crowd is None else self._step(crowd, item, key)
+            done = self._begin(item, key) if held is None else self._step(self._crowd(key), item, key)
             if done is not None:
                 heard += [(row, self._match(key, run, time_us)) for run in done]
         return heard
+
+    def _begin_quick(self, rows: Rows, row: int, key: str, time_us: int) -> None:
+        """`_begin`, where the pattern is quick: the event is its first step."""
+        node = self._node
+        offset = rows.offset(row)
+        run = SeqRun(node, offset, time_us, rows.root(row), None)
+        run.took.append(offset * node.width + node.steps[0].target.only.number)
+        run.count = 1
+        run.stage = stage = node.stages[0][2]
+        run.wants = stage.wants
+        if node.within_us != NO_END:
+            run.due_us = time_us + node.within_us
+            heappush(self._timers, (run.due_us, key))
+        self._groups[key] = run
+        self.open += 1
+
+    def _crowd(self, key: str) -> Crowd:
+        """The partial matches of a key, as several."""
+        held = self._groups[key]
+        if isinstance(held, Crowd):
+            return held
+        crowd = self._groups[key] = Crowd(self._node, None, prunes=self._skips)
+        crowd.runs.append(held)
+        crowd.due_us = crowd.scheduled_us = held.due_us
+        return crowd
 
     def _begin(self, item: Item, key: str) -> Sequence[Run] | None:
         """The first partial match of a key."""
@@ -111,9 +151,7 @@ class Matcher:
         crowd.runs.append(run)
         crowd.due_us = run.due_us
         self.open += 1
-        if run.due_us != NO_END:
-            crowd.scheduled_us = run.due_us
-            heappush(self._timers, (run.due_us, key))
+        self._schedule(crowd, key)
         return None
 
     def _step(self, crowd: Crowd, item: Item, key: str) -> Sequence[Run] | None:
@@ -134,9 +172,10 @@ class Matcher:
         timers = self._timers
         while timers and timers[0][0] <= now_us:
             due_us, key = heappop(timers)
-            crowd = self._groups.get(key)
-            if crowd is None or crowd.scheduled_us != due_us:
+            held = self._groups.get(key)
+            if held is None or (held.due_us if isinstance(held, SeqRun) else held.scheduled_us) != due_us:
                 continue
+            crowd = self._crowd(key)
             crowd.scheduled_us = NO_END
             if crowd.due_us > due_us:
                 self._schedule(crowd, key)
@@ -170,11 +209,12 @@ class Matcher:
         timers = self._timers
         while timers:
             due_us, key = timers[0]
-            crowd = self._groups.get(key)
-            if crowd is not None and crowd.scheduled_us == due_us:
-                if crowd.due_us == due_us:
+            held = self._groups.get(key)
+            if held is not None and (held.due_us if isinstance(held, SeqRun) else held.scheduled_us) == due_us:
+                if held.due_us == due_us:
                     return due_us
-                self._schedule(crowd, key)
+                assert isinstance(held, Crowd), "that of one alone does not change"
+                self._schedule(held, key)
             heappop(timers)
         return None
 
@@ -203,7 +243,8 @@ class Matcher:
             self.given_up += 1
             return False
         for key in list(islice(self._groups, len(self._groups) // 100 + 1)):
-            count = len(self._groups.pop(key).runs)
+            held = self._groups.pop(key)
+            count = 1 if isinstance(held, SeqRun) else len(held.runs)
             self.open -= count
             self.given_up += count
         return True
@@ -223,18 +264,23 @@ class Matcher:
 
     def dump(self) -> Any:
         """Everything, as plain data for MessagePack."""
-        return [self.given_up, {key: crowd.dump() for key, crowd in self._groups.items()}]
+        kept = {key: [True, [held.dump()]] if isinstance(held, SeqRun) else held.dump() for key, held in self._groups.items()}
+        return [self.given_up, kept]
 
     def load(self, fields: Any) -> Matcher:
         """What was dumped, where nothing was heard yet."""
         self.given_up, groups = fields
-        for key, crowd in groups.items():
-            loaded = Crowd(self._node, None, prunes=self._skips).load(crowd)
-            self._groups[key] = loaded
-            self.open += len(loaded.runs)
-            if loaded.due_us != NO_END:
-                loaded.scheduled_us = loaded.due_us
-                self._timers.append((loaded.due_us, key))
+        for key, (is_open, runs) in groups.items():
+            if self._is_quick and len(runs) == 1:
+                run = load(self._node, runs[0])
+                self._groups[key] = run  # type: ignore[assignment]
+                due_us = run.due_us
+            else:
+                crowd = self._groups[key] = Crowd(self._node, None, prunes=self._skips).load((is_open, runs))
+                due_us = crowd.scheduled_us = crowd.due_us
+            self.open += len(runs)
+            if due_us != NO_END:
+                self._timers.append((due_us, key))
         heapify(self._timers)
         return self
 

@@ -158,6 +158,8 @@ class Stage(msgspec.Struct):
     """The bits that change something here."""
     has_below: bool
     """Whether patterns are awaited here, and not single events."""
+    quick: tuple[int, int, int, Stage | None] | None = None
+    """Where one event is awaited and its bits say all: these, its leaf, the step, and the stage after it (None: complete)."""
 
 
 class Node(msgspec.Struct, kw_only=True):
@@ -185,6 +187,8 @@ class SeqNode(Node, kw_only=True):
     """What must not come until its time is over."""
     stages: tuple[tuple[Stage, Stage, Stage], ...] = ()
     """By step: when it must be taken again, may be, and may not."""
+    is_quick: bool = False
+    """Whether that is so in all of its stages, with nothing to ask."""
 
 
 class AllNode(Node, kw_only=True):
@@ -338,6 +342,7 @@ class _Maker:
             (_stage(node, at, True, False), _stage(node, at, True, True), _stage(node, at, False, True))
             for at in range(len(steps))
         )
+        _quicken(node)
         return node
 
     def _all(self, motif: AllOf, *, is_many: bool, is_top: bool) -> AllNode:
@@ -380,6 +385,28 @@ def _stage(node: SeqNode, at: int, may_repeat: bool, may_pass: bool) -> Stage:
     wants = _all_bits(below) | (ANY if is_next else 0)
     has_below = not all(isinstance(target, Choice) for target in below)
     return Stage(tuple(awaited), without, is_next, may_end, wants, has_below)
+
+
+def _quicken(node: SeqNode) -> None:
+    """Make the way of a sequence of single events short: the commonest, and the one whose speed shows."""
+    is_plain = node.by is None and node.ask is None and node.absent is None
+
+    def leaf_of(target: Target | None) -> Leaf | None:
+        leaf = target.only if isinstance(target, Choice) else None
+        return None if leaf is None or leaf.is_kept else leaf
+
+    for j in range(len(node.steps) - 1, 0, -1):
+        stage, step = node.stages[j - 1][2], node.steps[j]
+        leaf = leaf_of(step.target)
+        if not is_plain or leaf is None or (step.least, step.most) != (1, 1) or step.is_next:
+            break
+        if step.without is not None and leaf_of(step.without) is None:
+            break
+        after = None if j + 1 == len(node.steps) else node.stages[j][2]
+        stage.quick = (leaf.bit, leaf.number, j, after)
+    else:
+        first = node.steps[0]
+        node.is_quick = is_plain and leaf_of(first.target) is not None and first.most == 1 and len(node.steps) > 1
 
 
 def _is_plain(node: Node, below: Sequence[Target]) -> bool:

@@ -235,10 +235,26 @@ class SeqRun(Run):
         self._look_ahead()
         return OPEN
 
+    def step_quick(self, offset: int, bits: int) -> int:
+        """`step`, where the stage is `quick`; the event is one that it wants."""
+        quick = self.stage.quick
+        assert quick is not None
+        wanted, number, j, after = quick
+        if not bits & wanted:
+            return OVER  # what must not come
+        self.took.append(offset * self.node.width + number)
+        self.at, self.count = j, 1
+        if after is None:
+            return DONE
+        self.stage, self.wants = after, after.wants
+        return OPEN
+
     def step(self, item: Item) -> int:
         if self.node.by is not None and not self._is_ours(item):
             return OPEN
         stage, bits = self.stage, item.bits
+        if stage.quick is not None and self.node.is_quick:
+            return self.step_quick(item.offset, bits)
         for j, target in stage.awaited:
             if isinstance(target, Choice):
                 if target.bits & bits:

@@ -96,15 +96,15 @@ def _connect(ray: Any, address: str, working_dir: str | None) -> None:
             logging_level=logging.ERROR,
             configure_logging=False,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        if address == ANY:
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if address == ANY and isinstance(error, ConnectionError):
             raise Unavailable(
                 "stage ray: no Ray cluster runs on this machine; start one with `ray start --head`, or say where one is: "
                 "--address HOST:PORT (or RAY_ADDRESS in the environment)"
             ) from error
         raise Unavailable(
-            f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status`, or leave the "
-            "address out to play on this machine"
+            f"stage ray: the cluster at {address} can't be used: {_first_line(error)}; see `ray status` (a cluster that asks "
+            "for a token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN), or leave the address out to play on this machine"
         ) from error
 
 
@@ -197,6 +197,14 @@ def runtime_env() -> dict[str, Any]:
 def log_name(url: str, number: int = 0, shards: int = 1) -> str:
     """What the actor is called that keeps the log of this url, or a shard of it, in its memory."""
     return f"log:{url}" if shards == 1 else f"log:{url}:{number}/{shards}"
+
+
+def log_names(url: str) -> list[str]:
+    """The actors that keep the log of this url in their memory, shard by shard."""
+    whole = log_name(url)
+    divided = [name for name in names(f"{whole}:") if "/" in name.removeprefix(f"{whole}:")]
+    divided.sort(key=lambda name: int(name.rpartition(":")[2].partition("/")[0]))
+    return divided or [name for name in names(whole) if name == whole]
 
 
 def names(begin: str) -> list[str]:

@@ -29,7 +29,7 @@ PATIENCE_S = 0.05
 class InstanceActor:
     """An instance of a player that is no coroutine: batches one after the other.
 
-    `take_back` is called beside them, in a group of its own: all else runs on one and the same thread.
+    `take_back` and `runs` are called beside them, in a group of its own: all else runs on one and the same thread.
     """
 
     def __init__(self, plan: bytes, name: str) -> None:
@@ -123,6 +123,9 @@ class InstanceActor:
             self._taken_back.update(free)
         return free
 
+    def runs(self) -> None:
+        """Returns if anything in this process can run."""
+
     def close(self) -> None:
         """Let it free what it holds."""
         if self._instance is not None:
@@ -147,6 +150,9 @@ class AsyncInstanceActor:
     async def watch(self) -> None:
         """As `InstanceActor.watch`."""
         await asyncio.Event().wait()
+
+    async def runs(self) -> None:
+        """Returns if the coroutines of this process can run."""
 
     async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""

@@ -7,6 +7,7 @@ meanwhile waits, and asks again.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -60,10 +61,7 @@ class Line:
                 raise TimeoutError from None
             except ray.exceptions.RayActorError as error:
                 if _is_for_good(error) or time.monotonic() > until:
-                    raise Unavailable(
-                        f"band {self.name}: the process that plays it is gone, and Ray does not start it again; open the band "
-                        "again: what was durable is in its store"
-                    ) from error
+                    raise Unavailable(_gone(self.name, error)) from error
                 time.sleep(PAUSE_S)
                 ref = self.call(verb, *given)
 
@@ -83,23 +81,38 @@ class Line:
         raise kind(answer[1])
 
 
+UNREFERENCED = "all references to the actor were removed"
+"""What Ray says of an actor whose owner it takes for gone: the process that made it has ended, or can't be reached."""
+
+
 def _is_for_good(error: BaseException) -> bool:
     """Whether Ray will not make the actor anew."""
     text = str(error)
-    return "ray.kill" in text or "max_restarts" in text or "fate" in text or "owner" in text.lower()
+    return any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner", UNREFERENCED))
+
+
+def _gone(name: str, error: BaseException) -> str:
+    """What to say of a shard that does not come back."""
+    if UNREFERENCED not in str(error):
+        return (
+            f"band {name}: the process that plays it is gone, and Ray does not start it again; open the band again: what was "
+            "durable is in its store"
+        )
+    # Ray itself sets the variable where it starts a cluster, and can't take it back within a process.
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    return (
+        f"band {name}: Ray has ended the process that plays it, since it takes the one that opened the band for gone. Either "
+        "it is, or the cluster's nodes can't reach it: through a firewall, or since RAY_AUTH_MODE is not the same here "
+        f"({mode}) and at the cluster; open the band again: what was durable is in its store"
+    )
 
 
 def find_logs(url: str) -> list[RemoteLog]:
     """The log of this url in the memory of the cluster that this process has joined, shard by shard; none if there is none."""
     import ray
 
-    if not ray.is_initialized():
-        return []
-    whole = cluster.log_name(url)
-    divided = [name for name in cluster.names(f"{whole}:") if "/" in name.removeprefix(f"{whole}:")]
-    divided.sort(key=lambda name: int(name.rpartition(":")[2].partition("/")[0]))
     logs = []
-    for name in divided or [whole]:
+    for name in cluster.log_names(url) if ray.is_initialized() else ():
         actor = cluster.find(name)
         if actor is not None:
             line = Line(actor, url)

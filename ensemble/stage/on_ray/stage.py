@@ -329,6 +329,12 @@ def _kill(line: Line) -> None:
 def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Line]:
     """The shards of a band, begun: the first before the others, since it makes the store."""
     plan.called = list(names) if plan.shards > 1 else []
+    kept = cluster.log_names(plan.url) if _is_kept(plan.url) else []
+    if kept and len(kept) != plan.shards:
+        raise Unavailable(
+            f"store {plan.url}: in this cluster's memory it has {len(kept)} shards, {plan.shards} are asked for; ask for as "
+            "many as it has, or choose another name"
+        )
     lines: list[Line] = []
     try:
         for number in range(plan.shards):
