@@ -269,7 +269,7 @@ class Troupe:
         with self.lock:
             members = [player.member() for player in self._hired.values() if player.is_ready]
             if shard == LEADER:
-                self._local.told(Roster(self._name, (self._epoch, self._number), members, self._epoch, self._error))
+                self._local.told(Roster(self._name, (self._epoch, self._number), members, self._epoch))
             else:
                 known = self._reports[shard].at[0]
                 self._cast(shard, Roster(self._name, (self._epoch, self._number), members, known, self._error))

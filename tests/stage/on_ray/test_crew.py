@@ -68,7 +68,6 @@ def test_an_instance_that_finds_no_place_is_told_of_once_and_waited_for(
     place: Alone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(troupe, "HUNGRY_S", 3)
-    monkeypatch.setattr(troupe, "shortage", lambda section: f"it needs {section.cpus:g} CPU")
     place.scale(1, now_s=0)
 
     for now_s in range(1, 10):

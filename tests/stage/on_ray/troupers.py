@@ -13,7 +13,7 @@ from ensemble.broker import Batch, Outcome
 from ensemble.player import Work
 from ensemble.score import load
 from ensemble.stage.inbox import Item, Role
-from ensemble.stage.on_ray import actors
+from ensemble.stage.on_ray import actors, troupe
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.hiring import RayCrew
 from ensemble.stage.on_ray.peers import Peers
@@ -89,8 +89,8 @@ class FakeActor:
                     asked.set_exception(RuntimeError(why))
 
     def flying(self) -> list[tuple[int, int]]:
-        """Shard and offset of each event that is with it."""
-        sent = list(zip(self.hear.given, self.hear.asked, strict=True))[self.at :]
+        """Shard and offset of each event that is with it, as far as anybody can know."""
+        sent = zip(self.hear.given, self.hear.asked, strict=True)
         there = [(sender[0], data) for (data, sender, _), asked in sent if not asked.done()]
         return [(shard, offset) for shard, data in there for offset in unpack_work(data).batch.offsets]
 
@@ -114,11 +114,14 @@ class FakeActor:
 
     def ends(self) -> None:
         """Answer that all of the batch was heard."""
-        work = unpack_work(self.hear.given[self.at][0])
+        self.at, self.is_hearing = self.at + 1, False
+        self.answers(self.at - 1)
+
+    def answers(self, at: int) -> None:
+        work = unpack_work(self.hear.given[at][0])
         batch = work.batch
         heard = Outcome(batch.section, len(batch), batch.keys, batch.offsets, None, batch.began_us, took_s=0.001 * len(batch))
-        self.at, self.is_hearing = self.at + 1, False
-        self.hear.asked[self.at - 1].set_result(pack_outcome(heard, work))
+        self.hear.asked[at].set_result(pack_outcome(heard, work))
 
     def _clear(self, sender: tuple[int, int]) -> bool:
         self.epochs[sender[0]] = max(sender[1], self.epochs.get(sender[0], 0))
@@ -163,6 +166,7 @@ class Stand:
         self.told: list[list[Item]] = [[] for _ in range(shards)]
         monkeypatch.setattr(actors, "make", self._make)
         monkeypatch.setattr(actors, "end", self._end)
+        monkeypatch.setattr(troupe, "shortage", lambda section: f"it needs {section.cpus:g} CPU")
         document = {
             "ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8, **section}}},
         }  # fmt: skip
