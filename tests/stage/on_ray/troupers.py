@@ -90,9 +90,11 @@ class FakeActor:
 
     def flying(self) -> list[tuple[int, int]]:
         """Shard and offset of each event that is with it, as far as anybody can know."""
-        sent = zip(self.hear.given, self.hear.asked, strict=True)
-        there = [(sender[0], data) for (data, sender, _), asked in sent if not asked.done()]
-        return [(shard, offset) for shard, data in there for offset in unpack_work(data).batch.offsets]
+        there = []
+        for at, ((data, sender, number), asked) in enumerate(zip(self.hear.given, self.hear.asked, strict=True)):
+            if not asked.done() and (self._takes(sender, number) or (self.is_hearing and at == self.at)):
+                there += [(sender[0], offset) for offset in unpack_work(data).batch.offsets]
+        return there
 
     def hearing(self) -> list[tuple[int, int]]:
         """Shard and offset of each event of the batch that it hears."""
@@ -105,12 +107,15 @@ class FakeActor:
         """Take the next batch; the shard and offset of each of its events."""
         while self.at < len(self.hear.given):
             _, sender, number = self.hear.given[self.at]
-            if (sender, number) not in self.taken_back and sender[1] >= self.epochs.get(sender[0], 0):
+            if self._takes(sender, number):
                 self.is_hearing = True
                 return self.hearing()
             self.hear.asked[self.at].set_result(b"")
             self.at += 1
         return []
+
+    def _takes(self, sender: tuple[int, int], number: int) -> bool:
+        return (sender, number) not in self.taken_back and sender[1] >= self.epochs.get(sender[0], 0)
 
     def ends(self) -> None:
         """Answer that all of the batch was heard."""
