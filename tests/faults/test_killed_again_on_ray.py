@@ -42,7 +42,7 @@ def play_and_kill(shop: Shopkeeper, wanted: int, chance: random.Random) -> int:
 
 
 def shard_pid(stage: Any) -> int:
-    return int(stage._line.ask("hello")["pid"])
+    return int(stage._lines[0].ask("hello")["pid"])
 
 
 @pytest.mark.patience(1800)

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from ensemble.stage.inbox import Role
+from ensemble.stage.on_ray.cluster import cause_of_no_environment
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
 from ensemble.stage.on_ray.plan import Plan
 
@@ -72,6 +73,8 @@ def is_no_fault(error: BaseException) -> bool:
 
 def cause(error: BaseException) -> str:
     """Why, in one line."""
+    if type(error).__name__ == "RuntimeEnvSetupError":
+        return cause_of_no_environment(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("Worker") or "reason" in line.lower()), None)
     return (told or (lines or [repr(error)])[0])[:500]

@@ -37,10 +37,14 @@ IN_FLIGHT = 2
 """Batches that a shard has with an instance at a time: one that it hears, one that waits for it."""
 LATE_S = 0.1
 """How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
-GRACE_S = 5.0
-"""How much longer than its timeout a batch may take before its instance counts as hanging."""
-LOOK_S = 0.2
-"""How often an instance is asked whether it still hears what the process before this one gave it."""
+ASK_S = 0.2
+"""How long an instance may hear a batch before it is asked whether it still runs, and how long after that it is asked again;
+and how often it is asked whether it still hears what the process of the shard before this one gave it."""
+GRACE_S = 2.0
+"""How much longer than the timeout of one call an instance may be silent when it is asked, and how much longer than those of
+all its events it may take, before it counts as hanging."""
+LETTING_GO_S = 5.0
+"""How long an instance may go on with what the process of the shard before this one gave it."""
 WANTED_S = 1.0
 """How long after the loop wanted to hand something out a section still counts as having something under suspicion to hear."""
 
@@ -105,8 +109,11 @@ class Hand:
         self.is_asked_back = False
         """Whether it was asked to give back what waits behind the batch that it hears."""
         self.asked_s: float | None = None
-        """Since when it has not answered what it hears."""
-        self.looked_s = self.patient_until_s = 0.0
+        """Since when it owes an answer to what it hears."""
+        self.answered_s = now_s
+        self.hears_ours_s = 0.0
+        """For how long it had been hearing a batch from here, as it last answered."""
+        self.looked_s = 0.0
         self.sent = 0
 
     @property
@@ -284,8 +291,10 @@ class Instances:
         """The outcomes of an asynchronous instance, as they come."""
         try:
             async for answer in answers:
-                outcome, _ = unpack_outcome(await answer, flight.work)
+                outcome, is_spent = unpack_outcome(await answer, flight.work)
                 self._take(hand, flight, outcome)
+                if is_spent:
+                    self._spend(hand)
         except Exception as error:
             self._died(hand, error)
 
@@ -298,17 +307,17 @@ class Instances:
             flight.left.difference_update(offset for offset, _ in outcome.skipped)
             if not flight.left:
                 hand.flights.remove(flight)
-                hand.idle_since_s = self._place.now_s()
+                hand.idle_since_s, hand.hears_ours_s = self._place.now_s(), 0.0
             self._suspicion.clear(outcome.heard)
             self._suspicion.clear([failure.offset for failure in outcome.failures])
             self._service.learn(outcome.count, outcome.took_s)
             self._post(outcome)
 
     def _spend(self, hand: Hand) -> None:
-        """An instance is of no more use, since a call never came back: what it has not begun comes back."""
+        """An instance is of no more use: a call never came back, or it has no more memory. What it has not begun comes back."""
         with self._lock:
             hand.is_spent, hand.is_open = True, False
-            if hand.flights and not hand.is_asked_back:
+            if hand.flights and not hand.is_asked_back and not self._role.is_async:
                 self._ask_back(hand, list(hand.flights))
         self._post(Wake())
 
@@ -418,9 +427,7 @@ class Instances:
             self._look_after(now_s)
             report = self._report(lag, now_s)
             again_s = self._desk.report(report, now_s, is_waiting=self._is_waiting(report))
-            if not self._has_arrived or any(hand.asked_s is not None for hand in self._hands.values()):
-                again_s = min(again_s or now_s + LOOK_S, now_s + LOOK_S)
-            return again_s
+            return again_s if self._has_arrived else min(again_s or now_s + ASK_S, now_s + ASK_S)
 
     def _report(self, lag: int, now_s: float) -> Report:
         hands = self._hands.values()
@@ -480,10 +487,10 @@ class Instances:
         """Have an instance refuse what the process before this one gave it, and see whether it still hears some of that."""
         if hand.asked_s is None:
             hand.asked_s = now_s
-        elif now_s - hand.asked_s > GRACE_S:
+        elif now_s - hand.asked_s > LETTING_GO_S:
             self._died(hand, TimeoutError("it hears an event of a shard that was made anew, and does not end"))
             return
-        elif now_s - hand.looked_s < LOOK_S:
+        elif now_s - hand.looked_s < ASK_S:
             return
         hand.looked_s = now_s
         answer = beside(hand.actor.clear, self._role).remote(self._sender).future()
@@ -502,25 +509,29 @@ class Instances:
             self._post(Wake())
 
     def _end_what_hangs(self, hand: Hand, now_s: float, timeout_s: float) -> None:
-        """Give up an instance that does not even answer that a call took too long. Its event is found as that of a dead one."""
+        """Give up an instance that does not even answer that a call took too long. Its event is found as that of a dead one.
+
+        A call that holds the interpreter's lock keeps all of its process silent, and may do so for as long as its timeout.
+        Where others have something there too, only the instance knows for how long it has been hearing something from here.
+        """
         most_s = GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
-        if now_s - hand.flights[0].began_s <= most_s or now_s < hand.patient_until_s:
-            return
-        if hand.is_private or (hand.asked_s is not None and now_s - hand.asked_s > GRACE_S):
+        for_s = now_s - hand.flights[0].began_s if hand.is_private else hand.hears_ours_s
+        is_silent = hand.asked_s is not None and now_s - hand.asked_s > timeout_s + GRACE_S
+        if is_silent or for_s > most_s:
             self._died(hand, TimeoutError(f"it took longer than its timeout of {timeout_s:g} s, and did not answer"))
-        elif hand.asked_s is None:  # what it hears may be another shard's
+        elif hand.asked_s is None and now_s - max(hand.head_s, hand.answered_s) > ASK_S:
             hand.asked_s = now_s
             answer = beside(hand.actor.hears, self._role).remote().future()
-            answer.add_done_callback(partial(self._said_what_it_hears, hand, most_s))
+            answer.add_done_callback(partial(self._said_what_it_hears, hand, now_s))
 
-    def _said_what_it_hears(self, hand: Hand, most_s: float, done: Any) -> None:
+    def _said_what_it_hears(self, hand: Hand, asked_s: float, done: Any) -> None:
         if done.exception() is not None:
             return  # it died, and all that it had comes back
-        sender, for_s = done.result() or (None, 0.0)
+        sender, number, for_s = done.result() or (None, 0, 0.0)
         with self._lock:
-            hand.asked_s, hand.patient_until_s = None, self._place.now_s() + GRACE_S
-        if sender == self._sender and for_s > most_s:
-            self._died(hand, TimeoutError(f"it has been hearing a batch for {for_s:.0f} s"))
+            hand.asked_s, hand.answered_s = None, asked_s
+            is_ours = sender == self._sender and bool(hand.flights) and number == hand.flights[0].number
+            hand.hears_ours_s = for_s if is_ours else 0.0
 
     def _ask_back(self, hand: Hand, flights: Sequence[Flight]) -> None:
         """Have an instance give back what it has not begun."""

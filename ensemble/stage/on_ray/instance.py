@@ -18,6 +18,7 @@ from typing import Any
 
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+from ensemble.stage.on_ray.memory import Bound
 from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
 from ensemble.stage.on_ray.wire import pack_outcome, unpack_work
 from ensemble.stage.workers import Watch, lanes_of, timed
@@ -42,12 +43,13 @@ class InstanceActor:
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._memory = Bound()
         self._turn = threading.Lock()
         self._epochs: dict[int, int] = {}
         self._begun: dict[Sender, int] = {}
         self._taken_back: set[tuple[Sender, int]] = set()
-        self._now: tuple[Sender, float] | None = None
-        """Whose batch is being heard, and since when."""
+        self._now: tuple[Sender, int, float] | None = None
+        """Which batch is being heard, and since when."""
 
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
@@ -70,13 +72,15 @@ class InstanceActor:
                 self._taken_back.discard((sender, number))
                 return b""
             self._begun[sender] = number
-            self._now = sender, time.monotonic()
+            self._now = sender, number, time.monotonic()
         try:
             work = unpack_work(batch)
+            self._memory.set()
             if self._timeout_s is None:
-                return pack_outcome(timed(self._instance.hear, work), work)
-            outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
-            return pack_outcome(outcome, work, is_spent=is_spent)
+                outcome, is_spent = timed(self._instance.hear, work), False
+            else:
+                outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
+            return pack_outcome(outcome, work, is_spent=is_spent or _ran_out_of_memory(outcome))
         finally:
             self._now = None
 
@@ -142,10 +146,10 @@ class InstanceActor:
             self._epochs[shard] = max(epoch, self._epochs.get(shard, 0))
             return self._now is None or self._now[0][0] != shard or self._now[0][1] >= epoch
 
-    def hears(self) -> tuple[Sender, float] | None:
-        """Whose batch is being heard, and for how long already."""
+    def hears(self) -> tuple[Sender, int, float] | None:
+        """Which batch is being heard, and for how long already. That it answers at all says that this process can run."""
         now = self._now
-        return None if now is None else (now[0], time.monotonic() - now[1])
+        return None if now is None else (now[0], now[1], time.monotonic() - now[2])
 
     def close(self) -> None:
         """Let it free what it holds."""
@@ -162,6 +166,7 @@ class AsyncInstanceActor:
         self._instance: Instance | None = None
         self._epochs: dict[int, int] = {}
         self._hearings: dict[Sender, set[asyncio.Task[Outcome]]] = {}
+        self._memory = Bound()
 
     async def ready(self) -> dict[str, Any]:
         check_versions(self._plan, "the cluster")
@@ -181,6 +186,7 @@ class AsyncInstanceActor:
         if sender[1] < self._epochs.get(sender[0], 0):
             return
         work = unpack_work(batch)
+        self._memory.set()
         timeout_us = instance.player.spec.timeout_us
         timeout_s = None if timeout_us is None else timeout_us / 1e6
 
@@ -195,7 +201,8 @@ class AsyncInstanceActor:
         running.update(hearings)
         try:
             for next_done in asyncio.as_completed(hearings):
-                yield pack_outcome(await next_done, work)
+                outcome = await next_done
+                yield pack_outcome(outcome, work, is_spent=_ran_out_of_memory(outcome))
         finally:
             running.difference_update(hearings)
 
@@ -215,6 +222,11 @@ class AsyncInstanceActor:
     async def close(self) -> None:
         if self._instance is not None:
             self._instance.close()
+
+
+def _ran_out_of_memory(outcome: Outcome) -> bool:
+    """Whether the process may be left with what it took, so that another had better hear what follows."""
+    return any("MemoryError" in failure.error.partition(":")[0] for failure in outcome.failures)
 
 
 class ByPlayer(logging.Formatter):

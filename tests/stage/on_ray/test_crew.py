@@ -7,10 +7,10 @@ import pytest
 from ensemble.broker import Outcome
 from ensemble.errors import EnsembleError
 from ensemble.stage.inbox import Announce
-from ensemble.stage.on_ray import suspicion, troupe
+from ensemble.stage.on_ray import crew, suspicion, troupe
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.troupe import SCALED
-from tests.stage.on_ray.troupers import Stand, work
+from tests.stage.on_ray.troupers import FakeActor, FakeCall, Stand, work
 
 
 class Alone(Stand):
@@ -27,7 +27,7 @@ class Alone(Stand):
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Alone:
-    return Alone(monkeypatch)
+    return Alone(monkeypatch, timeout="1s")
 
 
 def test_an_instance_that_is_let_go_before_it_is_ready_is_no_failure_to_start(place: Alone) -> None:
@@ -117,3 +117,42 @@ def test_an_event_that_is_there_whenever_an_instance_is_lost_is_charged_in_the_e
     charged = [len(lose(place, "The actor is temporarily unavailable").failures) for _ in range(2 * suspicion.SPARED_MOST + 2)]
 
     assert charged == 2 * [*[0] * suspicion.SPARED_MOST, 1]
+
+
+def begin(place: Alone, count: int) -> tuple[FakeActor, float]:
+    """One instance that hears so many events, and answers when the test says; and when it began."""
+    place.scale(1, now_s=0)
+    actor = place.actors[0]
+    actor.hears = FakeCall(actor)
+    actor.comes(pid=7)
+    place.instances.start(work(*range(count)))
+    return actor, place.now_s
+
+
+def test_an_instance_that_owes_an_answer_for_longer_than_one_call_may_take_is_ended_however_many_events_it_has(
+    place: Alone,
+) -> None:
+    actor, began_s = begin(place, count=500)
+
+    ends = []
+    for after_s in (1, 2 + crew.GRACE_S - 0.1, 2 + crew.GRACE_S + 0.1):  # asked after 1 s; it may keep silent for one call
+        place.instances.tend(began_s + after_s, lambda: 500)
+        ends.append(actor.is_killed)
+
+    assert ends == [False, False, True]
+    assert len(actor.hears.asked) == 1
+    [outcome] = [told for told in place.told[0] if isinstance(told, Outcome)]
+    assert (len(outcome.skipped), outcome.failures) == (500, [])
+
+
+def test_an_instance_that_answers_may_hear_for_as_long_as_all_its_events_may_take(place: Alone) -> None:
+    actor, began_s = begin(place, count=500)
+
+    ends = []
+    for number in [*range(1, 400), 501 + crew.GRACE_S]:
+        place.instances.tend(began_s + number, lambda: 500)
+        if not actor.is_killed:
+            actor.hears.asked[-1].set_result(((0, 1), 0, 0.0))
+        ends.append(actor.is_killed)
+
+    assert ends == [*[False] * 399, True]

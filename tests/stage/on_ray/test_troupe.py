@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from ensemble.broker import Outcome
@@ -10,7 +9,7 @@ from ensemble.errors import EnsembleError, PlayerError
 from ensemble.stage.inbox import Announce
 from ensemble.stage.on_ray.crew import IN_FLIGHT
 from ensemble.stage.on_ray.troupe import SCALED
-from tests.stage.on_ray.troupers import ORPHANED, FakeActor, Stand, work
+from tests.stage.on_ray.troupers import ORPHANED, FakeActor, FakeCall, Stand, work
 
 
 @pytest.fixture
@@ -127,7 +126,6 @@ def test_what_was_with_a_shared_instance_that_died_comes_back_and_nobody_is_char
 def test_only_on_an_instance_of_a_shards_own_is_the_event_that_kills_charged(three: Stand) -> None:
     [shared, _] = with_instances(three, 2)
     for shard, section in enumerate(three.sections):
-        section._hands[next(iter(section._hands))].is_open = True
         section.start(work(shard))
     with_shared = [shard for shard, _ in shared.flying()]
     shared.dies()
@@ -236,10 +234,7 @@ def test_an_instance_that_cannot_be_built_is_told_of_to_each_shard(three: Stand)
 
 
 def test_one_that_waits_behind_another_shards_batch_does_not_count_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand = Stand(monkeypatch, 2, max=1)
-    spec = stand.role.spec
-    for section in stand.sections:
-        section._role = msgspec.structs.replace(section._role, spec=msgspec.structs.replace(spec, timeout_us=1_000_000))
+    stand = Stand(monkeypatch, 2, max=1, timeout="1s")
     [actor] = with_instances(stand, 1)
     stand.sections[1].start(work(1))
     stand.sections[0].start(work(2))
@@ -248,8 +243,8 @@ def test_one_that_waits_behind_another_shards_batch_does_not_count_as_hanging(mo
     stand.tend(1, 1, after_s=60)
     assert not actor.is_dead, "it says that it hears what the other shard gave it"
 
-    actor.hears = type(actor.hear)(actor)  # which gives no answer
-    stand.tend(1, 1, after_s=6)
-    stand.tend(1, 1, after_s=6)
+    actor.hears = FakeCall(actor)  # which gives no answer
+    stand.tend(1, 1, after_s=1)
+    stand.tend(1, 1, after_s=4)
     assert actor.is_killed
     assert [list(outcomes(stand, shard)[-1].skipped) for shard in (0, 1)] == [[(2, "k2")], [(1, "k1")]]

@@ -75,7 +75,7 @@ class FakeActor:
         self.close = FakeCall(self, lambda: None)
         self.clear = FakeCall(self, self._clear)
         self.take_back = FakeCall(self, self._take_back)
-        self.hears = FakeCall(self, lambda: (self.hear.given[self.at][1], 0.0) if self.is_hearing else None)
+        self.hears = FakeCall(self, lambda: (*self.hear.given[self.at][1:], 0.0) if self.is_hearing else None)
 
     def comes(self, pid: int) -> None:
         self.ready.future().set_result({"pid": pid})
@@ -164,7 +164,7 @@ class Post(Peers):
 class Stand:
     """A band of a section of one player, with the crew of each shard."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, shards: int = 1, **section: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, shards: int = 1, timeout: str | None = None, **section: Any) -> None:
         self.now_s = 1000.0
         self.actors: list[FakeActor] = []
         self.letters: list[tuple[int, Any]] = []
@@ -172,9 +172,10 @@ class Stand:
         monkeypatch.setattr(actors, "make", self._make)
         monkeypatch.setattr(actors, "end", self._end)
         monkeypatch.setattr(troupe, "shortage", lambda section: f"it needs {section.cpus:g} CPU")
-        document = {
-            "ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8, **section}}},
-        }  # fmt: skip
+        player: dict[str, Any] = {"on": "a.b", "section": {"max": 8, **section}}
+        if timeout is not None:
+            player["timeout"] = timeout
+        document = {"ensemble": 1, "name": "s", "players": {"p": player}}
         self.role, self.plan = Role(load(document).players["p"]), Plan(document, "memory:").dump()
         self.epochs = [0] * shards
         self.crews: list[RayCrew] = []
