@@ -393,7 +393,7 @@ class Instances:
                 self._post(PlayerError(roster.error))
             members = {member.id: member for member in roster.members}
             self._lost &= members.keys()
-            for hand in [hand for hand in self._hands.values() if hand.id not in members]:
+            for hand in [hand for hand in self._hands.values() if hand.id not in members and hand.is_clear]:
                 del self._hands[hand.id]  # with something in flight: another shard saw it hang, or the leader is gone
                 gone = RuntimeError("another shard found it dead or hanging")
                 self._give_back_all(hand, gone, is_known=is_other_leader)
@@ -495,8 +495,7 @@ class Instances:
         if hand.asked_s is None:
             hand.asked_s = now_s
         elif now_s - hand.asked_s > LETTING_GO_S:
-            self._died(hand, TimeoutError("it hears an event of a shard that was made anew, and does not end"))
-            return
+            self._lost.add(hand.id)  # the leader ends it; until Ray says that it is dead, it may be hearing
         elif now_s - hand.looked_s < ASK_S:
             return
         hand.looked_s = now_s
