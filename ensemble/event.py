@@ -65,10 +65,11 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}.
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
+    What was in another log before has the id that it had there (as), and the name that it got there where its id is another
+    (born). A copy of what lies in another shard has its place there too (at), and its topic.
     A match has the offsets of its parts (causes), and the root of the first (root).
-    A copy of an event of another log has its id there (as), and the topic that it has there where it is another.
     """
 
     def __len__(self) -> int:
@@ -80,6 +81,10 @@ class Rows(msgspec.Struct, gc=False):
     def topic(self, ix: int) -> str:
         if self.extras is not None and (given := self.extra(ix, "topic")) is not None:
             return str(given)
+        return self.filed(ix)
+
+    def filed(self, ix: int) -> str:
+        """The topic under which it lies here: a copy has another as an event."""
         column = self.topic_ix
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
 
@@ -105,6 +110,12 @@ class Rows(msgspec.Struct, gc=False):
             return None
         extra = self.extras[ix]
         return extra.get("id") or extra.get("as")
+
+    def born(self, ix: int) -> str:
+        """The name that it got where it was written first. No other event has it, and it never changes."""
+        extra = None if self.extras is None else self.extras.get(ix)
+        given = None if extra is None else extra.get("born") or extra.get("as")
+        return given or f"{self.log_id}-{self.offset(ix)}"
 
     def name(self, ref: Ref) -> str:
         """The id that a reference stands for."""

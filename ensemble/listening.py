@@ -25,7 +25,7 @@ def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
             heard.append((motif.pattern, None if motif.where is None else condition(motif.where)))
         elif (motif_topic(spec.name), None) not in heard:
             heard.append((motif_topic(spec.name), None))
-    if shards > 1 and crosses(spec.order, by):
+    if shards > 1 and crosses(spec.order, by, [pattern for pattern, _ in heard]):
         heard.append((forwarded_topic(spec.name), None))
     return Listener(heard, order=spec.order, by=by)
 

@@ -155,7 +155,7 @@ class Context:
 
     def _token(self, ix: int) -> str:
         event = self._hearing.work.events[ix]
-        return token_of(event._rows.log_id, event.offset, self._hearing.player.name)
+        return token_of(event._rows.born(event._ix), self._hearing.player.name)
 
     @property
     def now(self) -> datetime:
@@ -618,7 +618,9 @@ class Hearing:
         if not own:
             return None
         passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
-        if "source" in own:
+        if "born" in own:
+            passed_on["cause"] = own["born"]
+        elif "source" in own and "as" not in own:
             passed_on["cause"] = event.offset
         return passed_on or None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
 from types import TracebackType
@@ -19,7 +19,7 @@ import msgspec
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
-from ensemble.event import Event, Frame, Match, decode, microseconds
+from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
 from ensemble.stage.base import Shard
@@ -172,9 +172,18 @@ class Reader:
         if offset is None and rows.causes is None:  # from outside: rather one of the same source
             offset = self._shards[event.shard].view.seen(dedupe_key({"id": given, "source": event.source}))
         try:
+            if isinstance(offset, str):
+                return self._born(offset)
             return self.event(given) if offset is None else self._at((event.shard, offset))
         except OffsetError:
             return None
+
+    def _born(self, name: str) -> Event | None:
+        """The event that got this name where it was written first; None if it is not here."""
+        place = _place(name, self._log_ids)
+        if place is not None:
+            return self._at(place)
+        return next((event for event in self.events() if event._rows.born(event._ix) == name), None)
 
     # State
 
@@ -199,11 +208,12 @@ class Reader:
         return letters if len(self._shards) == 1 else sorted(letters, key=lambda letter: letter.at)
 
     def _dead_letter(self, shard: int, letter: int, offset: int, name: str) -> DeadLetter:
-        told = self._at((shard, letter))
-        data = told.data
-        return DeadLetter(
-            self._at((shard, offset)), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
-        )
+        event, told = self._at((shard, offset)), self._at((shard, letter))
+        data, at = told.data, told.written_at
+        if letter == offset:  # a copy that came here as held, and brought its letter along
+            payload, time_us, *_ = told._rows.extra(told._ix, "letter")
+            data, at = decode(payload), EPOCH + timedelta(microseconds=time_us)
+        return DeadLetter(event, name, data["attempts"], data["error"], data["traceback"], at, data["held"])
 
     def _check_player(self, name: str) -> None:
         known = dict.fromkeys(name for shard in self._shards for name in shard.view.sections())
@@ -372,6 +382,7 @@ def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Ev
     for event in events:
         given = event._rows.given_id(event._ix)
         if given is not None:
+            named[event._rows.born(event._ix)] = _place_of(event)
             named.setdefault(given, _place_of(event))
             named.setdefault(dedupe_key({"id": given, "source": event.source}), _place_of(event))
     answers: dict[Place, list[Event]] = {}

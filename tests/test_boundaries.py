@@ -18,7 +18,7 @@ LAYERS = (
     "broker", "listening",
     "log",
     "status",
-    "player", "ready", "stage",
+    "player", "ready", "stage", "resharding",
     "reader", "band", "opening", "deployment",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""

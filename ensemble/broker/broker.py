@@ -25,6 +25,8 @@ from ensemble.broker.words import Failure, Motive, Opening, Outcome, Policy, Pub
 from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, Ref, Rows, encode
 
+NO_LETTERS: Mapping[int, Event] = {}
+
 
 class Broker:
     """One shard.
@@ -323,7 +325,7 @@ class Broker:
             if attempt < policy.retry.attempts and not failure.is_final:
                 delay_us = failure.after_us
                 if delay_us is None:
-                    delay_us = backoff_us(policy.retry, token_of(self.log_id, failure.offset, section.name), attempt)
+                    delay_us = backoff_us(policy.retry, token_of(f"{self.log_id}-{failure.offset}", section.name), attempt)
                 failed.append([failure.offset, attempt, now_us + delay_us, failure.error])
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
@@ -409,17 +411,33 @@ class Broker:
 
     # Between shards
 
-    def forward(self, name: str, events: Sequence[Event], lanes: Sequence[str], now_us: int) -> Frame:
-        """Deal with events that a section of other shards hears, by sending them there. They are no longer `away`."""
+    def forward(
+        self,
+        name: str,
+        events: Sequence[Event],
+        lanes: Sequence[str],
+        now_us: int,
+        letters: Mapping[int, Event] = NO_LETTERS,
+    ) -> Frame:
+        """Deal with events that a section of other shards hears, by sending them there. They are no longer `away`.
+
+        Its attempts at them go with them; and that it is held, with its letter, which `letters` has by the event's offset.
+        """
         section = self.sections[name]
+        attempts, held = section.state.attempts, section.state.held
         rows: dict[int, list[Event]] = {}
         for event, lane in zip(events, lanes, strict=True):
             rows.setdefault(shard_of(lane, self.shards), []).append(event)
-        advance = section.advance([event.offset for event in events])
+        offsets = [event.offset for event in events]
+        tried = {offset: attempts[offset] for offset in offsets if offset in attempts} if attempts else {}
+        let_go = [offset for offset in offsets if offset in held] if held else []
+        advance = section.advance(offsets)
         marks = {
-            "heard": {name: [*_moved(advance), (), 0, 0, now_us]},
-            "out": {shard: [copies(theirs, name, self.source(name))] for shard, theirs in rows.items()},
+            "heard": {name: [*_moved(advance), list(tried), 0, 0, now_us]},
+            "out": {shard: [copies(theirs, name, self.source(name), tried, letters)] for shard, theirs in rows.items()},
         }
+        if let_go:
+            marks["again"] = {name: let_go}
         return self._frame(None, marks, now_us)
 
     def accept(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int) -> tuple[list[Frame], int]:

@@ -5,7 +5,7 @@ Must not know how decisions are made. The marks that it reads are described in d
 
 Invariants, for a section s and any offset o that concerns it:
     o < s.position and o not in s.open   =>  o was heard, or is a dead letter
-    s.open  is a subset of  [0, s.position)
+    s.open  is a subset of  [0, s.position),  s.unasked  of  s.open
     s.held  is a subset of  s.dead, and its offsets are not yet passed
     lag(s) = events said under s.patterns - s.passed + len(s.open)
 """
@@ -18,9 +18,8 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.outbox import Outbox, Parcel
+from ensemble.broker.outbox import FORWARDED, Outbox, Parcel, listens
 from ensemble.event import Frame
-from ensemble.motif import matches
 
 Patterns = tuple[str, ...]
 """What a section listens for, whatever its conditions."""
@@ -39,6 +38,8 @@ class SectionState(msgspec.Struct):
     patterns: Patterns = ()
     """The section's topics."""
     open: set[int] = msgspec.field(default_factory=set)
+    unasked: set[int] = msgspec.field(default_factory=set)
+    """Those in `open` of which nobody has asked yet whether they concern the section: in a store that was divided anew."""
     attempts: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Offset -> attempts made so far, and when the next is due (microseconds since 1970)."""
     dead: dict[int, int] = msgspec.field(default_factory=dict)
@@ -166,7 +167,19 @@ class State(msgspec.Struct):
                     key = dedupe_key(extra)
                     self.seen.pop(key, None)  # one that is said anew is the youngest again
                     self.seen[key] = (frame.first + row, frame.time_us)
+                elif "tried" in extra or "letter" in extra:
+                    self._take_over(rows.filed(row).removeprefix(FORWARDED), frame.first + row, extra)
         self._forget(frame.time_us)
+
+    def _take_over(self, name: str, offset: int, extra: dict[str, Any]) -> None:
+        """A copy came with what its section had done about it in the shard that it comes from."""
+        section = self.section(name)
+        if "letter" in extra:  # it tells of itself: its letter lies elsewhere
+            section.dead[offset] = offset
+            section.held.add(offset)
+        else:
+            attempts, due_us = extra["tried"]
+            section.attempts[offset] = (attempts, due_us)
 
     def _forget(self, now_us: int) -> None:
         """Drop the ids that have left the dedupe window. By the frame's time, so that a replay drops the same."""
@@ -181,7 +194,7 @@ class State(msgspec.Struct):
 @lru_cache(maxsize=10_000)
 def fits(patterns: Patterns, topic: str) -> bool:
     """Whether events of a topic may concern whoever listens for these patterns."""
-    return any(matches(pattern, topic) for pattern in patterns)
+    return any(listens(pattern, topic) for pattern in patterns)
 
 
 def said(state: State, patterns: Patterns) -> int:
@@ -247,6 +260,8 @@ def _heard(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
             section.open.update(opened)
         if closed:
             section.open.difference_update(closed)
+            if section.unasked:
+                section.unasked.difference_update(closed)
         for offset in retried:
             section.attempts.pop(offset, None)
 
@@ -321,6 +336,17 @@ def _came_in(state: State, mark: dict[int, int], frame: Frame) -> None:
     state.inbox.update(mark)
 
 
+def _carried(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (position, passed, patterns, open_, unasked, attempts, letters, held, *counts) in mark.items():
+        section = state.section(name)
+        section.position, section.passed, section.patterns = position, passed, tuple(patterns)
+        section.open, section.unasked = set(open_), set(unasked)
+        section.attempts = {offset: (made, due_us) for offset, made, due_us in attempts}
+        section.dead = dict(letters)
+        section.held = set(held)
+        section.heard, section.emitted, section.failed = counts
+
+
 def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
     for name, (document, topic, position, is_live) in mark.items():
         motif = state.motifs.get(name)
@@ -330,6 +356,7 @@ def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
 
 
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
+    "carried": _carried,
     "joined": _joined,
     "turned": _turned,
     "score": _scored,

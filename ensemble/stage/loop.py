@@ -143,7 +143,7 @@ class Loop:
         for frame in self.log.rows(offset):
             rows, skip = frame.rows, max(0, offset - frame.first)
             assert rows is not None
-            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+            count += sum(fits(patterns, rows.filed(ix)) for ix in range(skip, len(rows)))
         return count
 
     def close(self) -> None:
@@ -590,7 +590,9 @@ class Loop:
                 chosen.append(away.popleft())
                 size += len(self._tape.event(chosen[-1][0]).payload)
             events, _, _ = self._tape.events([offset for offset, _ in chosen])
-            self.seal(self.broker.forward(seat.section.name, events, [lane for _, lane in chosen], now_us))
+            state = seat.section.state
+            letters = {o: self._tape.event(state.dead[o]) for o, _ in chosen if o in state.held} if state.held else {}
+            self.seal(self.broker.forward(seat.section.name, events, [lane for _, lane in chosen], now_us, letters))
 
     def _play(self, seat: Seat, now_us: int) -> None:
         """Hand out batches, as many as there is room for; an inline section hears one a turn."""

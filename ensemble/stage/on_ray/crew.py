@@ -27,7 +27,7 @@ from ensemble.broker.words import Failure, Outcome
 from ensemble.errors import EnsembleError, PlayerError
 from ensemble.player import Work
 from ensemble.stage.inbox import Announce, Item, Role, Wake
-from ensemble.stage.on_ray.cluster import shortage
+from ensemble.stage.on_ray.cluster import cause_of_no_environment, shortage
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
 from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.scaling import Scaler
@@ -236,7 +236,8 @@ class Instances:
         """The outcomes of an asynchronous instance, as they come."""
         try:
             async for answer in answers:
-                outcome, _ = unpack_outcome(await answer, flight.work)
+                outcome, is_spent = unpack_outcome(await answer, flight.work)
+                hand.is_leaving |= is_spent
                 self._take(hand, flight, outcome)
         except Exception as error:
             self._died(hand, error)
@@ -614,6 +615,8 @@ def _is_no_fault(error: BaseException) -> bool:
 
 def _cause(error: BaseException) -> str:
     """Why, in one line."""
+    if type(error).__name__ == "RuntimeEnvSetupError":
+        return cause_of_no_environment(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("Worker") or "reason" in line.lower()), None)
     return (told or (lines or [repr(error)])[0])[:500]
