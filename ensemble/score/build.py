@@ -11,12 +11,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ensemble.errors import InvalidEvent
+from ensemble.event import microseconds
 from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pattern_fault
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Where
 from ensemble.score.model import (
+    NOW,
     Emit,
     EventSpec,
     Places,
@@ -152,8 +155,24 @@ class _Builder:
             order=player.order,
             by=player.by,
             from_=player.from_,
+            from_us=self._begin(player.from_, (*at, "from")),
         )
         return None if on is None else spec
+
+    def _begin(self, text: str, at: Where) -> int:
+        """Where a new player begins to hear."""
+        if text in ("start", "now"):
+            return NOW if text == "now" else 0
+        try:
+            return microseconds(text)
+        except InvalidEvent as error:
+            known = ("start", "now")
+            if text[:1].isdigit():
+                self._report(at, str(error).removeprefix("time "), "write start, now, or a time")
+            else:
+                wrong, cure = f"{text!r:.80} is not start, now or a time", "a time is 2026-01-31T08:00:00Z"
+                self._report(at, wrong, cure, word=text, known=known)
+            return 0
 
     def _emits(self, emits: Sequence[str] | str, at: Where) -> tuple[str, ...]:
         listed = [emits] if isinstance(emits, str) else list(emits)

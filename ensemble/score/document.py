@@ -131,9 +131,13 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
         Literal["key", "none", "all"], _about("Which events are heard one at a time: those of one key, none, or all.")
     ] = "key"
     by: Annotated[Path | None, _about("Path into data to order and keep state by, instead of the event's key.")] = None
-    from_: Annotated[Literal["start", "now"], _about("Where a new player begins to hear: the start of the log, or now.")] = (
-        "start"
-    )
+    from_: Annotated[
+        str,
+        Meta(
+            description="Where a new player begins to hear: at the start of the log, now, or at a time.",
+            extra_json_schema={"pattern": r"^(start|now|[0-9]{4}-.*)$", "examples": ["start", "now", "2026-01-31T08:00:00Z"]},
+        ),
+    ] = "start"
 
 
 class SourceDoc(_Doc, rename={"with_": "with"}):

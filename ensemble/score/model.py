@@ -13,6 +13,9 @@ import msgspec
 
 from ensemble.motif import Motif, matches
 
+NOW = 1 << 62
+"""Later than any event's time: from now on."""
+
 Place = tuple[str, int, int]
 """Where something stands: file, line, column; both count from 1."""
 
@@ -92,7 +95,10 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: Literal["dead-letter", "hold"] | Emit = "dead-letter"
     order: Literal["key", "none", "all"] = "key"
     by: str | None = None
-    from_: Literal["start", "now"] = "start"
+    from_: str = "start"
+    """`start`, `now`, or a time."""
+    from_us: int = 0
+    """The same in microseconds since 1970: what was written before is past to a player that is new. NOW: all of it."""
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):

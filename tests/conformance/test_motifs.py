@@ -187,7 +187,9 @@ def test_a_half_open_match_outlives_a_kill_at_every_moment_and_is_heard_once(sta
             killed.leave()
         with killed.reader() as reader:
             assert len(list(reader.events("_band.motif.tell"))) == 1
-        assert ear.heard == [("ann", [0, 1, 2])]
+            assert reader.status().sections["tell"].heard == 1
+        if number < len(topics) - 1:  # the last may have been heard before the kill
+            assert ear.heard == [("ann", [0, 1, 2])]
 
 
 def test_an_absence_is_noticed_by_a_timer_that_outlives_a_kill_and_fires_once(stand_on_disk: Stand) -> None:

@@ -94,9 +94,8 @@ class Listening:
             if before is not None and before.document == written and before.topic == motive.topic:
                 self._recall(ear, before, frames, first)
             else:
-                is_past = before is None and not motive.from_now and first > 0
-                ear.fed = 0 if is_past else first
-                ear.is_live = not is_past
+                begin = first if before is not None or motive.begin is None else motive.begin
+                ear.fed, ear.is_live = min(begin, first), begin >= first
                 marks[name] = [written, motive.topic, ear.fed, ear.is_live]
         self._sort()
         return marks
