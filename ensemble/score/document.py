@@ -148,10 +148,20 @@ class SourceDoc(_Doc, rename={"with_": "with"}):
         str | None, _about("A file of JSON lines, beside the score; .gz is read as it is, - is standard input.")
     ] = None
     every: Annotated[Duration | None, _about("Say an event every so often.")] = None
+    cron: Annotated[
+        str | None,
+        Meta(
+            description="Say an event at moments as cron writes them: minute, hour, day of the month, month, day of the week.",
+            extra_json_schema={"examples": ["0 3 * * *", "*/15 8-18 * * 1-5"]},
+        ),
+    ] = None
+    zone: Annotated[
+        str | None, Meta(description="The time zone in which cron: is read.", extra_json_schema={"examples": ["Europe/Vienna"]})
+    ] = None
     play: Annotated[Play | None, _about("Code that gives events, module:function or module:Class.")] = None
     with_: Settings = {}
     topic: Annotated[Topic | None, _about("The topic of what it says; lines of a file are then the data alone.")] = None
-    data: Annotated[Any, _about("The data that an every: source says.")] = None
+    data: Annotated[Any, _about("The data that an every: or cron: source says.")] = None
     key: Annotated[str | None, _about("The key of what it says.")] = None
     rate: Annotated[
         Annotated[str, _like(f"^{RATE}$", "500/s", "30/m")] | Annotated[float, Meta(gt=0)] | None,

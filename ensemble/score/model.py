@@ -102,18 +102,21 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What starts the music: exactly one of `file`, `every_us` and `play`."""
+    """What starts the music: exactly one of `file`, `every_us`, `cron` and `play`."""
 
     name: str
     about: str = ""
     file: str | None = None
     """Absolute, or relative to the working directory: `load` has already put the score's own folder before it."""
     every_us: int | None = None
+    cron: str | None = None
+    zone: str = "UTC"
+    """The time zone in which `cron` is read."""
     play: str | None = None
     settings: Mapping[str, Any] = {}
     topic: str | None = None
     data: Any = None
-    """What an `every:` source says."""
+    """What an `every:` or `cron:` source says."""
     key: str | None = None
     rate: float | None = None
     """Events a second, or None: as fast as they are heard."""

@@ -147,3 +147,30 @@ def test_events_that_come_too_late_for_their_own_time_are_left_out_and_told_of(t
 
         assert [event.data["left_out"] for event in band.events("_band.motif.late")] == [1]
     assert ear.heard == [[1, 3]]
+
+
+def test_a_cron_source_says_one_event_a_moment_and_one_for_all_it_slept_through(tmp_path: Path, clock: ManualClock) -> None:
+    document = {**score(), "sources": {"close": {"cron": "0 3 * * *", "topic": "books.close"}}}
+
+    def days(band: ensemble.Band) -> list[Any]:
+        return [(event.data["at"][8:16], event.written_at.isoformat()[8:16]) for event in band.events("books.close")]
+
+    with ensemble.open(document, store=str(tmp_path), clock=clock) as band:
+        clock.advance(days=2)
+        assert days(band) == [("01T03:00", "01T03:00"), ("02T03:00", "02T03:00")]
+    clock.advance(days=3, hours=12)
+
+    for _ in range(2):  # opened again there is nothing more to make up for
+        with ensemble.open(document, store=str(tmp_path), clock=clock) as band:
+            band.settle()
+            assert days(band)[2:] == [("06T03:00", "06T12:00")]
+
+
+def test_cron_is_read_in_the_time_zone_that_is_named(tmp_path: Path) -> None:
+    clock = ManualClock("2026-03-28T00:00:00Z")
+    document = {**score(), "sources": {"close": {"cron": "0 3 * * *", "zone": "Europe/Vienna", "topic": "close"}}}
+
+    with ensemble.open(document, store=str(tmp_path), clock=clock) as band:
+        clock.advance(days=2)
+
+        assert [event.data["at"] for event in band.events("close")] == ["2026-03-28T02:00:00Z", "2026-03-29T01:00:00Z"]
