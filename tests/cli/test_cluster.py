@@ -357,10 +357,22 @@ def test_a_band_that_is_not_up_is_named_with_those_that_are(cluster: Cluster) ->
     assert_said(cluster.run("events", "--store", "ray:"), 4, "no band is named; write ray:NAME")
 
 
-def test_more_shards_than_one_are_refused(cluster: Cluster) -> None:
-    cluster.write_score(more="stage: {shards: 4}\n")
+def test_a_band_in_several_shards_is_spoken_to_like_one_in_one(cluster: Cluster) -> None:
+    cluster.write_score(more="stage: {shards: 3}\n")
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
 
-    assert_said(cluster.run("up", "shop.yaml"), 1, "stage.shards: 4: this version plays one shard a band")
+    cluster.publish(*range(1, 13))
+    paid = cluster.wait_for("order.paid", 12)
+
+    assert {event["shard"] for event in paid} == {0, 1, 2}
+    eventually(lambda: len(cluster.look("table", "tally")) == 12, "the tally", PATIENCE_S)
+    [asked] = cluster.look("why", paid[0]["id"])[:1]
+    assert "order.placed" in json.dumps(asked)
+    cluster.write_score(more="stage: {shards: 2}\n")
+    assert_said(cluster.run("up", "shop.yaml"), 4, "is up with 3 shards, and this score wants 2", "ensemble reshard")
+    assert cluster.run("down", cluster.name).code == 0
+    cluster.write_score()
+    assert_said(cluster.run("up", "shop.yaml", "--store", "kept"), 4, "it has 3 shards, and one is asked for")
 
 
 def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Cluster) -> None:
