@@ -19,7 +19,7 @@ LAYERS = (
     "log",
     "status",
     "player", "ready", "stage", "resharding",
-    "reader", "band", "opening", "deployment",
+    "trial", "reader", "band", "opening", "deployment",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 
