@@ -1,8 +1,9 @@
 """What one shard costs on this machine, measured; and where 1 to 1,000 nodes with N shards would saturate, computed from that.
 
-    python benchmarks/scale.py [--events N] [--cores N] [--gbit N] [--service-us N] [--store FOLDER] [--chart FILE]
+    python benchmarks/scale.py [--events N] [--cores N] [--gbit N] [--service-us N] [--crossing N] [--store FOLDER]
+                               [--chart FILE]
 
-Nothing here has run on a cluster, and a band has one shard today. The line says of each figure which kind it is.
+Nothing here has run on a cluster of several machines. The line says of each figure which kind it is.
 
 Unit: a hop. An event of about 100 bytes is published, heard by one player once durable, and answered with one event.
 
@@ -20,6 +21,11 @@ Prints one JSON line on stdout. Under "measured", all of it CPU time of whole pr
     bytes_in, bytes_out                a hop on the wire: into the shard (publication and outcome), and out of it (batch)
     end_to_end_per_s, end_to_end_us    one shard with one instance, all of it at once on this machine: hops a second by the
                                        clock, from which all else on the machine takes; and CPU of the three processes
+    shards                             the same two with 1, 2 and 4 shards (and one instance, which serves all), where each
+                                       answer keeps its key (`stays`), and where it has another, which most often belongs to
+                                       another shard (`crosses`)
+    crossing_us                        CPU that an answer costs more when it goes to another shard: of `crosses` and `stays`
+                                       with 4 shards, divided by the share that goes there
     cores                              of this machine
 Under "computed":
     shard_per_s                        hops that one shard can do, having a core to itself
@@ -31,7 +37,8 @@ Under "computed":
 The model. n nodes with C cores and a network of G bit/s each way; S shards, evenly loaded, each on a core of its own, spread
 over the nodes; batches of B events, the largest that was measured. A hop costs
 
-    b = take_in + broker + broker_batch / B     in its shard
+    b = take_in + broker + broker_batch / B + crossing x          in its shard; x is `--crossing`, the share of answers that
+                                                go to another shard
     p = player + player_batch / B + service     in an instance; `--service-us` is the user's own code beyond the benchmark's
     u = publisher                               where it is published
 
@@ -41,8 +48,8 @@ over the nodes; batches of B events, the largest that was measured. A hop costs
 
 and the least of the three is what can be done. Best is the S with which the broker is no longer what saturates, at most nC.
 
-Assumptions, each of which flatters a real cluster: keys are spread evenly; an answer keeps its key and so its shard (else it is
-taken in once more, by another); a byte to another node costs no more CPU than one to a process of this machine; stores keep up
+Assumptions, each of which flatters a real cluster: keys are spread evenly; an answer keeps its key and so its shard, unless
+`--crossing` says otherwise; a byte to another node costs no more CPU than one to a process of this machine; stores keep up
 (each shard has a disk like this one's, or the like); publishers and players run on the same nodes; Ray itself scales.
 """
 
@@ -56,11 +63,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import ensemble
+from ensemble.broker.outbox import shard_of
 from ensemble.event import Event, Frame, Rows, emit, encode
 from ensemble.log import EventLog, open_log
 from ensemble.stage.on_ray import wire
@@ -69,10 +78,11 @@ BATCHES = (25, 100, 500)
 NODES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def score(batch: int) -> dict[str, Any]:
+def score(batch: int, shards: int = 1) -> dict[str, Any]:
     return {
         "ensemble": 1,
         "name": "hop",
+        "stage": {"shards": shards},
         "events": {"order.placed": {"key": "order_id"}},
         "players": {"echo": {"on": "order.placed", "emits": ["order.seen"], "section": {"max": 1, "batch": batch}}},
     }
@@ -86,6 +96,13 @@ def echo(event: Event) -> Any:
     data = event.data
     data["n"] += 1
     return emit("order.seen", data)
+
+
+def echo_elsewhere(event: Event) -> Any:
+    """The same, to another key."""
+    data = event.data
+    data["n"] += 1
+    return emit("order.seen", data, key=f"{event.key}!")
 
 
 def cpu_us(pid: int) -> float:
@@ -215,18 +232,31 @@ def wire_bytes(batch: int) -> dict[str, float]:
     return {"bytes_in": into / batch, "bytes_out": len(wire.pack_work(work)) / batch}
 
 
-def end_to_end(events: int, store: str) -> dict[str, float]:
-    with ensemble.open(score(1000), stage="ray", store=store, players={"echo": echo}) as band:
+def end_to_end(events: int, store: str, shards: int = 1, player: Callable[[Event], Any] = echo) -> dict[str, float]:
+    with ensemble.open(score(1000, shards), stage="ray", store=store, players={"echo": player}) as band:
         stage: Any = band._stage
         band.publish_many([order(n) for n in range(2000)], topic="order.placed")
         band.settle(60)
         orders = [order(n) for n in range(events)]
-        pids = [os.getpid(), stage._lines[0].ask("hello")["pid"], *stage.pids("echo")]
+        pids = [os.getpid(), *(line.ask("hello")["pid"] for line in stage._lines), *stage.pids("echo")]
         start, used_us = time.perf_counter(), sum(map(cpu_us, pids))
         band.publish_many(orders, topic="order.placed")
         band.settle(120)
         took_s, used_us = time.perf_counter() - start, sum(map(cpu_us, pids)) - used_us
-        return {"end_to_end_per_s": events / took_s, "end_to_end_us": used_us / events}
+        return {"per_s": events / took_s, "us": used_us / events}
+
+
+def several_shards(events: int, folder: Path) -> dict[str, Any]:
+    """The whole of it with more shards than one, as far as this machine has cores for them."""
+    found: dict[str, Any] = {}
+    for shards in (1, 2, 4):
+        found[str(shards)] = {"stays": end_to_end(events, str(folder / f"stays-{shards}"), shards)}
+        if shards > 1:
+            found[str(shards)]["crosses"] = end_to_end(events, str(folder / f"crosses-{shards}"), shards, echo_elsewhere)
+    keys = [f"o-{n}" for n in range(events)]
+    crossing = sum(shard_of(key, 4) != shard_of(f"{key}!", 4) for key in keys) / events
+    cost_us = (found["4"]["crosses"]["us"] - found["4"]["stays"]["us"]) / crossing
+    return {"shards": found, "crossing_us": max(0.0, cost_us)}
 
 
 def fit(points: list[tuple[float, float]]) -> tuple[float, float, float]:
@@ -244,7 +274,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {"cores": os.cpu_count() or 1, **frame_costs(str(folder / "frames"))}
     counts = [options.events // (2 if batch < 100 else 1) for batch in BATCHES]
     batches = [shard_costs(count, batch, str(folder / f"shard-{batch}")) for count, batch in zip(counts, BATCHES, strict=True)]
-    out |= end_to_end(options.events, str(folder / "all"))
+    out |= several_shards(options.events, folder)
+    out |= {f"end_to_end_{name}": value for name, value in out["shards"]["1"]["stays"].items()}
     ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     out |= call_costs()
     ray.shutdown()
@@ -267,6 +298,7 @@ class Model:
         self.cores, self.gbit = cores, float(options.gbit)
         size: float = max(each["events"] for each in costs["batches"])
         self.broker_us: float = costs["take_in_us"] + costs["broker_us"] + costs["broker_batch_us"] / size
+        self.broker_us += costs["crossing_us"] * options.crossing
         player_us: float = costs["player_us"] + costs["player_batch_us"] / size + options.service_us
         self.all_us: float = self.broker_us + player_us + costs["publisher_us"]
         self.bytes: float = max(costs["bytes_in"], costs["bytes_out"])
@@ -301,7 +333,7 @@ def computed(costs: dict[str, Any], options: argparse.Namespace) -> dict[str, An
         str(n): {"one": model.says(n, 1), "a_node": model.says(n, n), "best": model.says(n, model.best(n))}
         for n in (1, 10, 100, 1000)
     }
-    here = Model(costs, argparse.Namespace(gbit=options.gbit, service_us=0.0), costs["cores"])
+    here = Model(costs, argparse.Namespace(gbit=options.gbit, service_us=0.0, crossing=0.0), costs["cores"])
     return {
         "shard_per_s": model.broker(1),
         "nodes": nodes,
@@ -339,13 +371,15 @@ def draw(costs: dict[str, Any], options: argparse.Namespace, path: str) -> None:
     reached = [model.says(n, model.best(n))["per_s"] for n in NODES]
     right.plot(NODES, reached, "-", color="#c8c8c8", linewidth=7, label="computed: reached, with the best number of shards")
     right.plot(NODES, [model.cpus(n) for n in NODES], "--", color="#d95f02", label=f"computed: all CPUs, {model.cores} a node")
-    busy = argparse.Namespace(gbit=options.gbit, service_us=1000.0)
+    busy = argparse.Namespace(gbit=options.gbit, service_us=1000.0, crossing=options.crossing)
     worked = [Model(costs, busy, model.cores).cpus(n) for n in NODES]
     right.plot(NODES, worked, ":", color="#d95f02", label="computed: the same, if players work 1 ms for each event")
     wired = [n for n in NODES if n > 1]
     label = f"computed: network, {model.gbit:g} Gbit/s a node, a shard on each"
     right.plot(wired, [model.network(n, n) for n in wired], "--", color="#7b3294", label=label)
     right.plot([1], [costs["end_to_end_per_s"]], "*", color="#b2182b", markersize=14, label="measured: one shard, this machine")
+    more = [costs["shards"][n]["stays"]["per_s"] for n in ("2", "4")]
+    right.plot([1, 1], more, "x", color="#b2182b", markersize=8, label="measured: two and four shards, this machine")
     right.set(xscale="log", yscale="log", xlabel="nodes", ylabel="hops a second")
     right.set_title("Where a cluster would saturate: computed")
     left.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"], minor=False)
@@ -374,6 +408,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, help="cores of a computed node (default: those of this machine)")
     parser.add_argument("--gbit", type=float, default=10, help="network of a computed node, Gbit/s (default: %(default)s)")
     parser.add_argument("--service-us", type=float, default=0, help="CPU of a user's own code, an event (default: %(default)s)")
+    parser.add_argument("--crossing", type=float, default=0, help="share of answers that change shard (default: %(default)s)")
     parser.add_argument("--store", help="folder to make the stores in (default: the system's temporary folder)")
     parser.add_argument("--chart", metavar="FILE", help="draw both into this file (png, svg or pdf)")
     options = parser.parse_args()

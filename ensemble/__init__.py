@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ensemble.band import Band
+    from ensemble.deployment import down, join, leave, up
     from ensemble.errors import (
         EnsembleError,
         InvalidEvent,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
         ScoreError,
         Unavailable,
     )
-    from ensemble.event import Emission, Event, Receipt, emit
-    from ensemble.opening import connect, down, join, leave, open, read, up
+    from ensemble.event import Emission, Event, Match, Receipt, emit
+    from ensemble.opening import connect, open, read
     from ensemble.player import Context
     from ensemble.reader import Reader
     from ensemble.score import Score, load
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ensemble.band": ("Band",),
+    "ensemble.deployment": ("down", "join", "leave", "up"),
     "ensemble.errors": (
         "EnsembleError",
         "InvalidEvent",
@@ -49,8 +51,8 @@ _HOMES = {
         "ScoreError",
         "Unavailable",
     ),
-    "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
-    "ensemble.opening": ("connect", "down", "join", "leave", "open", "read", "up"),
+    "ensemble.event": ("Emission", "Event", "Match", "Receipt", "emit"),
+    "ensemble.opening": ("connect", "open", "read"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
     "ensemble.score": ("Score", "load"),
@@ -68,6 +70,7 @@ __all__ = [
     "Event",
     "InvalidEvent",
     "LogCorrupt",
+    "Match",
     "OffsetError",
     "Overloaded",
     "PlayerError",

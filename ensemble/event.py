@@ -13,7 +13,7 @@ Invariants, for row i of `rows`:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,9 +65,11 @@ class Rows(msgspec.Struct, gc=False):
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
     extras: dict[int, dict[str, Any]] | None = None
-    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset)}.
+    """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
-    A copy of an event of another log has its id there (as), and the topic that it has there where it is another.
+    What was in another log before has the id that it had there (as), and the name that it got there where its id is another
+    (born). A copy of what lies in another shard has its place there too (at), and its topic.
+    A match has the offsets of its parts (causes), and the root of the first (root).
     """
 
     def __len__(self) -> int:
@@ -79,6 +81,10 @@ class Rows(msgspec.Struct, gc=False):
     def topic(self, ix: int) -> str:
         if self.extras is not None and (given := self.extra(ix, "topic")) is not None:
             return str(given)
+        return self.filed(ix)
+
+    def filed(self, ix: int) -> str:
+        """The topic under which it lies here: a copy has another as an event."""
         column = self.topic_ix
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
 
@@ -105,6 +111,12 @@ class Rows(msgspec.Struct, gc=False):
         extra = self.extras[ix]
         return extra.get("id") or extra.get("as")
 
+    def born(self, ix: int) -> str:
+        """The name that it got where it was written first. No other event has it, and it never changes."""
+        extra = None if self.extras is None else self.extras.get(ix)
+        given = None if extra is None else extra.get("born") or extra.get("as")
+        return given or f"{self.log_id}-{self.offset(ix)}"
+
     def name(self, ref: Ref) -> str:
         """The id that a reference stands for."""
         return ref if isinstance(ref, str) else f"{self.log_id}-{ref}"
@@ -118,7 +130,17 @@ class Rows(msgspec.Struct, gc=False):
         """What events said in answer to row ix keep as their root."""
         if self.roots is not None:
             return self.roots[ix]
+        root: Ref | None = self.extra(ix, "root")
+        if root is not None:
+            return root
         return self.extra(ix, "correlationid") or self.given_id(ix) or self.offset(ix)
+
+    def parts(self, ix: int) -> Sequence[int]:
+        """The offsets of the events that a match is made of; none for any other event."""
+        if self.extras is None or ix not in self.extras:
+            return ()
+        offsets: Sequence[int] = self.extras[ix].get("causes", ())
+        return offsets
 
     def event(self, ix: int) -> Event:
         return Event(self, ix)
@@ -237,6 +259,9 @@ class Event(msgspec.Struct, gc=False, eq=False):
         rows = self._rows
         if rows.causes is not None:
             return rows.name(rows.causes[self._ix])
+        parts = rows.parts(self._ix)
+        if parts:
+            return rows.name(parts[-1])
         given: str | None = rows.extra(self._ix, "causationid")
         return given
 
@@ -284,12 +309,56 @@ class Event(msgspec.Struct, gc=False, eq=False):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def view(self) -> Event:
+        """The same event, its data decoded anew: what one listener does to it is not seen by another."""
+        return Event(self._rows, self._ix)
+
     def __reduce__(self) -> Any:
         """Pickled, it leaves the other rows of its frame behind."""
         return Event, (self._rows.pick([self._ix]), 0)
 
     def __repr__(self) -> str:
-        return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+        return f"{type(self).__name__}({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+
+
+class Match(Event, gc=False, eq=False):
+    """A motif that was heard: the event that tells of it, with the events that it is made of."""
+
+    _parts: Sequence[Event] | Callable[[Sequence[int]], Sequence[Event]] = ()
+    """These events, or what finds them."""
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that it is made of, in the order of the log."""
+        if callable(self._parts):
+            self._parts = self._parts(self._rows.parts(self._ix))
+        return list(self._parts)
+
+    @property
+    def labels(self) -> dict[str, Event | list[Event]]:
+        """What the motif gave a label (`as:`), as far as it came: an event, or a list where several may have it."""
+        found = {event.offset: event for event in self.events}
+        return {
+            label: [found[each] for each in at] if isinstance(at, list) else found[at]
+            for label, at in decode(self.payload).get("labels", {}).items()
+        }
+
+    def __getitem__(self, label: str) -> Any:
+        """The event with a label, or the list of those that have it. KeyError where the match has none."""
+        labels = self.labels
+        if label not in labels:
+            raise KeyError(f"the match {self.topic} has no event {label!r}; it has {', '.join(labels) or 'no labels'}")
+        return labels[label]
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+    def view(self) -> Match:
+        parts = self._parts
+        return Match(self._rows, self._ix, msgspec.UNSET, parts if callable(parts) else [part.view() for part in parts])
+
+    def __reduce__(self) -> Any:
+        return Match, (self._rows.pick([self._ix]), 0, msgspec.UNSET, self.events)
 
 
 class Frame(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""How a band comes about: a score is checked, its store opened and folded, its players found, its stage set.
+"""How a band comes about: its store is opened and folded, its stage set; and how one that plays already is read and spoken to.
 
 Owns `open`, `read` and `connect`.
 """
@@ -9,17 +9,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ensemble.band import Band
-from ensemble.errors import ScoreError, Unavailable
+from ensemble.errors import Unavailable
 from ensemble.event import digest
 from ensemble.log import LogReader, count_shards, has_log, open_log, read_log
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
-from ensemble.score import Score, check, load
-from ensemble.score.callable import find
-from ensemble.score.model import PlayerSpec
+from ensemble.ready import ready
+from ensemble.score import Score, load
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
 from ensemble.stage.begin import begin
@@ -27,9 +26,6 @@ from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.solo import SoloCrew
-
-if TYPE_CHECKING:
-    from ensemble.stage.on_ray.plan import Plan
 
 
 def open(  # noqa: A001 - ensemble.open(...)
@@ -54,7 +50,7 @@ def open(  # noqa: A001 - ensemble.open(...)
             kept there.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
-    score, players, vocabulary, prepared = _ready(score, players)
+    score, calls, vocabulary, prepared = ready(score, players)
     kind = stage or score.stage.kind
     if kind not in ("solo", "ray"):
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
@@ -62,15 +58,16 @@ def open(  # noqa: A001 - ensemble.open(...)
     if kind == "ray":
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
+        from ensemble.stage.on_ray.plan import plan_of
         from ensemble.stage.on_ray.stage import play
 
-        plan = _plan(score, players, prepared, url, durability)
+        plan = plan_of(score, calls, prepared, url, durability)
         if "-" in inputs:
             raise Unavailable("stage ray: the input - can't be read in another process; write it to a file, or play solo")
         plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
-        return Band(score, on_ray, _inlet(vocabulary, f"/{score.name}", on_ray), url)
+        return Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     loop = begin(
         score,
@@ -78,13 +75,13 @@ def open(  # noqa: A001 - ensemble.open(...)
         {name: Role(player.spec, player.shape.is_async, player.shape.batch) for name, player in prepared.items()},
         SoloCrew(prepared, by_hand=clock is not None),
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
-        calls=players,
+        calls=calls,
         inputs=inputs,
         again=again,
         strict=strict,
         clock=clock,
     )
-    inlet = _inlet(vocabulary, loop.broker.source(), loop)
+    inlet = inlet_of(vocabulary, loop.broker.source(), loop)
     band = Band(score, loop, inlet, url)
     if clock is None:
         try:
@@ -100,67 +97,6 @@ def open(  # noqa: A001 - ensemble.open(...)
     return band
 
 
-def up(
-    score: Score | str | os.PathLike[str] | Mapping[str, Any],
-    *,
-    address: str | None = None,
-    store: str | None = None,
-    players: Mapping[str, Callable[..., Any]] | None = None,
-) -> Band:
-    """Bring a band up on a Ray cluster, where it plays on without this process; the band that comes back speaks to it.
-
-    If it is up already it changes over to this score: its players are replaced one by one, each when it has nothing in flight.
-    Closing the band leaves it up; `ensemble.down` ends it, `ensemble.connect("ray:NAME")` speaks to it from anywhere.
-    Errors: as `open`; Unavailable if there is no cluster.
-    """
-    from ensemble.stage.on_ray import stage as ray_stage
-
-    score, players, vocabulary, prepared = _ready(score, players)
-    url = store or score.store.url or f".ensemble/{score.name}"
-    plan = _plan(score, players, prepared, url, None)
-    stage, _ = ray_stage.up(score, plan, address or score.stage.address)
-    return Band(score, stage, _inlet(vocabulary, f"/{score.name}", stage), f"ray:{score.name}")
-
-
-def down(name: str, *, address: str | None = None) -> None:
-    """End a band that is up on a Ray cluster. What it has in flight is finished; its store has all the rest.
-
-    Errors: Unavailable if there is none of this name.
-    """
-    from ensemble.stage.on_ray import stage as ray_stage
-
-    ray_stage.down(name, address)
-
-
-def join(
-    name: str,
-    score: Score | str | os.PathLike[str] | Mapping[str, Any],
-    *,
-    address: str | None = None,
-    players: Mapping[str, Callable[..., Any]] | None = None,
-) -> None:
-    """Have the players of another score join a band that is up; nobody who plays there is stopped.
-
-    Errors: ScoreError if the scores do not go together; Unavailable if there is no such band.
-    """
-    from ensemble.stage.on_ray import stage as ray_stage
-    from ensemble.stage.on_ray.join import joined
-
-    score, players, _, prepared = _ready(score, players)
-    ray_stage.change(name, address, lambda plan: joined(plan, score, _plan(score, players, prepared, plan.url, None)))
-
-
-def leave(name: str, joined: str, *, address: str | None = None) -> None:
-    """Have a score that joined a band leave it. What its players had not heard stays in the log for their return.
-
-    Errors: KeyError if no such score has joined; Unavailable if there is no such band.
-    """
-    from ensemble.stage.on_ray import stage as ray_stage
-    from ensemble.stage.on_ray.join import left
-
-    ray_stage.change(name, address, lambda plan: left(plan, joined))
-
-
 def connect(url: str) -> Band | Guest:
     """The speaking half of a band: `publish`, `publish_many`, `retry_dead`, from any process.
 
@@ -173,11 +109,17 @@ def connect(url: str) -> Band | Guest:
 
         stage = attach(*_of_ray(url))
         score = load(stage.score())
-        return Band(score, stage, _inlet(Vocabulary(score), f"/{score.name}", stage), url)
+        return Band(score, stage, inlet_of(Vocabulary(score), f"/{score.name}", stage), url)
     folder = store_folder(url)
     guest = None if folder is None else knock(folder, url)
     if guest is not None:
         return guest
+    shards = count_shards(url) or 1
+    if shards > 1:
+        raise Unavailable(
+            f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
+            "bring it up first: ensemble up SCORE"
+        )
     log = open_log(url, name="", create=False)
     try:
         known = FoldedView(log).score()
@@ -187,7 +129,7 @@ def connect(url: str) -> Band | Guest:
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
     loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
-    return Band(score, loop, _inlet(Vocabulary(score), loop.broker.source(), loop), url)
+    return Band(score, loop, inlet_of(Vocabulary(score), loop.broker.source(), loop), url)
 
 
 def read(url: str) -> Reader:
@@ -203,49 +145,8 @@ def read(url: str) -> Reader:
     return Reader([Shard(log, FoldedView(log)) for log in logs], url)
 
 
-def _ready(
-    score: Score | str | os.PathLike[str] | Mapping[str, Any], players: Mapping[str, Callable[..., Any]] | None
-) -> tuple[Score, dict[str, Callable[..., Any]], Vocabulary, dict[str, Player]]:
-    """A score that can be played, the callables that were given, its words, and its players with their code."""
-    if not isinstance(score, Score):
-        score = load(score)
-    players = dict(players or {})
-    _check_players(score, players)
-    errors = [finding for finding in check(score, players=players) if finding.severity == "error"]
-    if errors:
-        raise ScoreError(errors)
-    vocabulary = Vocabulary(score)
-    prepared = {name: _prepare(spec, players, score, vocabulary) for name, spec in score.players.items()}
-    return score, players, vocabulary, prepared
-
-
-def _plan(
-    score: Score,
-    players: Mapping[str, Callable[..., Any]],
-    prepared: Mapping[str, Player],
-    url: str,
-    durability: Literal["disk", "memory"] | None,
-) -> Plan:
-    """What the actors of a score are made from."""
-    from ensemble.stage.on_ray.cluster import check_installed
-    from ensemble.stage.on_ray.plan import Kind, Plan, pickled
-
-    check_installed()
-    return Plan(
-        dict(score.document),
-        _absolute(url),
-        calls={name: pickled(name, call) for name, call in players.items()},
-        kinds={
-            name: Kind(player.shape.is_async, player.shape.batch, player.shape.kind == "class")
-            for name, player in prepared.items()
-        },
-        durability=durability or score.store.durability,
-        runtime_env=dict(score.stage.runtime_env),
-        shards=score.stage.shards,
-    )
-
-
-def _inlet(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
+def inlet_of(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
+    """The way into a stage, for one that holds a band."""
     return Inlet(vocabulary, source, *(shard.log.id for shard in stage.shards))
 
 
@@ -266,35 +167,8 @@ def _on_ray(url: str) -> Sequence[LogReader]:
     return find_logs(url)
 
 
-def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:
-    call = players.get(spec.name)
-    if call is None:
-        if spec.play is None:
-            raise ScoreError(
-                f"players.{spec.name} has no play: and no callable was given; write play: module:function, or "
-                f"ensemble.open(..., players={{{spec.name!r}: ...}})"
-            )
-        call = find(spec.play, score.folder)
-    return Player(spec, call, vocabulary)
-
-
-def _absolute(url: str) -> str:
-    """The url of a store as other processes find it."""
-    folder = store_folder(url)
-    return url if folder is None or url.startswith("file:") else str(folder.absolute())
-
-
 def _overlaps(player: Player, clock: HandClock | None) -> bool:
     return clock is None and (player.shape.is_async or player.spec.section.max > 1)
-
-
-def _check_players(score: Score, players: Mapping[str, Any]) -> None:
-    known = {*score.players, *score.sources}
-    for name, call in players.items():
-        if name not in known:
-            raise ScoreError(f"players={{{name!r}: ...}}: the score has no player {name!r}; it has {', '.join(sorted(known))}")
-        if not callable(call):
-            raise ScoreError(f"players={{{name!r}: ...}}: {call!r} can't be called; give a function or a class")
 
 
 def _log_options(clock: HandClock | None, score: Score) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class Context:
 
     def _token(self, ix: int) -> str:
         event = self._hearing.work.events[ix]
-        return token_of(event._rows.log_id, event.offset, self._hearing.player.name)
+        return token_of(event._rows.born(event._ix), self._hearing.player.name)
 
     @property
     def now(self) -> datetime:
@@ -414,9 +414,7 @@ class Hearing:
     def _hear_group(self, group: Sequence[int]) -> None:
         events, decoder = self.work.events, self.player.decode
         # Views of their own for each call: one that failed may have changed the data that it decoded.
-        heard = [
-            Event(events[ix]._rows, events[ix]._ix) if decoder is None else decoder(events[ix].payload) for ix in group
-        ]
+        heard = [events[ix].view() if decoder is None else decoder(events[ix].payload) for ix in group]
         extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
@@ -620,7 +618,9 @@ class Hearing:
         if not own:
             return None
         passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
-        if "source" in own:
+        if "born" in own:
+            passed_on["cause"] = own["born"]
+        elif "source" in own and "as" not in own:
             passed_on["cause"] = event.offset
         return passed_on or None
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from heapq import merge
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
-from ensemble.event import Event, Frame, decode, microseconds
+from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
 from ensemble.stage.base import Shard
@@ -75,7 +78,19 @@ class Reader:
         for frame in shard.log.rows(first):
             if isinstance(stop, int) and frame.first >= stop:
                 return
-            yield from _fitting(frame, pattern, key, start, stop)
+            yield from self._whole(_fitting(frame, pattern, key, start, stop))
+
+    def _whole(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The same, those that are matches with the events that they are made of."""
+        for event in events:
+            rows, ix = event._rows, event._ix
+            if rows.extras is None or not rows.parts(ix):
+                yield event
+            else:
+                yield Match(rows, ix, msgspec.UNSET, partial(self._parts, event.shard))
+
+    def _parts(self, shard: int, offsets: Sequence[int]) -> list[Event]:
+        return [self._at((shard, offset)) for offset in offsets]
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
@@ -89,7 +104,7 @@ class Reader:
         def new(ix: int) -> Iterator[Event]:
             for frame in self._shards[ix].log.rows(offsets[ix]):
                 offsets[ix] = frame.end
-                yield from _fitting(frame, pattern, key, starts[ix], None)
+                yield from self._whole(_fitting(frame, pattern, key, starts[ix], None))
 
         while True:
             yield from _in_time(new(ix) for ix in range(len(offsets)))
@@ -121,11 +136,15 @@ class Reader:
         event = self.event(id)
         causes: list[Event] = []
         seen = {_place_of(event)}  # who publishes says what caused it, and may say that it was itself
-        cause = self._cause(event)
-        while cause is not None and _place_of(cause) not in seen:
-            seen.add(_place_of(cause))
-            causes.append(cause)
-            cause = self._cause(cause)
+        waiting = self._causes(event)
+        while waiting:
+            cause = waiting.pop()
+            if _place_of(cause) not in seen:
+                seen.add(_place_of(cause))
+                causes.append(cause)
+                waiting += self._causes(cause)
+        if any(isinstance(each, Match) for each in (event, *causes)):  # what led to one part comes between others
+            causes.sort(key=lambda cause: (cause.written_at, cause.shard, cause.offset), reverse=True)
         later = [event]
         for ix, shard in enumerate(self._shards):  # in another shard, whose clock may be behind, all of it may be later
             begin = event.offset + 1 if ix == event.shard else 0
@@ -134,6 +153,14 @@ class Reader:
                 rows = frame.rows
                 later += [rows.event(row) for row in range(max(0, begin - frame.first), frame.count) if not is_copy(rows, row)]
         return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later, self._log_ids)))
+
+    def _causes(self, event: Event) -> list[Event]:
+        """The events that it answers: one, or all that a match is made of."""
+        parts = event._rows.parts(event._ix)
+        if parts:
+            return self._parts(event.shard, parts)
+        cause = self._cause(event)
+        return [] if cause is None else [cause]
 
     def _cause(self, event: Event) -> Event | None:
         """The event that it answers; None if it answers none, or one of somebody else's log."""
@@ -145,9 +172,18 @@ class Reader:
         if offset is None and rows.causes is None:  # from outside: rather one of the same source
             offset = self._shards[event.shard].view.seen(dedupe_key({"id": given, "source": event.source}))
         try:
+            if isinstance(offset, str):
+                return self._born(offset)
             return self.event(given) if offset is None else self._at((event.shard, offset))
         except OffsetError:
             return None
+
+    def _born(self, name: str) -> Event | None:
+        """The event that got this name where it was written first; None if it is not here."""
+        place = _place(name, self._log_ids)
+        if place is not None:
+            return self._at(place)
+        return next((event for event in self.events() if event._rows.born(event._ix) == name), None)
 
     # State
 
@@ -172,11 +208,12 @@ class Reader:
         return letters if len(self._shards) == 1 else sorted(letters, key=lambda letter: letter.at)
 
     def _dead_letter(self, shard: int, letter: int, offset: int, name: str) -> DeadLetter:
-        told = self._at((shard, letter))
-        data = told.data
-        return DeadLetter(
-            self._at((shard, offset)), name, data["attempts"], data["error"], data["traceback"], told.written_at, data["held"]
-        )
+        event, told = self._at((shard, offset)), self._at((shard, letter))
+        data, at = told.data, told.written_at
+        if letter == offset:  # a copy that came here as held, and brought its letter along
+            payload, time_us, *_ = told._rows.extra(told._ix, "letter")
+            data, at = decode(payload), EPOCH + timedelta(microseconds=time_us)
+        return DeadLetter(event, name, data["attempts"], data["error"], data["traceback"], at, data["held"])
 
     def _check_player(self, name: str) -> None:
         known = dict.fromkeys(name for shard in self._shards for name in shard.view.sections())
@@ -219,7 +256,7 @@ class Reader:
         ix, offset = place
         frame = self._shards[ix].log.frame_at(offset)
         assert frame.rows is not None
-        return frame.rows.event(offset - frame.first)
+        return next(self._whole((frame.rows.event(offset - frame.first),)))
 
     def __repr__(self) -> str:
         """Short, and never an error: notebooks and debuggers show it at any moment."""
@@ -345,11 +382,17 @@ def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Ev
     for event in events:
         given = event._rows.given_id(event._ix)
         if given is not None:
+            named[event._rows.born(event._ix)] = _place_of(event)
             named.setdefault(given, _place_of(event))
             named.setdefault(dedupe_key({"id": given, "source": event.source}), _place_of(event))
     answers: dict[Place, list[Event]] = {}
     for event in events[1:]:
         rows, ix = event._rows, event._ix
+        parts = rows.parts(ix)
+        for part in parts:
+            answers.setdefault((event.shard, part), []).append(event)
+        if parts:
+            continue
         ref = rows.extra(ix, "cause")
         if ref is None:
             ref = rows.extra(ix, "causationid") if rows.causes is None else rows.causes[ix]
@@ -371,12 +414,25 @@ def _place(id: str, log_ids: Sequence[str]) -> Place | None:
 
 
 def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:
-    """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
-    order = [event]
-    for each in order:
-        order.extend(answers.get(_place_of(each), ()))
+    """The tree of answers, built from its leaves, since a chain may be longer than Python's stack.
+
+    A match answers all of its parts, and stands under the last of them.
+    """
+    order = {_place_of(event): event}
+    waiting = [event]
+    for each in waiting:
+        for answer in answers.get(_place_of(each), ()):
+            if _place_of(answer) not in order:
+                order[_place_of(answer)] = answer
+                waiting.append(answer)
     made: dict[Place, Reaction] = {}
-    for each in reversed(order):
-        said = tuple(made[_place_of(answer)] for answer in answers.get(_place_of(each), ()))
-        made[_place_of(each)] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    for each in reversed(waiting):
+        here = _place_of(each)
+        said = tuple(made[_place_of(answer)] for answer in answers.get(here, ()) if _stands_under(answer, here, order))
+        made[here] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[_place_of(event)]
+
+
+def _stands_under(answer: Event, place: Place, tree: Mapping[Place, Event]) -> bool:
+    parts = [(answer.shard, part) for part in answer._rows.parts(answer._ix)]
+    return not parts or place == max(part for part in parts if part in tree)

@@ -18,8 +18,8 @@ LAYERS = (
     "broker", "listening",
     "log",
     "status",
-    "player", "stage",
-    "reader", "band", "opening",
+    "player", "ready", "stage", "resharding",
+    "reader", "band", "opening", "deployment",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

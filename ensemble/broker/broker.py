@@ -11,18 +11,21 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
+from ensemble.broker.matching import Listening
 from ensemble.broker.outbox import Parcel, copies, parcel, shard_of, split
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Advance, Section
 from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
-from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Motive, Opening, Outcome, Policy, Publication, Said
 from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, Ref, Rows, encode
+
+NO_LETTERS: Mapping[int, Event] = {}
 
 
 class Broker:
@@ -55,16 +58,27 @@ class Broker:
         self._arrived: dict[int, int] = {}
         """Shard -> up to which parcel it has said that it has them, where that is not recorded yet."""
         self._timers = sorted((timer.due_us, number) for number, timer in state.timers.items())
+        self.listening = Listening(state, log_id, shard, self.source())
 
     # Beginning
 
-    def open(self, opening: Opening, now_us: int, since: Callable[[Patterns, int], int]) -> Frame | None:
+    def open(
+        self,
+        opening: Opening,
+        now_us: int,
+        since: Callable[[Patterns, int], int],
+        frames: Callable[[int], Iterable[Frame]] = lambda offset: (),
+    ) -> Frame | None:
         """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new.
 
         `since` tells how many events the log holds under patterns, from an offset on. It is asked where a section turned to
-        other topics while some of the log was still before it.
+        other topics while some of the log was still before it. `frames` reads the log from an offset on: the motifs that were
+        listened for before are brought to where they were.
         """
         marks: dict[str, Any] = {}
+        motifs = self.listening.want(opening.motives, frames, self.state.end)
+        if motifs:
+            marks["motif"] = motifs
         for name, listener in self._listeners.items():
             for mark, place in self._seated(name, listener, since, from_now=name in opening.from_now):
                 marks.setdefault(mark, {})[name] = place
@@ -138,6 +152,23 @@ class Broker:
         if plan != self.state.plan:
             marks["plan"] = plan
         return self._frame(None, marks, now_us) if marks else None
+
+    # Motifs of several events
+
+    def listen(self, motives: Mapping[str, Motive], frames: Callable[[int], Iterable[Frame]], now_us: int) -> Frame | None:
+        """Listen for these motifs from here on; None: nothing is new. `frames` as in `open`: all must be durable then."""
+        marks = self.listening.want(motives, frames, self.state.end)
+        return self._frame(None, {"motif": marks}, now_us) if marks else None
+
+    def catch_up(self, frames: Iterator[Frame], now_us: int) -> Frame | None:
+        """Let a motif that trails hear some of the log, from `listening.behind()` on; None: there is nothing to record."""
+        rows, marks = self.listening.catch_up(frames)
+        return self._frame(rows, {"motif": marks}, now_us) if marks else None
+
+    def dump(self) -> bytes:
+        """The state, for a snapshot."""
+        self.listening.keep_all()
+        return self.state.dump()
 
     # From outside
 
@@ -294,7 +325,7 @@ class Broker:
             if attempt < policy.retry.attempts and not failure.is_final:
                 delay_us = failure.after_us
                 if delay_us is None:
-                    delay_us = backoff_us(policy.retry, token_of(self.log_id, failure.offset, section.name), attempt)
+                    delay_us = backoff_us(policy.retry, token_of(f"{self.log_id}-{failure.offset}", section.name), attempt)
                 failed.append([failure.offset, attempt, now_us + delay_us, failure.error])
                 waiting.append((failure.offset, failure.lane, now_us + delay_us))
                 continue
@@ -339,7 +370,7 @@ class Broker:
         while self._timers and self._timers[0][0] <= now_us:
             due.append(heappop(self._timers)[1])
         if not due:
-            return None
+            return self._hear_time(now_us)
         marks: dict[str, Any] = {"fired": due}
         out: dict[int, list[Parcel]] = {}
         timers = [self.state.timers[number] for number in due]
@@ -348,11 +379,25 @@ class Broker:
             marks["out"] = out
         return self._frame(self._merge([each for each in said if len(each[0])]), marks, now_us)
 
+    def _hear_time(self, now_us: int) -> Frame | None:
+        """Say what motifs hear by now though nothing is said; None if they hear nothing."""
+        if not self.listening.is_due(now_us):
+            return None
+        frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=None, marks={})
+        self.listening.join(frame)
+        if frame.rows is None:
+            return None
+        self.state.apply(frame)
+        return frame
+
     def due_us(self) -> int | None:
-        """The next moment at which a retry or a timer falls due."""
+        """The next moment at which a retry, a timer or a motif falls due."""
         moments = [section.due_us for section in self.sections.values() if section.due_us is not None]
         if self._timers:
             moments.append(self._timers[0][0])
+        heard_us = self.listening.due_us()
+        if heard_us is not None:
+            moments.append(heard_us)
         return min(moments, default=None)
 
     def rest(self, now_us: int) -> Frame | None:
@@ -366,17 +411,33 @@ class Broker:
 
     # Between shards
 
-    def forward(self, name: str, events: Sequence[Event], lanes: Sequence[str], now_us: int) -> Frame:
-        """Deal with events that a section of other shards hears, by sending them there. They are no longer `away`."""
+    def forward(
+        self,
+        name: str,
+        events: Sequence[Event],
+        lanes: Sequence[str],
+        now_us: int,
+        letters: Mapping[int, Event] = NO_LETTERS,
+    ) -> Frame:
+        """Deal with events that a section of other shards hears, by sending them there. They are no longer `away`.
+
+        Its attempts at them go with them; and that it is held, with its letter, which `letters` has by the event's offset.
+        """
         section = self.sections[name]
+        attempts, held = section.state.attempts, section.state.held
         rows: dict[int, list[Event]] = {}
         for event, lane in zip(events, lanes, strict=True):
             rows.setdefault(shard_of(lane, self.shards), []).append(event)
-        advance = section.advance([event.offset for event in events])
+        offsets = [event.offset for event in events]
+        tried = {offset: attempts[offset] for offset in offsets if offset in attempts} if attempts else {}
+        let_go = [offset for offset in offsets if offset in held] if held else []
+        advance = section.advance(offsets)
         marks = {
-            "heard": {name: [*_moved(advance), (), 0, 0, now_us]},
-            "out": {shard: [copies(theirs, name, self.source(name))] for shard, theirs in rows.items()},
+            "heard": {name: [*_moved(advance), list(tried), 0, 0, now_us]},
+            "out": {shard: [copies(theirs, name, self.source(name), tried, letters)] for shard, theirs in rows.items()},
         }
+        if let_go:
+            marks["again"] = {name: let_go}
         return self._frame(None, marks, now_us)
 
     def accept(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int) -> tuple[list[Frame], int]:
@@ -445,6 +506,8 @@ class Broker:
         frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=rows, marks=marks)
         if rows is not None:
             rows.time_us = frame.time_us
+        if self.listening.is_on:
+            self.listening.join(frame)
         self.state.apply(frame)
         return frame
 

@@ -53,9 +53,12 @@ def obituary(player: str, failure: Failure, attempts: int, *, is_held: bool = Fa
     }
 
 
-def token_of(log_id: str, offset: int, player: str) -> str:
-    """The same text on every run of the same event by the same player: an idempotency key for the outside."""
-    return digest(f"{log_id}-{offset}/{player}", 16)
+def token_of(event: str, player: str) -> str:
+    """The same text on every run of the same event by the same player: an idempotency key for the outside.
+
+    The event goes by the name that it got where it was written first: in whatever log or shard it is heard.
+    """
+    return digest(f"{event}/{player}", 16)
 
 
 def backoff_us(policy: RetryPolicy, token: str, attempt: int) -> int:

@@ -20,6 +20,7 @@ import msgspec
 
 from ensemble.broker.words import Publication, Said
 from ensemble.event import Event, Ref, Rows
+from ensemble.motif import matches
 
 FORWARDED = "_band.by."
 """What begins the topic of a copy that is there for one section: of an event of a key that another shard has."""
@@ -32,6 +33,11 @@ def shard_of(key: str, shards: int) -> int:
 
 def forwarded_topic(section: str) -> str:
     return FORWARDED + section
+
+
+def listens(pattern: str, topic: str) -> bool:
+    """Whether a pattern asks for a topic. Copies are for one section: no other asks for them, whatever its pattern."""
+    return pattern == topic if topic.startswith(FORWARDED) else matches(pattern, topic)
 
 
 class Parcel(msgspec.Struct, array_like=True, gc=False):
@@ -95,7 +101,7 @@ def parcel(said: Said, source: str, log_id: str) -> Parcel:
     """Events that were said in one log, to be said in another."""
     extras = said.extras
     if extras:
-        extras = {row: {name: value for name, value in extra.items() if name != "cause"} for row, extra in extras.items()}
+        extras = {row: _named(extra, log_id) for row, extra in extras.items()}
     ix = said.topic_ix
     return Parcel(
         source,
@@ -113,16 +119,42 @@ def _names(refs: Sequence[Ref] | None, log_id: str) -> list[str] | None:
     return None if refs is None else [ref if isinstance(ref, str) else f"{log_id}-{ref}" for ref in refs]
 
 
-def copies(events: Sequence[Event], section: str, source: str) -> Parcel:
-    """Events as a section of another shard hears them: each with all that it had where it was said."""
+def _named(extra: dict[str, Any], log_id: str) -> dict[str, Any]:
+    """What a row has of its own, for another log: an offset there means nothing."""
+    cause = extra.get("cause")
+    return {**extra, "cause": f"{log_id}-{cause}"} if isinstance(cause, int) else extra
+
+
+def copies(
+    events: Sequence[Event],
+    section: str,
+    source: str,
+    tried: Mapping[int, tuple[int, int]],
+    letters: Mapping[int, Event],
+) -> Parcel:
+    """Events as a section of another shard hears them: each with all that it had where it was said.
+
+    Shapes: `tried` has the attempts at some so far, `letters` what tells of those that are held; both by their offsets here.
+    """
     return Parcel(
         source,
         [forwarded_topic(section)],
         0,
         [event.key for event in events],
         [event.payload for event in events],
-        extras={row: _identity(event) for row, event in enumerate(events)},
+        extras={
+            row: {**_identity(event), **_plight(event, tried.get(event.offset), letters.get(event.offset))}
+            for row, event in enumerate(events)
+        },
     )
+
+
+def _plight(event: Event, tried: tuple[int, int] | None, letter: Event | None) -> dict[str, Any]:
+    """How far an event's section has come with it."""
+    if letter is not None:
+        own = letter._rows.extra(letter._ix, "letter")  # it was held as a copy before
+        return {"letter": own or [letter.payload, letter._rows.time_us, letter.shard, letter.offset]}
+    return {} if tried is None else {"tried": list(tried)}
 
 
 def _identity(event: Event) -> dict[str, Any]:
@@ -130,6 +162,7 @@ def _identity(event: Event) -> dict[str, Any]:
     time_us = rows.extra(ix, "time_us")
     same: dict[str, Any] = {
         "as": event.id,
+        "at": rows.extra(ix, "at") or [event.shard, event.offset],
         "topic": event.topic,
         "time_us": rows.time_us if time_us is None else time_us,
         "source": event.source,
@@ -137,14 +170,15 @@ def _identity(event: Event) -> dict[str, Any]:
     }
     if event.causationid is not None:
         same["causationid"] = event.causationid
+    if (born := rows.born(ix)) != event.id:
+        same["born"] = born
     given = rows.extra(ix, "traceparent")
     return {**same, "traceparent": given} if given else same
 
 
 def is_copy(rows: Rows, ix: int) -> bool:
     """Whether a row is there for one section only, and the event itself lies in another shard."""
-    column = rows.topic_ix
-    return rows.topics[column if isinstance(column, int) else column[ix]].startswith(FORWARDED)
+    return rows.filed(ix).startswith(FORWARDED)
 
 
 def sizes(outboxes: Mapping[int, Outbox]) -> int:

@@ -5,13 +5,13 @@ Owns the listener: a player's motif made ready to sort whole frames. Pure: the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
+from ensemble.broker.outbox import listens
 from ensemble.event import Event, Rows
-from ensemble.motif import matches
 
 Predicate = Callable[[Event], bool]
 
@@ -31,9 +31,9 @@ class Heed(msgspec.Struct):
 NOTHING = Heed((), ())
 
 
-def crosses(order: str, by: Callable[[Event], str] | None) -> bool:
-    """Whether a lane may have events of keys that belong to different shards."""
-    return by is not None or order == "all"
+def crosses(order: str, by: Callable[[Event], str] | None, patterns: Iterable[str]) -> bool:
+    """Whether a lane may have events of different shards: of several keys, or the band's own, which stay where they arise."""
+    return by is not None or order == "all" or (order == "key" and any(each.split(".")[0] == "_band" for each in patterns))
 
 
 class Listener:
@@ -50,7 +50,7 @@ class Listener:
         self.patterns = tuple(sorted({pattern for pattern, _ in leaves}))
         self.order = order
         self.by = by
-        self.crosses = crosses(order, by)
+        self.crosses = crosses(order, by, self.patterns)
         self._judges: dict[str, Sequence[Predicate] | bool] = {}
 
     def heed(self, rows: Rows, start: int = 0) -> Heed:
@@ -79,11 +79,16 @@ class Listener:
             skipped,
         )
 
+    def concerns(self, rows: Rows, row: int) -> bool:
+        """Whether one event is to be heard."""
+        judge = self._judge(rows.filed(row))
+        return judge if isinstance(judge, bool) else any(where(rows.event(row)) for where in judge)
+
     def _judge(self, topic: str) -> Sequence[Predicate] | bool:
         """True: every event of the topic; False: none; else those for which any of the conditions holds."""
         judge = self._judges.get(topic)
         if judge is None:
-            fitting = [where for pattern, where in self.leaves if matches(pattern, topic)]
+            fitting = [where for pattern, where in self.leaves if listens(pattern, topic)]
             conditions = [where for where in fitting if where is not None]
             judge = False if not fitting else conditions if len(conditions) == len(fitting) else True
             self._judges[topic] = judge

@@ -129,6 +129,8 @@ class Section:
         self._waiting: list[tuple[int, int, str]] = []
         self._due: deque[tuple[int, str]] = deque()
         self._held: dict[int, str] = {}
+        self._declined: list[int] = []
+        """Offsets below the position that turned out not to concern it: its next move closes them."""
         self._claims: set[str] = set()
         """Lanes of which an event waits, is due, or is held: one each, the first; these lanes do not end."""
 
@@ -147,6 +149,12 @@ class Section:
 
     def look_again(self, rows: Rows, offsets: Sequence[int]) -> None:
         """Take in events of one frame that lie below the position: `reopened`, or dead letters to be heard again."""
+        unasked = self.state.unasked
+        if unasked:
+            declined = [o for o in offsets if o in unasked and not self.listener.concerns(rows, o - rows.first)]
+            if declined:
+                self._declined += declined
+                offsets = [offset for offset in offsets if offset not in set(declined)]
         chosen = [offset - rows.first for offset in offsets]
         heed = Heed(offsets, self.listener.lanes(rows, chosen))
         self._admit(heed if self.owns is None else self._ours(heed))
@@ -222,13 +230,13 @@ class Section:
     @property
     def skipped(self) -> int:
         """Events under its topics that it looked at beyond its position, and whose condition does not hold."""
-        return self._passed + sum(len(run.skipped) for run in self._lifted)
+        return self._passed + sum(len(run.skipped) for run in self._lifted) + len(self._declined)
 
     def rest(self) -> Advance | None:
         """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
         if self._lifted or self.next == self.state.position:
-            return None
-        return self._reached(self._passed, (), ())
+            return self._closing(Advance(self.state.position, 0, (), ())) if self._declined else None
+        return self._closing(self._reached(self._passed, (), ()))
 
     def take(self, limit: int, now_us: int, lane_most: int | None = None) -> Batch | None:
         """Up to `limit` events whose keys are free, in order; None if there are none. They are in flight from now on.
@@ -422,6 +430,15 @@ class Section:
 
     def advance(self, done: Sequence[int]) -> Advance:
         """Deal with these offsets for good. The caller records the answer, which `State.apply` then folds in."""
+        made = self._dealt_with(done)
+        return self._closing(made) if self._declined else made
+
+    def _closing(self, made: Advance) -> Advance:
+        """The same move, by which what was declined is closed, too."""
+        made.closed, self._declined = [*made.closed, *self._declined], []
+        return made
+
+    def _dealt_with(self, done: Sequence[int]) -> Advance:
         lifted = self._lifted
         if lifted and lifted[0].at == 0 and lifted[0].offsets == done:
             run = lifted.popleft()  # the fast path: exactly what came next

@@ -5,7 +5,7 @@ Must not know how decisions are made. The marks that it reads are described in d
 
 Invariants, for a section s and any offset o that concerns it:
     o < s.position and o not in s.open   =>  o was heard, or is a dead letter
-    s.open  is a subset of  [0, s.position)
+    s.open  is a subset of  [0, s.position),  s.unasked  of  s.open
     s.held  is a subset of  s.dead, and its offsets are not yet passed
     lag(s) = events said under s.patterns - s.passed + len(s.open)
 """
@@ -18,9 +18,8 @@ from typing import Any
 
 import msgspec
 
-from ensemble.broker.outbox import Outbox, Parcel
+from ensemble.broker.outbox import FORWARDED, Outbox, Parcel, listens
 from ensemble.event import Frame
-from ensemble.motif import matches
 
 Patterns = tuple[str, ...]
 """What a section listens for, whatever its conditions."""
@@ -39,6 +38,8 @@ class SectionState(msgspec.Struct):
     patterns: Patterns = ()
     """The section's topics."""
     open: set[int] = msgspec.field(default_factory=set)
+    unasked: set[int] = msgspec.field(default_factory=set)
+    """Those in `open` of which nobody has asked yet whether they concern the section: in a store that was divided anew."""
     attempts: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Offset -> attempts made so far, and when the next is due (microseconds since 1970)."""
     dead: dict[int, int] = msgspec.field(default_factory=dict)
@@ -65,6 +66,22 @@ class Timer(msgspec.Struct, array_like=True):
     extras: dict[str, Any] | None = None
 
 
+class MotifState(msgspec.Struct):
+    """How far a motif of several events has been listened for."""
+
+    document: Any = None
+    """The motif, as a score writes it."""
+    topic: str = ""
+    """That of its matches."""
+    position: int = 0
+    """Where it goes on, unless it is live."""
+    is_live: bool = False
+    """Whether it hears each frame as it is made."""
+    partial: bytes = b""
+    """Its partial matches as of offset `partial_at`; later ones follow from the log."""
+    partial_at: int = 0
+
+
 class State(msgspec.Struct):
     """All that a shard's broker knows durably."""
 
@@ -89,6 +106,8 @@ class State(msgspec.Struct):
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
     timers_set: int = 0
     """How many timers were ever set: the number of the next."""
+    motifs: dict[str, MotifState] = msgspec.field(default_factory=dict)
+    """The motifs of several events that are or were listened for."""
     score: dict[str, Any] | None = None
     """The document of the score that was played last."""
     plan: bytes = b""
@@ -148,7 +167,19 @@ class State(msgspec.Struct):
                     key = dedupe_key(extra)
                     self.seen.pop(key, None)  # one that is said anew is the youngest again
                     self.seen[key] = (frame.first + row, frame.time_us)
+                elif "tried" in extra or "letter" in extra:
+                    self._take_over(rows.filed(row).removeprefix(FORWARDED), frame.first + row, extra)
         self._forget(frame.time_us)
+
+    def _take_over(self, name: str, offset: int, extra: dict[str, Any]) -> None:
+        """A copy came with what its section had done about it in the shard that it comes from."""
+        section = self.section(name)
+        if "letter" in extra:  # it tells of itself: its letter lies elsewhere
+            section.dead[offset] = offset
+            section.held.add(offset)
+        else:
+            attempts, due_us = extra["tried"]
+            section.attempts[offset] = (attempts, due_us)
 
     def _forget(self, now_us: int) -> None:
         """Drop the ids that have left the dedupe window. By the frame's time, so that a replay drops the same."""
@@ -163,7 +194,7 @@ class State(msgspec.Struct):
 @lru_cache(maxsize=10_000)
 def fits(patterns: Patterns, topic: str) -> bool:
     """Whether events of a topic may concern whoever listens for these patterns."""
-    return any(matches(pattern, topic) for pattern in patterns)
+    return any(listens(pattern, topic) for pattern in patterns)
 
 
 def said(state: State, patterns: Patterns) -> int:
@@ -229,6 +260,8 @@ def _heard(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
             section.open.update(opened)
         if closed:
             section.open.difference_update(closed)
+            if section.unasked:
+                section.unasked.difference_update(closed)
         for offset in retried:
             section.attempts.pop(offset, None)
 
@@ -303,7 +336,27 @@ def _came_in(state: State, mark: dict[int, int], frame: Frame) -> None:
     state.inbox.update(mark)
 
 
+def _carried(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (position, passed, patterns, open_, unasked, attempts, letters, held, *counts) in mark.items():
+        section = state.section(name)
+        section.position, section.passed, section.patterns = position, passed, tuple(patterns)
+        section.open, section.unasked = set(open_), set(unasked)
+        section.attempts = {offset: (made, due_us) for offset, made, due_us in attempts}
+        section.dead = dict(letters)
+        section.held = set(held)
+        section.heard, section.emitted, section.failed = counts
+
+
+def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (document, topic, position, is_live) in mark.items():
+        motif = state.motifs.get(name)
+        if motif is None or document is not None:
+            motif = state.motifs[name] = MotifState(document, topic, partial_at=position)
+        motif.position, motif.is_live = position, is_live
+
+
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
+    "carried": _carried,
     "joined": _joined,
     "turned": _turned,
     "score": _scored,
@@ -321,5 +374,6 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "out": _went_out,
     "arrived": _arrived,
     "in": _came_in,
+    "motif": _motif,
 }
 """Mark -> how it changes the state, in the order in which they are folded."""

@@ -40,6 +40,10 @@ def usage(why: str) -> NoReturn:
     raise typer.BadParameter(why)
 
 
+PARTS = ("ensemble.json", "shard-0", "shards.json")
+"""What is in the folder of a store, whole or damaged."""
+
+
 def store_url(given: str | None) -> str:
     """The url of the store that is meant by `--store`, or by leaving it out.
 
@@ -76,7 +80,7 @@ def _there(url: str) -> str:
     from ensemble.stage.door import store_folder
 
     folder = store_folder(url) if url else None
-    if folder is None or folder.is_file() or (folder / "ensemble.json").exists() or (folder / "shard-0").exists():
+    if folder is None or folder.is_file() or any((folder / part).exists() for part in PARTS):
         return url
     inside = _stores_in(folder)
     if inside:

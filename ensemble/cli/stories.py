@@ -76,23 +76,31 @@ def _draw(chain: Chain) -> None:
     from rich.console import Console
     from rich.tree import Tree
 
+    from ensemble.event import Match
+
     console = Console(highlight=False)
     if not console.is_terminal:  # programs cut lines themselves
         console.width = 10_000
-    top: Tree | None = None
-    at: Tree | None = None
-    for cause in chain.causes:
-        label = _label(cause, _speaker(cause), "")
-        at = Tree(label) if at is None else at.add(label)
-        top = top or at
-    label = _label(chain.event, _speaker(chain.event), "bold")
-    at = Tree(label) if at is None else at.add(label)
+    tops: list[Tree] = []
+    drawn: dict[str, Tree] = {}
+    last: Tree | None = None
+    for event in (*chain.causes, chain.event):
+        label = _label(event, _speaker(event), "bold" if event is chain.event else "")
+        parts = [part.id for part in event.events if part.id in drawn] if isinstance(event, Match) else []
+        for part in parts[:-1]:
+            drawn[part].add(f"[dim]… is part of {event.topic}  {event.id}[/dim]")
+        above = drawn[parts[-1]] if parts else drawn.get(event.causationid or "", last if not len(tops) > 1 else None)
+        at = Tree(label) if above is None else above.add(label)
+        if above is None:
+            tops.append(at)
+        drawn[event.id] = last = at
     waiting = [(at, reaction) for reaction in reversed(chain.tree.said)]
     while waiting:
         above, reaction = waiting.pop()
         here = above.add(_label(reaction.event, reaction.player, ""))
         waiting += [(here, answer) for answer in reversed(reaction.said)]
-    console.print(top or at)
+    for top in tops:
+        console.print(top)
 
 
 def _speaker(event: Event) -> str | None:

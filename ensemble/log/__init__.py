@@ -16,7 +16,9 @@ from typing import Literal
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
 
-__all__ = ["EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "open_log", "read_log"]
+__all__ = [
+    "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "new_id", "open_log", "place_of", "read_log",
+]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
@@ -41,7 +43,7 @@ def open_log(
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
-    kind, place = _split(url)
+    kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryLog, make_memory_store, memory_store
 
@@ -49,20 +51,28 @@ def open_log(
         if store is None:
             if not create:
                 raise _nothing_in_memory(url)
-            store = make_memory_store(place, id or _new_id(), name, shard)
+            store = make_memory_store(place, id or new_id(), name, shard)
         return MemoryLog(store)
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
-    return open_directory(
-        division.place(Path(place).absolute(), shard, shards),
-        name=name, log_id=id or _new_id(), shard=shard, is_synced=durability == "disk", create=create,
-    )  # fmt: skip
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, shards)
+    log = open_directory(
+        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create
+    )
+    try:
+        if division.place(whole, shard, shards) != folder:  # while this process came to the lock
+            raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+    except BaseException:
+        log.close()
+        raise
+    return log
 
 
 def count_shards(url: str) -> int | None:
     """How many shards the store at `url` has; None if there is no store, or it is in the memory of another process."""
-    kind, place = _split(url)
+    kind, place = place_of(url)
     if kind == "memory":
         return 1 if has_log(url) else None
     from ensemble.log import division
@@ -77,7 +87,7 @@ def read_log(url: str, shard: int = 0) -> LogReader:
 
     Errors: Unavailable if there is none or it can't be read; LogCorrupt if it is damaged.
     """
-    kind, place = _split(url)
+    kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryReader, memory_store
 
@@ -97,7 +107,7 @@ def has_log(url: str) -> bool:
 
     Errors: Unavailable if this version knows no such kind of store.
     """
-    kind, place = _split(url)
+    kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import memory_store
 
@@ -105,8 +115,11 @@ def has_log(url: str) -> bool:
     return count_shards(url) is not None
 
 
-def _split(url: str) -> tuple[str, str]:
-    """Kind (`memory` or `directory`) and place."""
+def place_of(url: str) -> tuple[str, str]:
+    """Kind (`memory` or `directory`) and place.
+
+    Errors: Unavailable if this version knows no such kind of store.
+    """
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and colon:
         return "memory", rest
@@ -135,5 +148,6 @@ def _nothing_in_memory(url: str) -> Unavailable:
     return Unavailable(f"store {url!r}: there is no such log in this process's memory; play a score with it first")
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """What a new log is called."""
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))

@@ -39,10 +39,12 @@ def open_directory(
     create: bool = True,
     files: Files | None = None,
     segment_bytes: int = SEGMENT_BYTES,
+    doing: str = "",
 ) -> DirectoryLog:
     """The log in a folder, to write and read. See `ensemble.log.open_log`.
 
-    `files` are the operations on the disk; tests give some that fail.
+    `files` are the operations on the disk; tests give some that fail. `doing` is what this process does with it, where it does
+    not play: for the sentence that others get.
     """
     folder, files = Path(place).absolute(), files or Files()
     known = manifests.read(folder)
@@ -50,7 +52,7 @@ def open_directory(
         raise _no_store(folder)
     try:
         files.make_folder(folder)
-        lock = Lock(folder)
+        lock = Lock(folder, doing)
     except OSError as error:
         raise refusal(f"store {folder}: can't be opened for writing", error) from error
     try:

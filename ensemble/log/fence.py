@@ -41,8 +41,8 @@ class Lock:
     lost the lock.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take it.
+    def __init__(self, folder: Path, doing: str = "") -> None:
+        """Take it. `doing` says what for, if not to play: `divides it anew`.
 
         Errors: Unavailable if somebody holds it, naming who; OSError if the disk refuses.
         """
@@ -52,10 +52,12 @@ class Lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.was_left = os.pread(self._fd, len(FREE), 0) != FREE
             since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            self._say(f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
+            self._say(f"process {os.getpid()} on {socket.gethostname()} since {since}{doing and f', which {doing}'}\n".encode())
         except BlockingIOError as error:
             holder = os.pread(self._fd, 400, 0).decode(errors="replace").strip()
             os.close(self._fd)
+            if ", which " in holder:
+                raise Unavailable(f"store {folder}: it is in use, by {holder}; wait until that is done") from error
             raise Unavailable(
                 f"store {folder}: it is being played already, by {holder or 'a process that has just begun'}; "
                 "publish to it with ensemble.connect, read it with ensemble.read, or stop that process"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ensemble.motif import KINDS, PATH, AnyOf, Grammar, Motif, Report, Topic, leaves, pattern_fault
+from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pattern_fault
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
@@ -112,9 +112,12 @@ class _Builder:
         at: Where = ("players", name)
         self._name(name, at, is_key=True)
         self._play(player.play, (*at, "play"), "a function or class, as in players.shop:charge")
-        on = self._listened(player.on, (*at, "on"))
+        on = self._grammar.parse(player.on, (*at, "on"))
         if player.order != "key" and player.by is not None:
             self._report((*at, "by"), f"it has no meaning with order: {player.order}", "remove one of them")
+        elif player.by is not None and on is not None and any(not isinstance(each, Topic) for each in alternatives(on)):
+            wrong = "a player orders by a path what it hears alone, and it hears a motif of several events, which has a key"
+            self._report((*at, "by"), wrong, "write by: in the motif: the value there is the key of the match")
         self._path(player.by, (*at, "by"))
         if "ctx" in player.with_:
             self._report(
@@ -151,21 +154,6 @@ class _Builder:
             from_=player.from_,
         )
         return None if on is None else spec
-
-    def _listened(self, value: Any, at: Where) -> Motif | None:
-        """The motif under a player's `on:`: a simple one."""
-        motif = self._grammar.parse(value, at)
-        if motif is None or leaves(motif) is not None:
-            return motif
-        name = value if isinstance(value, str) else None
-        what = f"the motif {name!r}" if name else f"a motif of {composite(motif)}"
-        self._report(
-            at,
-            f"{what} takes more than one event, which this version can't listen for yet",
-            "listen to its events one by one ([A, B]) and keep in ctx.state which have come",
-            code="composite-motif",
-        )
-        return None
 
     def _emits(self, emits: Sequence[str] | str, at: Where) -> tuple[str, ...]:
         listed = [emits] if isinstance(emits, str) else list(emits)
@@ -347,12 +335,3 @@ def _check_where(text: str, labels: Collection[str]) -> None:
     from ensemble.score.condition import parse
 
     parse(text, labels)
-
-
-def composite(motif: Motif) -> str:
-    """What makes a motif composite, as it is written: `{all:}`."""
-    if isinstance(motif, AnyOf):
-        return next(composite(part) for part in motif.parts if leaves(part) is None)
-    kind = {"AllOf": "all", "Seq": "seq", "Not": "not", "Count": "count", "Window": "every"}[type(motif).__name__]
-    assert kind in KINDS
-    return f"{{{kind}:}}"

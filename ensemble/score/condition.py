@@ -7,7 +7,7 @@ be decided (a field that isn't there, text compared with a number) does not hold
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,36 @@ def condition(text: str) -> Callable[[Event], bool]:
             return False
 
     return holds
+
+
+@lru_cache(maxsize=512)
+def comparison(text: str, labels: frozenset[str]) -> Callable[[Event | None, Mapping[str, Any]], bool]:
+    """Whether an event, and events that have labels, fulfil a condition together, as a function.
+
+    Shapes: what a label stands for is a mapping with data, key, topic and time, or a list of these; one that is not given makes
+            the condition false.
+    Errors: as `condition`.
+    """
+    program = parse(text, labels)
+    execute, used = program.execute, set(program.variables())
+    reads = [(name, read) for name, read in _READ if name in used]
+    named = sorted(labels & used)
+
+    def holds(event: Event | None, given: Mapping[str, Any]) -> bool:
+        try:
+            known = {label: given[label] for label in named}
+            if reads and event is not None:
+                known.update((name, read(event)) for name, read in reads)
+            return execute(known) is True
+        except Exception:
+            return False
+
+    return holds
+
+
+def names(text: str, labels: Collection[str]) -> frozenset[str]:
+    """The labels that a condition names."""
+    return frozenset(labels) & set(parse(text, labels).variables())
 
 
 _READ: tuple[tuple[str, Callable[[Event], Any]], ...] = (

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ensemble.motif import KINDS
+from ensemble.motif import KINDS, PARTS
 from ensemble.score.units import DURATION, RATE, SIZE
 
 TOKEN = r"[A-Za-z0-9_-]+"
@@ -264,8 +264,7 @@ def json_schema() -> dict[str, Any]:
     for definition in definitions.values():
         definition.pop("title", None)
         definition["patternProperties"] = {"^x-": {"description": "Yours: Ensemble does not read it."}}
-    definitions["Motif"] = _motif_schema()
-    definitions["Part"] = _part_schema()
+    definitions["Motif"], definitions["Part"] = _motif_schemas()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ensemble score",
@@ -274,7 +273,8 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _motif_schema() -> dict[str, Any]:
+def _motif_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A motif, and a part of a sequence or of an all."""
     motif = {"$ref": "#/$defs/Motif"}
     parts = {"type": "array", "minItems": 2}
     duration = {"type": "string", "pattern": f"^{DURATION}$", "examples": ["30m"]}
@@ -290,18 +290,35 @@ def _motif_schema() -> dict[str, Any]:
             "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
             "description": "A label, for conditions to speak of it.",
         },
-        "all": {**parts, "items": motif, "description": "Each once, in any order, of one key."},
+        "all": {**parts, "items": {"$ref": "#/$defs/Part"}, "description": "Each once, in any order, of one key."},
         "seq": {**parts, "items": {"$ref": "#/$defs/Part"}, "description": "In this order; others may lie between."},
         "count": {**motif, "description": "The times-th of these."},
-        "times": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+        "times": {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                {"type": "string", "pattern": r"^[0-9]+\.\.[0-9]*$", "examples": ["2..5", "3.."]},
+            ],
+            "description": "How often; of a range as many as come.",
+        },
+        "any": {"type": "array", "minItems": 1, "items": motif, "description": "Any of these, as a list alone would say."},
+        "not": {**motif, "description": "None of these between its neighbours."},
+        "next": {**motif, "description": "The very next event."},
+        "optional": {**motif, "description": "Taken if it comes."},
         "every": {**duration, "description": "All of each such time, one after the other."},
+        "sliding": {**duration, "description": "How far back a window looks that is told every so often."},
+        "gap": {**duration, "description": "All until nothing has come for so long: a session."},
         "of": motif,
+        "after": {"enum": ["skip-past-last", "no-skip"], "description": "What becomes of the events of a match."},
+        "time": {"enum": ["broker", "event"], "description": "Whose time counts."},
+        "lateness": {**duration, "description": "With time: event: how late events may come."},
+        "most": {"type": "integer", "minimum": 1, "description": "Partial matches that may be open at a time."},
+        "overflow": {"enum": ["oldest", "newest"], "description": "Which of them are given up where there are more."},
         "within": {**duration, "description": "The time that it may take."},
         "by": {"type": "string", "description": "Path into data to correlate by, instead of the key."},
     }
-    needed = {"count": ["count", "times"], "every": ["every", "of"]}
-    forms = [
-        {
+    needed = {"count": ["count", "times"], "every": ["every", "of"], "gap": ["gap", "of"]}
+    every_form = {
+        kind: {
             "type": "object",
             "properties": {key: fields[key] for key in keys},
             "patternProperties": {"^x-": {}},
@@ -309,22 +326,18 @@ def _motif_schema() -> dict[str, Any]:
             "additionalProperties": False,
         }
         for kind, keys in KINDS.items()
-        if kind != "not"
-    ]
+    }
+    forms = [form for kind, form in every_form.items() if kind not in PARTS]
     topic = {"type": "string", "pattern": PATTERN, "description": "A topic or pattern, or the name of a motif."}
     any_of = {"type": "array", "items": motif, "minItems": 1, "description": "Any of these."}
-    return {
+    whole = {
         "title": "Motif",
         "description": "The pattern of events that a player listens for.",
         "anyOf": [topic, any_of, *forms],
     }
-
-
-def _part_schema() -> dict[str, Any]:
-    without = {
-        "type": "object",
-        "properties": {"not": {"$ref": "#/$defs/Motif", "description": "None of these between its neighbours."}},
-        "required": ["not"],
-        "additionalProperties": False,
+    part = {
+        "title": "Part",
+        "description": "A part of a sequence, or of an all.",
+        "anyOf": [motif, *(every_form[kind] for kind in PARTS)],
     }
-    return {"title": "Part", "description": "A part of a sequence.", "anyOf": [{"$ref": "#/$defs/Motif"}, without]}
+    return whole, part

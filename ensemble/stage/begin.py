@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.broker import Broker, Opening, State
-from ensemble.listening import listener, policy
+from ensemble.listening import listener, motives, policy
 from ensemble.log.base import EventLog, LogReader
 from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
@@ -79,6 +79,7 @@ def begin(
             [name for name, role in roles.items() if role.spec.from_ == "now"],
             (score.store.dedupe_us, score.store.dedupe_most),
             plan,
+            motives(score),
         )
     )
     return loop

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -117,7 +117,7 @@ class Loop:
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us(), self._said_since)
+            frame = self.broker.open(opening, self.now_us(), self._said_since, self.log.rows)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -143,7 +143,7 @@ class Loop:
         for frame in self.log.rows(offset):
             rows, skip = frame.rows, max(0, offset - frame.first)
             assert rows is not None
-            count += sum(fits(patterns, rows.topic(ix)) for ix in range(skip, len(rows)))
+            count += sum(fits(patterns, rows.filed(ix)) for ix in range(skip, len(rows)))
         return count
 
     def close(self) -> None:
@@ -299,9 +299,7 @@ class Loop:
         self._check_open()
         return self.ask(again)
 
-    def rescore(
-        self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b""
-    ) -> None:
+    def rescore(self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b"") -> None:
         """Play another score from here on, while the band plays. Returns when all players have changed over.
 
         Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
@@ -429,6 +427,7 @@ class Loop:
         if not self._is_closing and not self._is_full():
             now_us = self.now_us()
             self._say_what_is_due(now_us)
+            self._catch_up(now_us)
             for seat in self.seats.values():
                 seat.look(self._commit.durable_end)
                 self._forward(seat, now_us)
@@ -501,6 +500,8 @@ class Loop:
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
+        if self.broker.listening.is_behind:
+            return 0
         if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
@@ -565,6 +566,20 @@ class Loop:
         for seat in self.seats.values():
             seat.section.wake(now_us)
 
+    def _catch_up(self, now_us: int) -> None:
+        """Let a motif that is new hear what was said before."""
+        offset = self.broker.listening.behind()
+        if offset is not None:
+            frame = self.broker.catch_up(self._frames_from(offset), now_us)
+            if frame is not None:
+                self.seal(frame)
+
+    def _frames_from(self, offset: int) -> Iterator[Frame]:
+        while True:
+            frame = self._tape.at(offset)
+            yield frame
+            offset = frame.end
+
     def _forward(self, seat: Seat, now_us: int) -> None:
         """Send what this section of another shard has to hear to it."""
         away = seat.section.away
@@ -575,7 +590,9 @@ class Loop:
                 chosen.append(away.popleft())
                 size += len(self._tape.event(chosen[-1][0]).payload)
             events, _, _ = self._tape.events([offset for offset, _ in chosen])
-            self.seal(self.broker.forward(seat.section.name, events, [lane for _, lane in chosen], now_us))
+            state = seat.section.state
+            letters = {o: self._tape.event(state.dead[o]) for o, _ in chosen if o in state.held} if state.held else {}
+            self.seal(self.broker.forward(seat.section.name, events, [lane for _, lane in chosen], now_us, letters))
 
     def _play(self, seat: Seat, now_us: int) -> None:
         """Hand out batches, as many as there is room for; an inline section hears one a turn."""
@@ -678,7 +695,7 @@ class Loop:
         return self._inbox.empty() and not any(seat.can_look(durable_end) or seat.can_play() for seat in self.seats.values())
 
     def _snapshot(self) -> None:
-        state = self.broker.state.dump()
+        state = self.broker.dump()
         self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
         self._commit.save(Snapshot(self._commit.sealed_to(), state))
 
@@ -716,6 +733,8 @@ class Loop:
         if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
+            return False
+        if self.broker.listening.is_behind:
             return False
         end = self.broker.state.end
         sections = [seat.section for seat in self.seats.values()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,6 +23,8 @@ BAG_BYTES = 1 << 20
 """How much goes in one call, unless a parcel alone is larger."""
 PAUSE_S = 0.2
 """How long after a call that failed it is tried again."""
+PATIENCE_S = 10.0
+"""For how long a shard may take nothing before that is said: it may be being started, or made anew."""
 
 Carry = Callable[[int, int, Sequence[Parcel]], int]
 """Bring parcels, from this number on, to a shard, and say the number of the first that it does not have. Blocks."""
@@ -113,7 +116,7 @@ class Route:
             self._changed.notify()
 
     def _run(self) -> None:
-        at, complaint = 0, ""
+        at, complaint, since_s = 0, "", 0.0
         while True:
             with self._changed:
                 while not self._is_closed and not (self._parcels and self._parcels[-1][0] >= at):
@@ -125,13 +128,14 @@ class Route:
             try:
                 first = self._carry(self.shard, at, bag)
             except EnsembleError as error:
-                if not self._is_closed and str(error) != complaint:
+                since_s = since_s or time.monotonic()
+                if not self._is_closed and time.monotonic() > since_s + PATIENCE_S and str(error) != complaint:
                     complaint = str(error)
                     log.warning("shard %s does not take what is sent to it, it is sent again: %s", self.shard, error)
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_closed, PAUSE_S)
                 continue
-            at, complaint = first, ""
+            at, complaint, since_s = first, "", 0.0
             self._post(Arrived(self.shard, first))
 
     def _bag(self, at: int) -> list[Parcel]:

@@ -38,10 +38,10 @@ def test_an_event_that_may_not_be_said_is_a_dead_letter_with_both_reasons() -> N
 
 
 def test_a_token_follows_from_the_log_the_event_and_the_player_alone() -> None:
-    token = token_of("log", 7, "play")
+    token = token_of("log-7", "play")
 
-    assert token == token_of("log", 7, "play")
-    assert len({token, token_of("other", 7, "play"), token_of("log", 8, "play"), token_of("log", 7, "pay")}) == 4
+    assert token == token_of("log-7", "play")
+    assert len({token, token_of("other-7", "play"), token_of("log-8", "play"), token_of("log-7", "pay")}) == 4
 
 
 def test_waits_grow_by_the_factor_up_to_the_most() -> None:

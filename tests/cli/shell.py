@@ -166,7 +166,7 @@ class Shell:
         return [sys.executable, "-m", "ensemble", *map(str, arguments)]
 
     def _env(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_", "RAY_"))}
         return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | dict(more or {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -234,17 +235,85 @@ def test_the_log_lines_of_a_player_come_with_its_name_its_process_and_the_event(
     assert all(f", event {event_id}: paid" in line for event_id, line in zip(ids, lines, strict=True)), lines
 
 
-def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_what_there_is(cluster: Cluster) -> None:
+def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_for_a_node_that_can(cluster: Cluster) -> None:
     cluster.write_score(("section: {cpus: 0.1}, on: order.placed", "section: {resources: {banana: 1}}, on: order.placed"))
     cluster.shell.write_orders(5)
 
-    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl")
+    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", "--json")
     assert playing.stderr is not None
     line = next(line for line in playing.stderr if "waits for a place" in line)
-    interrupt(playing)
+    cluster.keeper.add_node({"num_cpus": 1, "resources": {"banana": 1}})
+    out, _ = playing.communicate(timeout=PATIENCE_S)
 
     assert "player pay: an instance waits for a place: it needs CPU 1, banana 1, and no node can ever give that" in line
     assert "the cluster's nodes have: CPU 16" in line
+    assert playing.returncode == 0
+    assert json.loads(out)["players"]["pay"]["heard"] == 1
+
+
+# Code and what it needs
+
+WHERE = """
+import os
+from ensemble import emit
+
+def pay(order):
+    import there
+    return emit("order.paid", price=there.PRICE, code=__file__, package=there.__file__, variable=os.environ.get("WHERE"))
+
+def tally(event): ...
+"""
+
+
+def paid_where(cluster: Cluster, runtime_env: Mapping[str, Any]) -> Any:
+    """What a player says of where it is, whose code lies in the folder `code` here, and nowhere else."""
+    cluster.write_score(('"shop:', '"where:'), more=f"stage: {{runtime_env: {json.dumps(runtime_env)}}}\n")
+    cluster.shell.write("code/where.py", WHERE)
+    up = cluster.run("up", "shop.yaml", env={"PYTHONPATH": f"{cluster.shell.folder / 'code'}:{ROOT}"})
+    assert up.code == 0, up.err
+    cluster.publish(5)
+    return cluster.wait_for("order.paid", 1)[0]["data"]
+
+
+def test_the_folder_and_the_variables_of_a_runtime_env_reach_the_players(cluster: Cluster) -> None:
+    cluster.shell.write("code/there.py", "PRICE = 7\n")
+
+    paid = paid_where(cluster, {"working_dir": "code", "env_vars": {"WHERE": "there"}})
+
+    assert (paid["price"], paid["variable"]) == (7, "there")
+    brought = cluster.keeper.env["RAY_TMPDIR"]
+    assert paid["code"].startswith(brought)
+    assert paid["package"].startswith(brought)
+
+
+@pytest.mark.everywhere("a virtual environment of its own takes Ray 10 to 30 s")
+def test_a_package_that_a_runtime_env_names_is_installed_where_the_players_are(cluster: Cluster) -> None:
+    cluster.shell.write("package/there.py", "PRICE = 9\n")
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    cluster.shell.write("package/pyproject.toml", build + '[project]\nname = "there"\nversion = "1.0"\n')
+    without_a_registry = {
+        "packages": [str(cluster.shell.folder / "package")],
+        "pip_install_options": ["--no-build-isolation", "--no-index"],
+    }
+
+    paid = paid_where(cluster, {"working_dir": "code", "pip": without_a_registry})
+
+    assert paid["price"] == 9
+    assert "/pip/" in paid["package"]
+
+
+@pytest.mark.parametrize(
+    ("runtime_env", "code", "told"),
+    [
+        ("{conda: no-such}", 4, "the nodes can't have what stage.runtime_env says: "),
+        ("{pip: 5}", 1, "stage.runtime_env: runtime_env['pip'] must be of type str or List[str]"),
+        ("{working_dir: nowhere}", 1, "stage.runtime_env.working_dir: there is no folder nowhere in "),
+    ],
+)
+def test_a_runtime_env_that_can_not_be_is_told_of(cluster: Cluster, runtime_env: str, code: int, told: str) -> None:
+    cluster.write_score(more=f"stage: {{runtime_env: {runtime_env}}}\n")
+
+    assert_said(cluster.run("up", "shop.yaml"), code, told)
 
 
 # What goes wrong
@@ -304,6 +373,18 @@ def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Clust
     cluster.wait_for("order.paid", 1)
 
 
+def test_a_name_that_is_taken_and_a_store_that_is_played_are_refused_and_their_band_plays_on(cluster: Cluster) -> None:
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
+
+    taken = f"band {cluster.name} is up and keeps its log in {cluster.shell.folder / 'kept'}; this score would have it in "
+    assert_said(cluster.run("up", "shop.yaml", "--store", "other"), 4, taken, "give this one another name")
+    for stage in ("ray", "solo"):
+        assert_said(cluster.run("run", "shop.yaml", "--stage", stage, "--store", "kept"), 4, "it is being played already")
+
+    cluster.publish(5)
+    cluster.wait_for("order.paid", 1)
+
+
 def test_a_cluster_of_other_versions_is_refused_with_both(cluster: Cluster) -> None:
     cluster.shell.write(
         "other/sitecustomize.py",
@@ -315,6 +396,23 @@ def test_a_cluster_of_other_versions_is_refused_with_both(cluster: Cluster) -> N
     ran = cluster.run("up", "shop.yaml", env={"PYTHONPATH": f"{cluster.shell.folder / 'other'}:{ROOT}"})
 
     assert_said(ran, 4, "the cluster does not have the versions of this process: ensemble 0.1.0 there, 9.9 here")
+
+
+def test_a_cluster_that_cannot_answer_this_process_since_it_asks_for_a_token_is_told_of_at_once(cluster: Cluster) -> None:
+    cluster.shell.write_orders(5)
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
+
+    began_s = time.monotonic()
+    ran = cluster.run("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", env=asks)
+
+    assert_said(ran, 4, "takes the one that opened the band for gone", "RAY_AUTH_MODE is not the same here (token)")
+    assert time.monotonic() - began_s < PATIENCE_S / 4
+
+
+def test_a_token_that_is_to_be_shown_and_is_not_there_is_a_sentence(cluster: Cluster) -> None:
+    nothing = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.shell.folder / "none")}
+
+    assert_said(cluster.run("status", "--store", cluster.store, env=nothing), 4, "can't be used: ", "RAY_AUTH_TOKEN")
 
 
 @pytest.mark.parametrize("kind", ["class", "function"])

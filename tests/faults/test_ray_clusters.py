@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ensemble.log import read_log
+from ensemble.stage.on_ray.memory import node_bytes
 from tests.conformance.stand import eventually
 from tests.faults.at_a_cluster import PLAYERS
 from tests.faults.witness import effect_faults
@@ -43,9 +44,10 @@ class Place:
         self._keepers.append(Keeper(*nodes))
         return self._keepers[-1]
 
-    def up(self, keeper: Keeper, section: Mapping[str, Any], first: int, count: int) -> subprocess.Popen[str]:
+    def up(self, keeper: Keeper, section: Mapping[str, Any], first: int, count: int, **says: Any) -> subprocess.Popen[str]:
         """A process that has brought the band up and published; it stays."""
-        process = self._start(keeper, "up", keeper.address, self.store, json.dumps(section), first, count)
+        says["section"] = section
+        process = self._start(keeper, "up", keeper.address, self.store, json.dumps(says), first, count)
         assert self._said(process) == "up"
         return process
 
@@ -80,12 +82,13 @@ class Place:
     def go(self) -> None:
         (self.signs / "go").touch()
 
-    def assert_each_once(self, told: Any, count: int) -> None:
-        assert sorted(each["number"] for each in told["heard"]) == list(range(count))
+    def assert_each_once(self, told: Any, count: int, but: Collection[int] = ()) -> None:
+        numbers = [number for number in range(count) if number not in but]
+        assert sorted(each["number"] for each in told["heard"]) == numbers
         assert told["table"] == {
-            key: [each for each in range(count) if f"k-{each % 7}" == key] for key in {f"k-{each % 7}" for each in range(count)}
+            key: [each for each in numbers if f"k-{each % 7}" == key] for key in {f"k-{each % 7}" for each in numbers}
         }
-        assert told["dead"] == []
+        assert sorted(number for number, _ in told["dead"]) == sorted(but)
         with closing(read_log(str(self.store))) as log:
             assert effect_faults(log.frames(), {"hear": lambda topic: topic == "came"}) == []
 
@@ -134,6 +137,25 @@ def test_a_node_that_is_lost_with_its_instance_charges_nobody_and_the_band_goes_
     assert {each["pid"] for each in told["heard"]} == {pid for pid in both if is_alive(pid)}, (
         "the other node's instance heard all"
     )
+
+
+def test_an_event_that_eats_its_node_s_memory_is_found_and_dead_lettered_and_nobody_else_suffers(place: Place) -> None:
+    total, used = node_bytes()
+    if total - used < 6 << 30:
+        pytest.skip("there is too little memory on this machine to have some of it eaten")
+    full = {"RAY_memory_usage_threshold": f"{(used + (3 << 29)) / total:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
+    there = {"num_cpus": 0, "resources": {"there": 1}, "env": full}
+    keeper = place.cluster(HEAD, there)
+    section = {"min": 1, "max": 1, "batch": 2, "cpus": 0, "resources": {"there": 1}}
+
+    place.up(keeper, section, 0, 12, play="band_players:eat", retry={"attempts": 2, "first": "1ms"})
+    told = place.settled(keeper)
+
+    place.assert_each_once(told, 12, but=(3, 6))
+    errors = dict(told["dead"])
+    assert errors[3] == "MemoryError"  # what a process has for itself is bounded, what it shares is not
+    assert errors[6].startswith("InstanceDied: the process of player hear died while it heard this event: ")
+    assert "memory" in errors[6].lower()
 
 
 def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_on(place: Place) -> None:

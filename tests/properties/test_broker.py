@@ -408,6 +408,7 @@ class Machine(RuleBasedStateMachine):
                 slow.due[offset] = self.now + FIRST_US * 2 ** (slow.tries[offset] - 1)
             else:
                 ends.append((offset, self.ended(name, offset, told, root)))
+        ends.sort(key=lambda each: each[1].topic != "_band.dead")  # dead letters are told of first
         slow.emitted += len(answers)
         whole: Any = batch.offsets if len(heard) == len(batch) else heard
         said = columns(answers) if answers else None

@@ -27,7 +27,7 @@ from ensemble.broker.words import Failure, Outcome
 from ensemble.errors import EnsembleError, PlayerError
 from ensemble.player import Work
 from ensemble.stage.inbox import Announce, Item, Role, Wake
-from ensemble.stage.on_ray.cluster import shortage
+from ensemble.stage.on_ray.cluster import cause_of_no_environment, shortage
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
 from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.scaling import Scaler
@@ -48,8 +48,11 @@ TEND_S = 0.2
 """How often the size of a section is thought over while there is work."""
 LATE_S = 0.1
 """How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
-GRACE_S = 5.0
-"""How much longer than its timeout a batch may take before its instance counts as hanging."""
+ASK_S = 0.2
+"""How long an instance may hear a batch before it is asked whether it still runs, and how long after that it is asked again."""
+GRACE_S = 2.0
+"""How much longer than the timeout of one call an instance may be silent when it is asked, and how much longer than those of
+all its events it may take, before it counts as hanging."""
 UNKNOWN = "temporarily unavailable"
 """What Ray says of an actor that it has lost, and of which it has not heard within a second that its process died: so it is
 where a node is lost, which takes Ray ten seconds and more to find out, and on a node that is very busy."""
@@ -82,6 +85,9 @@ class Hand:
         self.is_leaving = False
         self.is_asked_back = False
         """Whether it was asked to give back what waits behind the batch that it hears."""
+        self.asked_s: float | None = None
+        """Since when it owes an answer to whether it still runs."""
+        self.answered_s = now_s
         self.sent = 0
         self.pid = 0
 
@@ -230,7 +236,8 @@ class Instances:
         """The outcomes of an asynchronous instance, as they come."""
         try:
             async for answer in answers:
-                outcome, _ = unpack_outcome(await answer, flight.work)
+                outcome, is_spent = unpack_outcome(await answer, flight.work)
+                hand.is_leaving |= is_spent
                 self._take(hand, flight, outcome)
         except Exception as error:
             self._died(hand, error)
@@ -439,19 +446,37 @@ class Instances:
         self._post(Wake())
 
     def _end_what_hangs(self, now_s: float) -> None:
-        """End instances that do not even answer that a call took too long. Their event is found as that of a dead one."""
+        """End instances that do not even answer that a call took too long. Their event is found as that of a dead one.
+
+        A call that holds the interpreter's lock keeps all of its process silent, and may do so for as long as its timeout.
+        """
         for hand in [hand for hand in self._hands if hand.is_leaving and not hand.flights]:
             self._let_go(hand)
         timeout_us = self._role.spec.timeout_us
         if timeout_us is None:
             return
-        for hand in list(self._hands):
-            if hand.flights and now_s - hand.flights[0].began_s > self._most_s(hand, timeout_us / 1e6):
-                self._died(hand, TimeoutError(f"it took longer than its timeout of {timeout_us / 1e6:g} s, and did not answer"))
+        timeout_s = timeout_us / 1e6
+        for hand in [hand for hand in self._hands if hand.flights]:
+            is_silent = hand.asked_s is not None and now_s - hand.asked_s > timeout_s + GRACE_S
+            if is_silent or now_s - hand.flights[0].began_s > self._most_s(hand, timeout_s):
+                self._died(hand, TimeoutError(f"it took longer than its timeout of {timeout_s:g} s, and did not answer"))
+            elif hand.asked_s is None and now_s - max(hand.head_s, hand.answered_s) > ASK_S:
+                self._ask_whether_it_runs(hand, now_s)
 
     @staticmethod
     def _most_s(hand: Hand, timeout_s: float) -> float:
         return GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
+
+    def _ask_whether_it_runs(self, hand: Hand, now_s: float) -> None:
+        hand.asked_s = now_s
+        runs = hand.actor.runs
+        if not self._role.is_async:
+            runs = runs.options(concurrency_group=BESIDE)
+        runs.remote().future().add_done_callback(lambda _: self._runs(hand, now_s))
+
+    def _runs(self, hand: Hand, asked_s: float) -> None:
+        with self._lock:
+            hand.asked_s, hand.answered_s = None, asked_s
 
     def _ask_back(self, now_s: float) -> None:
         """Have instances that are late give back what waits behind the batch that they hear."""
@@ -590,6 +615,8 @@ def _is_no_fault(error: BaseException) -> bool:
 
 def _cause(error: BaseException) -> str:
     """Why, in one line."""
+    if type(error).__name__ == "RuntimeEnvSetupError":
+        return cause_of_no_environment(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("Worker") or "reason" in line.lower()), None)
     return (told or (lines or [repr(error)])[0])[:500]

@@ -18,6 +18,7 @@ from typing import Any
 
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+from ensemble.stage.on_ray.memory import Bound
 from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
 from ensemble.stage.on_ray.wire import pack_outcome, unpack_work
 from ensemble.stage.workers import Watch, lanes_of, timed
@@ -29,7 +30,7 @@ PATIENCE_S = 0.05
 class InstanceActor:
     """An instance of a player that is no coroutine: batches one after the other.
 
-    `take_back` is called beside them, in a group of its own: all else runs on one and the same thread.
+    `take_back` and `runs` are called beside them, in a group of its own: all else runs on one and the same thread.
     """
 
     def __init__(self, plan: bytes, name: str) -> None:
@@ -37,6 +38,7 @@ class InstanceActor:
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._memory = Bound()
         self._turn = threading.Lock()
         self._begun = -1
         self._taken_back: set[int] = set()
@@ -63,10 +65,12 @@ class InstanceActor:
                 return b""
             self._begun = number
         work = unpack_work(batch)
+        self._memory.set()
         if self._timeout_s is None:
-            return pack_outcome(timed(self._instance.hear, work), work)
-        outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
-        return pack_outcome(outcome, work, is_spent=is_spent)
+            outcome, is_spent = timed(self._instance.hear, work), False
+        else:
+            outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
+        return pack_outcome(outcome, work, is_spent=is_spent or _ran_out_of_memory(outcome))
 
     def _hear_in_time(self, instance: Instance, work: Work, timeout_s: float) -> tuple[Outcome, bool]:
         """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent.
@@ -123,6 +127,9 @@ class InstanceActor:
             self._taken_back.update(free)
         return free
 
+    def runs(self) -> None:
+        """Returns if anything in this process can run."""
+
     def close(self) -> None:
         """Let it free what it holds."""
         if self._instance is not None:
@@ -136,6 +143,7 @@ class AsyncInstanceActor:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
+        self._memory = Bound()
 
     async def ready(self) -> dict[str, Any]:
         check_versions(self._plan, "the cluster")
@@ -148,11 +156,15 @@ class AsyncInstanceActor:
         """As `InstanceActor.watch`."""
         await asyncio.Event().wait()
 
+    async def runs(self) -> None:
+        """Returns if the coroutines of this process can run."""
+
     async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
         instance = self._instance
         assert instance is not None, "an instance is built before it hears"
         work = unpack_work(batch)
+        self._memory.set()
         timeout_us = instance.player.spec.timeout_us
         timeout_s = None if timeout_us is None else timeout_us / 1e6
 
@@ -164,11 +176,17 @@ class AsyncInstanceActor:
         lanes = lanes_of(work, instance.player.spec.order)
         hearings = [asyncio.create_task(hear_lane(lane, rows)) for lane, rows in lanes]  # begun in the order of the log
         for next_done in asyncio.as_completed(hearings):
-            yield pack_outcome(await next_done, work)
+            outcome = await next_done
+            yield pack_outcome(outcome, work, is_spent=_ran_out_of_memory(outcome))
 
     async def close(self) -> None:
         if self._instance is not None:
             self._instance.close()
+
+
+def _ran_out_of_memory(outcome: Outcome) -> bool:
+    """Whether the process may be left with what it took, so that another had better hear what follows."""
+    return any("MemoryError" in failure.error.partition(":")[0] for failure in outcome.failures)
 
 
 class ByPlayer(logging.Formatter):

@@ -7,6 +7,7 @@ meanwhile waits, and asks again.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -47,7 +48,7 @@ class Line:
     def wait(self, ref: Any, verb: str, *given: Any, timeout: float | None = None) -> Any:
         """The answer to a call. If the shard's process died before it came, the question is put again.
 
-        Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back.
+        Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back, or can't begin.
         """
         import ray
         import ray.exceptions
@@ -58,12 +59,12 @@ class Line:
                 return self._answer(self._get(ref, timeout))
             except ray.exceptions.GetTimeoutError:
                 raise TimeoutError from None
+            except ray.exceptions.RuntimeEnvSetupError as error:
+                why = cluster.cause_of_no_environment(error)
+                raise Unavailable(f"band {self.name}: the nodes can't have what stage.runtime_env says: {why}") from error
             except ray.exceptions.RayActorError as error:
                 if _is_for_good(error) or time.monotonic() > until:
-                    raise Unavailable(
-                        f"band {self.name}: the process that plays it is gone, and Ray does not start it again; open the band "
-                        "again: what was durable is in its store"
-                    ) from error
+                    raise Unavailable(_gone(self.name, error)) from error
                 time.sleep(PAUSE_S)
                 ref = self.call(verb, *given)
 
@@ -83,10 +84,30 @@ class Line:
         raise kind(answer[1])
 
 
+UNREFERENCED = "all references to the actor were removed"
+"""What Ray says of an actor whose owner it takes for gone: the process that made it has ended, or can't be reached."""
+
+
 def _is_for_good(error: BaseException) -> bool:
     """Whether Ray will not make the actor anew."""
     text = str(error)
-    return "ray.kill" in text or "max_restarts" in text or "fate" in text or "owner" in text.lower()
+    return any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner", UNREFERENCED))
+
+
+def _gone(name: str, error: BaseException) -> str:
+    """What to say of a shard that does not come back."""
+    if UNREFERENCED not in str(error):
+        return (
+            f"band {name}: the process that plays it is gone, and Ray does not start it again; open the band again: what was "
+            "durable is in its store"
+        )
+    # Ray itself sets the variable where it starts a cluster, and can't take it back within a process.
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    return (
+        f"band {name}: Ray has ended the process that plays it, since it takes the one that opened the band for gone. Either "
+        "it is, or the cluster's nodes can't reach it: through a firewall, or since RAY_AUTH_MODE is not the same here "
+        f"({mode}) and at the cluster; open the band again: what was durable is in its store"
+    )
 
 
 def find_logs(url: str) -> list[RemoteLog]:

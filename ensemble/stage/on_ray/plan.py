@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -17,10 +17,12 @@ import msgspec
 from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.player import Player
-from ensemble.score import load
+from ensemble.score import Score, load
 from ensemble.score.callable import find, function_of, types_of
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
+from ensemble.stage.door import store_folder
+from ensemble.stage.on_ray.cluster import check_installed
 
 INLINE_MOST = 90_000
 """Bytes that Ray carries inside a call; what is larger it would put into its object store, as a reference."""
@@ -77,6 +79,38 @@ class Plan(msgspec.Struct):
     @classmethod
     def load(cls, data: bytes) -> Plan:
         return msgspec.msgpack.decode(data, type=cls)
+
+
+def plan_of(
+    score: Score,
+    calls: Mapping[str, Callable[..., Any]],
+    players: Mapping[str, Player],
+    url: str,
+    durability: str | None = None,
+) -> Plan:
+    """What the actors of a score are made from. `calls` are the callables that were given by name.
+
+    Errors: PlayerError if one of them can't travel; Unavailable if Ray is not installed.
+    """
+    check_installed()
+    return Plan(
+        dict(score.document),
+        _absolute(url),
+        calls={name: pickled(name, call) for name, call in calls.items()},
+        kinds={
+            name: Kind(player.shape.is_async, player.shape.batch, player.shape.kind == "class")
+            for name, player in players.items()
+        },
+        durability=durability or score.store.durability,
+        runtime_env=dict(score.stage.runtime_env),
+        shards=score.stage.shards,
+    )
+
+
+def _absolute(url: str) -> str:
+    """The url of a store as other processes find it."""
+    folder = store_folder(url)
+    return url if folder is None or url.startswith("file:") else str(folder.absolute())
 
 
 def versions() -> Versions:

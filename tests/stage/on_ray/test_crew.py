@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -36,7 +37,7 @@ class FakeCall:
 
 class FakeActor:
     def __init__(self) -> None:
-        self.ready, self.hear, self.watch, self.close = FakeCall(), FakeCall(), FakeCall(), FakeCall()
+        self.ready, self.hear, self.watch, self.close, self.runs = (FakeCall() for _ in range(5))
         self.is_killed = False
 
     def comes(self, pid: int) -> None:
@@ -44,7 +45,7 @@ class FakeActor:
 
     def dies(self, why: str = "The actor died unexpectedly before finishing this task.") -> None:
         """Ray fails each call to it that has not come back."""
-        for call in (self.ready, self.hear, self.watch, self.close):
+        for call in (self.ready, self.hear, self.watch, self.close, self.runs):
             for asked in call.asked:
                 if not asked.done():
                     asked.set_exception(RuntimeError(why))
@@ -65,7 +66,7 @@ class Stand:
         self.told: list[Item] = []
         monkeypatch.setattr(crew, "_actor", self._actor)
         monkeypatch.setattr(crew, "_kill", self._kill)
-        score = load({"ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8}}}})
+        score = load({"ensemble": 1, "name": "s", "players": {"p": {"on": "a.b", "section": {"max": 8}, "timeout": "1s"}}})
         no_loop: Any = None
         self.instances = Instances(Role(score.players["p"]), b"", self.told.append, no_loop, AtOnce())
 
@@ -181,3 +182,41 @@ def test_an_event_that_is_there_whenever_an_instance_is_lost_is_charged_in_the_e
     charged = [len(lose(place, "The actor is temporarily unavailable").failures) for _ in range(2 * crew.SPARED_MOST + 2)]
 
     assert charged == 2 * [*[0] * crew.SPARED_MOST, 1]
+
+
+def begin(place: Stand, count: int) -> tuple[FakeActor, float]:
+    """One instance that hears so many events; and when it began."""
+    place.scale(1, now_s=0)
+    place.actors[0].comes(pid=7)
+    began_s = time.monotonic()
+    place.instances.start(work(*range(count)))
+    return place.actors[0], began_s
+
+
+def test_an_instance_that_owes_an_answer_for_longer_than_one_call_may_take_is_ended_however_many_events_it_has(
+    place: Stand,
+) -> None:
+    actor, began_s = begin(place, count=500)
+
+    ends = []
+    for after_s in (1, 2 + crew.GRACE_S - 0.1, 2 + crew.GRACE_S + 0.1):  # asked after 1 s; it may keep silent for one call
+        place.instances.tend(began_s + after_s, lambda: 500)
+        ends.append(actor.is_killed)
+
+    assert ends == [False, False, True]
+    assert len(actor.runs.asked) == 1
+    [outcome] = [told for told in place.told if isinstance(told, Outcome)]
+    assert (len(outcome.skipped), outcome.failures) == (500, [])
+
+
+def test_an_instance_that_answers_may_hear_for_as_long_as_all_its_events_may_take(place: Stand) -> None:
+    actor, began_s = begin(place, count=500)
+
+    ends = []
+    for number in [*range(1, 400), 501 + crew.GRACE_S]:
+        place.instances.tend(began_s + number, lambda: 500)
+        if not actor.is_killed:
+            actor.runs.asked[-1].set_result(None)
+        ends.append(actor.is_killed)
+
+    assert ends == [*[False] * 399, True]
