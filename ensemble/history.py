@@ -1,7 +1,7 @@
 """What was played, hearing by hearing: who heard which event when, how long it waited and worked, and how that ended.
 
-Owns the reading of marks for those who look back (timelines, traffic). It folds the same frames by the same `State.apply` as those who
-play, and writes nothing. Must not know how anything is shown.
+Owns the reading of marks for those who look back (timelines, traffic). It folds the same frames by the same `State.apply` as
+those who play, and writes nothing. Must not know how anything is shown.
 
 Invariants, for a hearing h of an event e:
     e.written_at <= h.began_at <= h.ended_at       (waiting lies before `began_at`, work between the two)
@@ -70,6 +70,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     speakers: Mapping[Place, str]
     """Who said an event: a player or a source. What was published from outside has none."""
     hearings: Sequence[Hearing]
+    parts: Mapping[Place, Sequence[Place]]
+    """What a match was made of."""
     timers: Sequence[TimerSet]
     sections: Mapping[str, SectionThen]
     topics: Mapping[str, int]
@@ -99,6 +101,7 @@ def history(logs: Sequence[LogReader], until: int | datetime | None = None) -> H
         events=events if len(folded) == 1 else sorted(events, key=lambda event: event.written_at),
         speakers={place: name for fold in folded for place, name in fold.speakers.items()},
         hearings=hearings if len(folded) == 1 else _at_home(hearings, events, folded),
+        parts={place: parts for fold in folded for place, parts in fold.parts.items()},
         timers=[timer for fold in folded for timer in fold.timers],
         sections=sections,
         topics=topics,
@@ -128,6 +131,7 @@ class _Fold:
         self.copies: dict[Place, str] = {}
         """Events that lie here only to be heard here -> their ids."""
         self.speakers: dict[Place, str] = {}
+        self.parts: dict[Place, Sequence[Place]] = {}
         self.hearings: list[Hearing] = []
         self.timers: list[TimerSet] = []
         self._events: list[Event] = []
@@ -190,6 +194,8 @@ class _Fold:
             place = (self._shard, event.offset)
             if is_copy(rows, row):
                 self.copies[place] = event.id
+            if parts := rows.parts(row):
+                self.parts[place] = [(self._shard, offset) for offset in parts]
             speaker = event.source.split("/")[2] if event.source.count("/") == 2 and rows.causes is not None else source
             if speaker is not None:
                 self.speakers[place] = speaker

@@ -18,7 +18,9 @@ TEXTS = ("mmd", "dot")
 
 
 def write(path: Path, draw: Callable[[], Picture], *, graph: Graph | None = None, theme: Theme | None = None) -> int:
-    """Write a picture to a file, in the form that its ending names; how many bytes it has. `draw` is called if the form needs it.
+    """Write a picture to a file, in the form that its ending names; how many bytes it has.
+
+    `draw` is called if the form needs a picture.
 
     Errors: EnsembleError where there is no such form, or the file can't be written.
     """
@@ -27,7 +29,8 @@ def write(path: Path, draw: Callable[[], Picture], *, graph: Graph | None = None
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise EnsembleError(f"{path}: it can't be written: {error.strerror or error}; name a file that can with -o FILE") from error
+        why = error.strerror or error
+        raise EnsembleError(f"{path}: it can't be written: {why}; name a file that can with -o FILE") from error
     return len(data)
 
 

@@ -5,7 +5,7 @@ Owns which nodes and edges there are, their ids and what is known of each. Must 
     node id   kind     is                                     edge kind   from -> to
     event:T   event    a topic, or a pattern of topics        says        player or source -> event
     player:P  player   a player                               fails       player -> event (`on_failure: {emit: T}`)
-    motif:M   motif    an operator, a condition or a name     hears       event -> player or motif, motif -> player or motif
+    motif:M   motif    by its name, or @P of player P         hears       event -> player or motif, motif -> player or motif
     source:S  source   what starts the music                  fits        event -> event, the pattern that it fits
     table:P   table    the state that player P keeps          keeps       player -> its table
     dead:P    dead     the dead letters of player P           dies        player -> its dead letters
@@ -23,7 +23,26 @@ from typing import Any, TypeAlias
 import msgspec
 import networkx as nx  # type: ignore[import-untyped]
 
-from ensemble.motif import AllOf, AnyOf, Count, Motif, Not, Seq, Topic, Window, is_pattern, matches, overlap, topics
+from ensemble.motif import (
+    UNBOUNDED,
+    AllOf,
+    AnyOf,
+    Count,
+    Maybe,
+    Motif,
+    Next,
+    Not,
+    Seq,
+    Topic,
+    Window,
+    alternatives,
+    document,
+    is_pattern,
+    leaves,
+    matches,
+    overlap,
+    topics,
+)
 from ensemble.score import Code, Finding, PlayerSpec, Score, SourceSpec, check, code_of, duration_text
 from ensemble.score.model import Emit
 
@@ -107,7 +126,9 @@ class _Builder:
         self._players = players
         self._imports = imports
         self._graph: Graph = nx.DiGraph(name=score.name, about=score.about)
-        self._names = {motif: name for name, motif in score.motifs.items()}
+        self._composite = {name for name, motif in score.motifs.items() if leaves(motif) is None}
+        self._names = {motif: name for name, motif in score.motifs.items() if motif != Topic(getattr(motif, "pattern", ""))}
+        """Of simple motifs, which stand for what they say. That of a motif of several events is the topic of its matches."""
         self._warnings = _by_place(check(score, imports=imports, players=players))
         self._known = self._topics()
 
@@ -137,7 +158,7 @@ class _Builder:
             named += [*player.emits, *([player.on_failure.topic] if isinstance(player.on_failure, Emit) else [])]
         for motif in score.motifs.values():
             named += topics(motif)
-        return [topic for topic in dict.fromkeys(named) if not is_pattern(topic)]
+        return [topic for topic in dict.fromkeys(named) if not is_pattern(topic) and topic not in self._composite]
 
     # Nodes
 
@@ -172,7 +193,9 @@ class _Builder:
         fitting = [topic for topic in self._known if matches(pattern, topic)]
         return [self._event(topic) for topic in fitting] if 0 < len(fitting) <= MANY else [self._event(pattern)]
 
-    _heard = _said
+    def _heard(self, pattern: str) -> list[str]:
+        """The nodes whose coming is meant by a topic or pattern."""
+        return [self._motif(self._score.motifs[pattern], pattern)] if pattern in self._composite else self._said(pattern)
 
     def _source(self, name: str, source: SourceSpec) -> None:
         if source.every_us is not None:
@@ -204,7 +227,8 @@ class _Builder:
         facts = {
             "play": player.play, "code": code.place, "in the score": self._place("players", name), "by": player.by,
             "order": player.order, "instances": f"{section.min} to {section.max}", "with": dict(player.settings),
-            "attempts": player.retry.attempts, "timeout": None if player.timeout_us is None else duration_text(player.timeout_us),
+            "attempts": player.retry.attempts,
+            "timeout": None if player.timeout_us is None else duration_text(player.timeout_us),
             "on failure": f"emit {failure.topic}" if isinstance(failure, Emit) else failure,
         }  # fmt: skip
         id = self._add(
@@ -213,7 +237,7 @@ class _Builder:
                 group=player.group, facts=_told(facts), warnings=self._warned("players", name),
             )
         )  # fmt: skip
-        for source in self._motif_sources(player.on, f"{name}"):
+        for source in self._motif_sources(player.on, f"@{name}"):
             self._link(source, id, "hears")
         for pattern in player.emits:
             for event in self._said(pattern):
@@ -244,19 +268,22 @@ class _Builder:
             return [self._motif(motif, name)]
         if isinstance(motif, Topic) and motif.where is None:
             return self._heard(motif.pattern)
-        if isinstance(motif, AnyOf):
-            return [id for i, part in enumerate(motif.parts) for id in self._motif_sources(part, f"{at}[{i}]")]
+        parts = alternatives(motif)
+        if len(parts) > 1 or (isinstance(motif, AnyOf) and parts != (motif,)):
+            return [id for i, part in enumerate(parts) for id in self._motif_sources(part, at if not i else f"{at}/{i + 1}")]
         return [self._motif(motif, at)]
 
     def _motif(self, motif: Motif, at: str) -> str:
         id = f"motif:{at}"
         if id in self._graph:
             return id
-        name = self._names.get(motif, "")
-        title, lines = _operator(motif)
+        name = at if at in self._score.motifs else self._names.get(motif, "")
+        title, told = _operator(motif)
+        if name:
+            told = (f"where {motif.where}",) if isinstance(motif, Topic) else (title, *told)
         self._add(
             Node(
-                id=id, kind="motif", name=name or title, lines=(title, *lines) if name else lines, facts=_told(_motif_facts(motif)),
+                id=id, kind="motif", name=name or title, lines=told, facts={"motif": document(motif)},
                 warnings=self._warned("motifs", name) if name else (),
             )
         )  # fmt: skip
@@ -333,12 +360,17 @@ def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(motif: Motif) -> list[tuple[Motif, bool]]:
     """The parts of a motif, and whether each is what must not come."""
     if isinstance(motif, (AllOf, Seq, AnyOf)):
-        return [(part.part, True) if isinstance(part, Not) else (part, False) for part in motif.parts]
+        return [_bare(part) for part in motif.parts]
     if isinstance(motif, (Count, Window)):
         return [(motif.of, False)]
-    if isinstance(motif, Not):
-        return [(motif.part, True)]
-    return [(motif, False)]
+    return [_bare(motif)]
+
+
+def _bare(part: Motif) -> tuple[Motif, bool]:
+    """A part without what says how it is to come, and whether it must not."""
+    if isinstance(part, (Not, Next, Maybe)):
+        return part.part, isinstance(part, Not)
+    return part, False
 
 
 def _operator(motif: Motif) -> tuple[str, tuple[str, ...]]:
@@ -348,11 +380,11 @@ def _operator(motif: Motif) -> tuple[str, tuple[str, ...]]:
     if isinstance(motif, AnyOf):
         return "any of", tuple(_in_words(part) for part in motif.parts)
     if isinstance(motif, Count):
-        return f"{motif.times} times{_within(motif.within_us)}", (_in_words(motif.of),)
+        return f"{_times(motif)} times{_within(motif.within_us)}", (_in_words(motif.of),)
     if isinstance(motif, Window):
-        return f"every {duration_text(motif.every_us)}", (_in_words(motif.of),)
-    if isinstance(motif, Not):
-        return "not", (_in_words(motif.part),)
+        return _window(motif), (_in_words(motif.of),)
+    if isinstance(motif, (Not, Next, Maybe)):
+        return _SIGNS[type(motif)], (_in_words(motif.part),)
     head = "all" if isinstance(motif, AllOf) else "seq"
     signs = [f"{i + 1}. " if head == "seq" else "+ " for i in range(len(motif.parts))]
     lines = [f"{sign}{_in_words(part)}" for sign, part in zip(signs, motif.parts, strict=True)]
@@ -360,8 +392,21 @@ def _operator(motif: Motif) -> tuple[str, tuple[str, ...]]:
     return f"{head}{_within(motif.within_us)}", tuple(lines)
 
 
-def _motif_facts(motif: Motif) -> dict[str, Any]:
-    return {"by": getattr(motif, "by", None), "where": getattr(motif, "where", None)}
+_SIGNS: Mapping[type, str] = {Not: "no", Next: "next", Maybe: "maybe"}
+
+
+def _times(motif: Count) -> str:
+    if motif.most is None:
+        return f"{motif.times}"
+    return f"{motif.times} or more" if motif.most == UNBOUNDED else f"{motif.times} to {motif.most}"
+
+
+def _window(motif: Window) -> str:
+    if motif.every_us is not None and motif.sliding_us is not None:
+        return f"last {duration_text(motif.sliding_us)}, every {duration_text(motif.every_us)}"
+    if motif.every_us is not None:
+        return f"every {duration_text(motif.every_us)}"
+    return "window" if motif.gap_us is None else f"until {duration_text(motif.gap_us)} without"
 
 
 def _within(us: int | None) -> str:
@@ -372,6 +417,8 @@ def _in_words(motif: Motif) -> str:
     if isinstance(motif, Topic):
         label = f"{motif.label}: " if motif.label else ""
         return f"{label}{motif.pattern}" + (f" where {motif.where}" if motif.where else "")
-    if isinstance(motif, Not):
-        return f"no {_in_words(motif.part)}"
+    if isinstance(motif, (Not, Next, Maybe)):
+        return f"{_SIGNS[type(motif)]} {_in_words(motif.part)}"
+    if isinstance(motif, AnyOf):
+        return " or ".join(_in_words(part) for part in motif.parts)
     return f"({_operator(motif)[0]})"

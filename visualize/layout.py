@@ -34,38 +34,44 @@ class Layout(msgspec.Struct, frozen=True):
     lanes: Sequence[Lane] = ()
 
 
-SPACING: Mapping[str, float] = {"layer_gap": 56.0, "node_gap": 20.0, "dummy_gap": 16.0, "port_gap": 11.0, "isolated_gap": 24.0}
+SPACING: Mapping[str, float] = {"node_gap": 20.0, "dummy_gap": 16.0, "port_gap": 11.0, "isolated_gap": 24.0}
 STAVES: Mapping[str, Any] = {"group_lanes": "strict", "group_lane_budget_percent": 300, "group_lane_area_percent": 300}
-STYLES = ("diagonal", "orthogonal")
-"""Straight lines are shorter and easier to follow. In dense graphs some would cut the corner of a box; right angles never do."""
+TRIES = (
+    ("diagonal", 56.0),
+    ("diagonal", 76.0),
+    ("orthogonal", 56.0),
+    ("diagonal", 100.0),
+    ("orthogonal", 80.0),
+    ("diagonal", 140.0),
+)
+"""How lines run, and how far layers stand apart. In dense graphs a line may cut the corner of a box: the first layout counts
+in which none does. Straight lines come first, since they are easier to follow.
+"""
 
 
-def layout(
-    sizes: Mapping[str, tuple[float, float]], edges: Mapping[Edge, float], groups: Mapping[str, str] | None = None
-) -> Layout:
+def layout(sizes: Mapping[str, tuple[float, float]], edges: Sequence[Edge], groups: Mapping[str, str] | None = None) -> Layout:
     """A layered layout.
 
-    Shapes: `sizes` are width and height by id; `edges` have the width of each line; `groups` are by id, those without one stand
-            in a lane without a name. The same input gives the same layout, in every process.
+    Shapes: `sizes` are width and height by id; `groups` are by id, those without one stand in a lane without a name.
+    The same input gives the same layout, in every process.
     """
     import graphlay
 
     known = list(dict.fromkeys(group for group in (groups or {}).values() if group))
     graph = graphlay.Graph()
     for id, (width, height) in sizes.items():
-        more = {"group": known.index(group)} if len(known) > 1 and groups and (group := groups.get(id)) else {}
+        more: dict[str, Any] = {"group": known.index(group)} if len(known) > 1 and groups and (group := groups.get(id)) else {}
         graph.node(id, width=width, height=height, **more)
-    for (a, b), wide in edges.items():
-        graph.edge(a, b, thickness=max(1.0, wide))
+    for a, b in edges:
+        graph.edge(a, b)
     order = {"order": STAVES} if len(known) > 1 else {}
-    made = None
-    for style in STYLES:
-        options = {"spacing": SPACING, "routing": {"style": style}, **order}
-        made = _read(graphlay.layout(graph, options=options).to_dict(), list(sizes), list(edges), known)
-        if _is_clear(made):
+    made = []
+    for style, gap in TRIES:
+        options = {"spacing": {**SPACING, "layer_gap": gap}, "routing": {"style": style}, **order}
+        made.append(_read(graphlay.layout(graph, options=options).to_dict(), list(sizes), edges, known))
+        if not _cuts(made[-1]):
             break
-    assert made is not None
-    return made
+    return min(made, key=_cuts)
 
 
 def _read(raw: Mapping[str, Any], ids: Sequence[str], edges: Sequence[Edge], groups: Sequence[str]) -> Layout:
@@ -103,14 +109,10 @@ def _bounds(raw: Mapping[str, Any]) -> tuple[float, float, float, float]:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _is_clear(made: Layout) -> bool:
-    """Whether no line leads through a box."""
-    return not any(
-        _leads_through(a, b, box)
-        for route in made.routes.values()
-        for a, b in pairwise(route)
-        for box in (each.grown(-1) for each in made.boxes.values())
-    )
+def _cuts(made: Layout) -> int:
+    """How often a line leads through a box."""
+    boxes = [box.grown(-1) for box in made.boxes.values()]
+    return sum(_leads_through(a, b, box) for route in made.routes.values() for a, b in pairwise(route) for box in boxes)
 
 
 def _leads_through(a: Point, b: Point, box: Rect) -> bool:

@@ -1,7 +1,7 @@
 """A picture as one HTML file that needs nothing else: pan, zoom, search, and a panel for what is clicked.
 
-Owns what goes into `page.html`: the picture as SVG in colours of both themes, and what is known of each node as JSON. Its content
-security policy forbids the page any network.
+Owns what goes into `page.html`: the picture as SVG in colours of both themes, and what is known of each node as JSON. Its
+content security policy forbids the page any network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The colours, by what they are for. Light and dark.
 
-The hues are those of Okabe and Ito, "Color Universal Design" (2008), which people with any of the common colour blindnesses tell apart.
-No kind is told by its colour alone: each has a shape, or a dash, of its own.
+The hues are those of Okabe and Ito, "Color Universal Design" (2008), which people with any of the common colour blindnesses
+tell apart. No kind is told by its colour alone: each has a shape, or a dash, of its own.
 """
 
 from __future__ import annotations

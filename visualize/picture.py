@@ -1,7 +1,7 @@
 """A picture: shapes and texts at places, before anybody writes them as SVG, PNG or PDF.
 
-Owns what a picture is made of, and nothing of what it shows. Units are those of SVG at 96 to the inch; y grows downwards. Colours are
-roles of the palette; a writer looks them up.
+Owns what a picture is made of, and nothing of what it shows. Units are those of SVG at 96 to the inch; y grows downwards.
+Colours are roles of the palette; a writer looks them up.
 """
 
 from __future__ import annotations

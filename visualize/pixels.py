@@ -1,6 +1,6 @@
 """A picture as PNG or PDF.
 
-Owns the one place that knows matplotlib. It draws into memory: no display is needed, and what the user has set up stays as it is.
+Owns the one place that knows matplotlib. It draws into memory: no display is needed, and what the user set up stays as it is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pixels(picture: Picture, theme: Theme = LIGHT, *, form: Literal["png", "pdf"
     sharp = min(SHARP, (MOST_PIXELS / (picture.width * picture.height)) ** 0.5)
     out = io.BytesIO()
     with warnings.catch_warnings():
-        # A script that DejaVu Sans has no letters for is shown as boxes, as every viewer without the font does; SVG has them all.
+        # What DejaVu Sans has no letters for is shown as boxes, as by every viewer without the font. SVG keeps the text itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         meta: dict[str, Any] = {"Title": picture.title} if form == "pdf" else {}
         figure.savefig(out, format=form, dpi=DPI * sharp, facecolor=theme["page"], metadata=meta | _undated(form))
@@ -119,7 +119,8 @@ def _label(mark: Label, theme: Theme) -> Sequence[Any]:
         return [PathPatch(moved, facecolor=theme[mark.colour], linewidth=0)]
     anchor = {"start": "left", "middle": "center", "end": "right"}[mark.anchor]
     size = mark.size * 72 / DPI
-    text = Text(*place, mark.text.replace("$", r"\$"), color=theme[mark.colour], fontproperties=_font(mark), ha=anchor, va="baseline")
+    written = mark.text.replace("$", r"\$")
+    text = Text(*place, written, color=theme[mark.colour], fontproperties=_font(mark), ha=anchor, va="baseline")
     text.set_fontsize(size)
     return [text]
 
@@ -142,8 +143,8 @@ def _stroke(mark: Stroke, theme: Theme) -> Sequence[Any]:
     path = Path([*map(tuple, steps), tuple(points[-1])], [*codes, Path.LINETO])
     hue = theme[mark.line]
     line = PathPatch(
-        path, facecolor="none", edgecolor=hue, linewidth=_points(mark.line_width), linestyle=_dashes(mark.dash, mark.line_width),
-        capstyle="butt", joinstyle="round",
+        path, facecolor="none", edgecolor=hue, linewidth=_points(mark.line_width),
+        linestyle=_dashes(mark.dash, mark.line_width), capstyle="butt", joinstyle="round",
     )  # fmt: skip
     if not mark.head:
         return [line]

@@ -1,7 +1,7 @@
 """The reaction graph as a picture.
 
-Owns how big each kind of node is and how it looks: a shape and a hue by kind, tables and dead letters within their player's box,
-feedback dashed. With `Played`, what was played lies over it.
+Owns how big each kind of node is and how it looks: a shape and a hue by kind, tables and dead letters within their player's
+box, feedback dashed. With `Played`, what was played lies over it.
 
 Invariants, held by tests: each node is drawn once; every text lies in its node's box, and every box within the page.
 """
@@ -9,6 +9,8 @@ Invariants, held by tests: each node is drawn once; every text lies in its node'
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 from ensemble.motif import is_pattern
 from visualize.graph import Graph, Link, Node, links, nodes
@@ -40,7 +42,7 @@ class _Drawing:
         self._played = played
         self._nodes = dict(nodes(graph))
         self._chips = {id: _chips_of(graph, id) for id, node in self._nodes.items() if node.kind == "player"}
-        self._widths = {(a, b): self._width_of(a, b) for a, b, link in links(graph) if _is_drawn(link)}
+        self._widths: dict[Edge, float] = {(a, b): self._width_of(a, b) for a, b, link in links(graph) if _is_drawn(link)}
         self._layout = self._lay_out()
 
     def _lay_out(self) -> Layout:
@@ -48,7 +50,7 @@ class _Drawing:
         boxes = {id: node for id, node in self._nodes.items() if id not in inner}
         sizes = {id: self._size(node) for id, node in boxes.items()}
         groups = {id: node.group for id, node in boxes.items() if node.group}
-        return layout(sizes, self._widths, groups)
+        return layout(sizes, list(self._widths), groups)
 
     def picture(self) -> Picture:
         name, about = self._graph.graph["name"], self._graph.graph["about"]
@@ -80,13 +82,13 @@ class _Drawing:
         text = width(_name(node), NAME, bold=node.kind == "player")
         if node.kind == "event":
             return text + 26, 25.0 + (13.0 if badge else 0.0)
-        more = max((width(_line(line), SMALL) for line in node.lines), default=0.0)
-        if node.kind == "motif":
-            return max(text, more) + 36, 24.0 + 14 * len(node.lines)
-        if node.kind == "source":
-            return max(text, more) + 32, 38.0 + (13.0 if badge else 0.0)
-        chips = [width(self._chip_text(chip), TINY) + 38 for chip in self._chips[node.id]]
+        more = max((width(_line(line), SMALL) for line in (*node.lines, badge)), default=0.0)
         ports = max(len(list(self._drawn_edges(node.id, "in"))), len(list(self._drawn_edges(node.id, "out"))))
+        if node.kind == "motif":
+            return max(text, more) + 24, max(26.0 + 14 * (len(node.lines) + bool(badge)), ports * PORT + 16)
+        if node.kind == "source":
+            return max(text, more) + 34, max(26.0 + 13 * (len(node.lines) + bool(badge)), ports * PORT + 8)
+        chips = [width(self._chip_text(chip), TINY) + 38 for chip in self._chips[node.id]]
         high = 28.0 + 13 * len(node.lines) + (CHIP + 3) * len(chips) + (14.0 if badge else 0.0)
         badge_wide = width(badge, TINY) + 16 if badge else 0.0
         return max(text + 24, more + 20, badge_wide, *chips, 76.0), max(high, ports * PORT + 8)
@@ -182,33 +184,24 @@ class _Drawing:
 
     def _motif(self, node: Node, at: Rect) -> list[Mark]:
         fill, line, dash = self._fill(node)
-        tip, mid = 11.0, at.y + at.height / 2
-        points = [
-            Point(at.x, mid), Point(at.x + tip, at.y), Point(at.right - tip, at.y), Point(at.right, mid),
-            Point(at.right - tip, at.bottom), Point(at.x + tip, at.bottom),
-        ]  # fmt: skip
-        marks: list[Mark] = [Outline(points=points, fill=fill, line=line, line_width=1.4, dash=dash)]
-        top = at.y + (at.height - 24.0 - 14 * len(node.lines)) / 2
+        marks: list[Mark] = [Outline(points=_octagon(at, 8.0), fill=fill, line=line, line_width=1.4, dash=dash)]
+        badge = self._badge(node)
+        lines = [_line(text) for text in node.lines] + ([badge] if badge else [])
+        top = at.y + (at.height - 24.0 - 14 * len(lines)) / 2
         marks.append(Label(at=Point(at.centre.x, top + 12.5), text=_name(node), size=NAME, colour=self._ink(node)))
-        for i, text in enumerate(node.lines):
-            marks.append(Label(at=Point(at.centre.x, top + 27 + 14 * i), text=_line(text), size=SMALL, colour="muted"))
+        for i, text in enumerate(lines):
+            marks.append(Label(at=Point(at.centre.x, top + 27 + 14 * i), text=text, size=SMALL, colour="muted"))
         return marks
 
     def _source(self, node: Node, at: Rect) -> list[Mark]:
         fill, line, dash = self._fill(node)
-        tip = 10.0
-        points = [
-            Point(at.x, at.y), Point(at.right - tip, at.y), Point(at.right, at.y + at.height / 2), Point(at.right - tip, at.bottom),
-            Point(at.x, at.bottom),
-        ]  # fmt: skip
-        marks: list[Mark] = [Outline(points=points, fill=fill, line=line, line_width=1.4, dash=dash)]
-        x = at.x + (at.width - tip) / 2
-        marks.append(Label(at=Point(x, at.y + 14), text=_name(node), size=NAME, colour=self._ink(node)))
-        for text in node.lines:
-            marks.append(Label(at=Point(x, at.y + 28), text=_line(text), size=SMALL, colour="muted"))
+        marks: list[Mark] = [Outline(points=_ribbon(at, 10.0), fill=fill, line=line, line_width=1.4, dash=dash)]
         badge = self._badge(node)
-        if badge:
-            marks.append(Label(at=Point(x, at.y + 41), text=badge, size=TINY, colour="muted"))
+        lines = [_line(text) for text in node.lines] + ([badge] if badge else [])
+        x, top = at.x + (at.width + 10.0) / 2, at.y + (at.height - 24.0 - 13 * len(lines)) / 2
+        marks.append(Label(at=Point(x, top + 12.5), text=_name(node), size=NAME, colour=self._ink(node)))
+        for i, text in enumerate(lines):
+            marks.append(Label(at=Point(x, top + 26.5 + 13 * i), text=text, size=SMALL, colour="muted"))
         return marks
 
     def _badge(self, node: Node) -> str:
@@ -322,6 +315,21 @@ def _moved(rect: Rect, by: Point) -> Rect:
     return Rect(rect.x + by.x, rect.y + by.y, rect.width, rect.height)
 
 
+def _octagon(at: Rect, cut: float) -> list[Point]:
+    """A motif's shape: a box without corners."""
+    x, y, right, bottom = at.x, at.y, at.right, at.bottom
+    return [
+        Point(x + cut, y), Point(right - cut, y), Point(right, y + cut), Point(right, bottom - cut), Point(right - cut, bottom),
+        Point(x + cut, bottom), Point(x, bottom - cut), Point(x, y + cut),
+    ]  # fmt: skip
+
+
+def _ribbon(at: Rect, cut: float) -> list[Point]:
+    """A source's shape: nothing comes into it, so it is cut in there."""
+    middle = Point(at.x + cut, at.y + at.height / 2)
+    return [Point(at.x, at.y), Point(at.right, at.y), Point(at.right, at.bottom), Point(at.x, at.bottom), middle]
+
+
 def _warning(at: Rect) -> list[Mark]:
     x, y = at.right - 4, at.y - 5
     points = [Point(x, y), Point(x + 7, y + 12), Point(x - 7, y + 12)]
@@ -378,18 +386,14 @@ def _sign(kind: str, at: Rect) -> list[Mark]:
     signs: Mapping[str, list[Mark]] = {
         "event": [Block(at=at, radius=6.5, fill="event.fill", line="event.line")],
         "player": [Block(at=at, radius=3, fill="player.fill", line="player.line", line_width=1.6)],
-        "motif": [Outline(
-            points=[Point(at.x, mid), Point(at.x + 6, at.y), Point(at.right - 6, at.y), Point(at.right, mid),
-                    Point(at.right - 6, at.bottom), Point(at.x + 6, at.bottom)], fill="motif.fill", line="motif.line",
-        )],
-        "source": [Outline(
-            points=[Point(at.x, at.y), Point(at.right - 6, at.y), Point(at.right, mid), Point(at.right - 6, at.bottom),
-                    Point(at.x, at.bottom)], fill="source.fill", line="source.line",
-        )],
+        "motif": [Outline(points=_octagon(at, 5), fill="motif.fill", line="motif.line")],
+        "source": [Outline(points=_ribbon(at, 6), fill="source.fill", line="source.line")],
         "table": [Block(at=at, radius=3, fill="table.fill", line="table.line"),
                   *_cylinder(Rect(at.x + 3, at.y - 2, 20, 17), "table.line")],
         "dead": [Block(at=at, radius=3, fill="page", line="lane.line"), *_cross(Rect(at.x + 3, at.y - 2, 20, 17), "dead.line")],
-        "outside": [Outline(points=[Point(at.x + 10, mid - 5), Point(at.x + 17, mid), Point(at.x + 10, mid + 5)], fill="event.line")],
+        "outside": [Outline(
+            points=[Point(at.x + 10, mid - 5), Point(at.x + 17, mid), Point(at.x + 10, mid + 5)], fill="event.line",
+        )],
         "feedback": [Stroke(points=across, line="feedback", line_width=1.3, dash=(8, 4), head=HEAD)],
         "fails": [Stroke(points=across, line="dead.line", line_width=1.3, dash=(2.5, 3), head=HEAD)],
         "not": [Stroke(points=across, line="line", line_width=1.3, head=HEAD), _bar(across, "line")],
@@ -406,12 +410,7 @@ def _sign(kind: str, at: Rect) -> list[Mark]:
 
 def _shifted(mark: Mark, by: Point) -> Mark:
     if isinstance(mark, Block):
-        return Block(
-            at=_moved(mark.at, by), radius=mark.radius, fill=mark.fill, line=mark.line, line_width=mark.line_width, dash=mark.dash
-        )
+        return msgspec.structs.replace(mark, at=_moved(mark.at, by))
     if isinstance(mark, Label):
-        at = Point(mark.at.x + by.x, mark.at.y + by.y)
-        return Label(at=at, text=mark.text, size=mark.size, colour=mark.colour, bold=mark.bold, anchor=mark.anchor)
-    import msgspec
-
+        return msgspec.structs.replace(mark, at=Point(mark.at.x + by.x, mark.at.y + by.y))
     return msgspec.structs.replace(mark, points=[Point(each.x + by.x, each.y + by.y) for each in mark.points])

@@ -5,6 +5,7 @@ Owns SVG. Texts are squeezed into the room that they were measured for (`textLen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -23,7 +24,8 @@ def svg(picture: Picture, theme: Theme = LIGHT) -> str:
         f'width="{_n(picture.width)}" height="{_n(picture.height)}" font-family={quoteattr(FONTS)} role="img">'
     )
     ground = f'<rect width="100%" height="100%" fill="{theme["page"]}"/>'
-    return "\n".join([head, f"<title>{_text(picture.title)}</title>", ground, *elements(picture, theme.__getitem__), "</svg>", ""])
+    title = f"<title>{_text(picture.title)}</title>"
+    return "\n".join([head, title, ground, *elements(picture, theme.__getitem__), "</svg>", ""])
 
 
 def elements(picture: Picture, colour: Colour) -> Sequence[str]:
@@ -103,6 +105,9 @@ def _text(text: str) -> str:
     return escape(_plain(text))
 
 
+_UNWRITABLE = re.compile("[^\t\n\\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 can't hold."""
+
+
 def _plain(text: str) -> str:
-    """Without what XML can't hold."""
-    return "".join(each if each in "\t\n" or (each >= " " and not "\ud800" <= each <= "\udfff" and each not in "￾￿") else "�" for each in text)
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -29,7 +29,7 @@ def graph(
     output: Out = None,
     focus: Annotated[
         str | None,
-        typer.Option("--focus", metavar="NAME", help="Only what lies around this event, player, motif or source.", show_default=False),
+        typer.Option("--focus", metavar="NAME", help="Only what lies around this node, by its name.", show_default=False),
     ] = None,
     depth: Annotated[int, typer.Option("--depth", metavar="N", min=0, help="How many lines around it.")] = 2,
     store: Annotated[
@@ -38,13 +38,13 @@ def graph(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="WHEN", help="With --store: as it stood then; an offset, a time, or how long ago.", show_default=False),
+        typer.Option("--at", metavar="WHEN", help="With --store: as it stood then; as --since of events.", show_default=False),
     ] = None,
     dark: Dark = False,
 ) -> None:
     """Draw who says what and who hears it.
 
-    FILE ends in .svg, .png, .pdf, .html (to click through), .mmd (Mermaid) or .dot. Without -o the graph is written as Mermaid text.
+    FILE ends in .svg, .png, .pdf, .html (to click through), .mmd (Mermaid) or .dot. Without -o it is written as Mermaid text.
     With --store: width is traffic, colour the failure rate; what was never seen is pale, what was never declared is red.
     """
     import ensemble
@@ -91,7 +91,8 @@ def _ready(output: Path, *, with_texts: bool) -> str:
     form = form_of(output, with_texts=with_texts)
     missing = [name for name in NEEDED.get(form, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        raise EnsembleError(f".{form} is drawn with {' and '.join(missing)}, not installed here: pip install 'ensemble-band[draw]'")
+        what = " and ".join(missing)
+        raise EnsembleError(f"to draw .{form} needs {what}, which is not installed here: pip install 'ensemble-band[draw]'")
     return form
 
 

@@ -25,7 +25,7 @@ def labels(picture: Picture) -> list[Label]:
 
 
 def faults(picture: Picture) -> list[str]:
-    """What is wrong: boxes or texts over one another, texts out of their box, lines through boxes or texts, all beyond the page."""
+    """What is wrong: boxes or texts over one another, texts out of their box, lines through either, any beyond the page."""
     found = []
     page = Rect(0, 0, picture.width, picture.height)
     boxes = {part.id: box_of(part.marks) for part in picture.parts if part.kind in BOXES}

@@ -5,15 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import msgspec
-
 import ensemble
-from ensemble.motif import AllOf, AnyOf, Count, Not, Seq, Topic, Window
-from ensemble.score import PlayerSpec, Score
+from ensemble.score import Score
 
 WORDS = ("order", "cart", "stock", "user", "payment")
 ENDS = ("placed", "paid", "came_in", "x", "registration_requested", "some_very_long_name_that_goes_on.and_on")
-GROUPS = ("orders", "providers", "", "<b>&\"bold\"'</b>", "מוזיקה", "注文と在庫", "a group of a length that nobody ever wanted " * 3)
+GROUPS = ("orders", "providers", "", '<b>&"bold"\'</b>', "מוזיקה", "注文と在庫", "a group of a length that nobody wanted " * 3)
 
 
 def random_score(seed: int, size: int | None = None) -> Score:
@@ -46,35 +43,38 @@ def random_score(seed: int, size: int | None = None) -> Score:
     })  # fmt: skip
 
 
+ALL_KINDS = """
+ensemble: 1
+name: all-kinds
+about: Every kind of node that there is.
+events:
+  order.placed: {key: order_id, about: A customer has checked out., schema: {type: object, required: [order_id]}}
+  order.paid: {}
+motifs:
+  too-late: {seq: [order.placed, {not: order.shipped}], within: 15m}
+  great: {event: order.placed, where: data.total > 1000}
+players:
+  shipping: {play: "nowhere:ship", on: order.paid, emits: [order.shipped], group: back}
+  payment:
+    play: nowhere:pay
+    on: order.placed
+    emits: [order.paid]
+    group: front
+    by: customer
+    section: {max: 8}
+    on_failure: {emit: payment.failed}
+  again: {play: "nowhere:again", on: payment.failed, emits: [order.placed], on_failure: hold}
+  remind: {play: "nowhere:remind", on: [too-late, great], emits: [customer.reminded]}
+  both: {play: "nowhere:both", on: {all: [order.paid, day.ended], within: 1h30m}}
+  many: {play: "nowhere:many", on: {count: {event: payment.failed, where: data.total > 100}, times: 5, within: 1m}}
+  sums: {play: "nowhere:sums", on: {every: 10s, of: [order.placed, order.paid]}, group: back}
+  audit: {play: "nowhere:audit", on: "order.>"}
+  all: {play: "nowhere:all", on: ">"}
+sources:
+  clock: {every: 90s, topic: day.ended}
+"""
+
+
 def score_of_all_kinds() -> Score:
-    """A score with motifs of every operator, feedback, a failure that is answered, patterns, and an event from outside."""
-    score = ensemble.load({
-        "ensemble": 1,
-        "name": "all-kinds",
-        "events": {"order.placed": {"key": "order_id", "about": "A customer has checked out."}, "order.paid": {}},
-        "players": {
-            "shipping": {"play": "nowhere:ship", "on": "order.paid", "emits": ["order.shipped"], "group": "back"},
-            "payment": {
-                "play": "nowhere:pay", "on": "order.placed", "emits": ["order.paid"], "group": "front", "by": "customer",
-                "on_failure": {"emit": "payment.failed"},
-            },
-            "again": {"play": "nowhere:again", "on": "payment.failed", "emits": ["order.placed"], "on_failure": "hold"},
-            "audit": {"play": "nowhere:audit", "on": ">"},
-        },
-        "sources": {"clock": {"every": "90s", "topic": "day.ended"}},
-    })  # fmt: skip
-    placed, paid, shipped = Topic("order.placed"), Topic("order.paid"), Topic("order.shipped")
-    motifs = {
-        "both": AllOf((paid, Topic("day.ended")), within_us=1_800_000_000),
-        "late": Seq((placed, Not(shipped)), within_us=900_000_000),
-        "many": Count(Topic("payment.failed", where="data.total > 100"), 5, 60_000_000),
-        "window": Window(AnyOf((placed, paid)), 10_000_000),
-    }
-    heard = {
-        name: PlayerSpec(name=f"hears_{name}", on=motif, play="nowhere:hear", group="back") for name, motif in motifs.items()
-    }
-    return msgspec.structs.replace(
-        score,
-        motifs={"late-order": motifs["late"]},
-        players={**score.players, **{spec.name: spec for spec in heard.values()}},
-    )
+    """A score with motifs, feedback, a failure that is answered, patterns, and an event from outside."""
+    return ensemble.load(ALL_KINDS)
