@@ -26,6 +26,10 @@ Place = tuple[int, int]
 """Where an event lies: its shard, and its offset there."""
 
 
+SAMPLES = 200
+"""How often a history tells the lag, from the first frame to the last."""
+
+
 class Hearing(msgspec.Struct, frozen=True):
     """One time that a player heard an event."""
 
@@ -75,8 +79,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     timers: Sequence[TimerSet]
     sections: Mapping[str, SectionThen]
     topics: Mapping[str, int]
+    begin_us: int
     until_us: int
-    """When the last frame was written."""
+    """When the first frame was written, and the last."""
+    lags: Sequence[tuple[int, Mapping[str, int]]]
+    """The lag of each section, some hundred times from beginning to end."""
 
 
 def history(logs: Sequence[LogReader], until: int | datetime | None = None) -> History:
@@ -105,12 +112,26 @@ def history(logs: Sequence[LogReader], until: int | datetime | None = None) -> H
         timers=[timer for fold in folded for timer in fold.timers],
         sections=sections,
         topics=topics,
+        begin_us=min((fold.begin_us for fold in folded if fold.begin_us), default=0),
         until_us=max((fold.state.time_us for fold in folded), default=0),
+        lags=_lags_together([fold.lags for fold in folded]),
     )
 
 
 def _together(a: SectionThen, b: SectionThen) -> SectionThen:
     return SectionThen(*(getattr(a, name) + getattr(b, name) for name in SectionThen.__struct_fields__))
+
+
+def _lags_together(lags: Sequence[Sequence[tuple[int, Mapping[str, int]]]]) -> list[tuple[int, dict[str, int]]]:
+    """Those of all shards, summed: of each shard, as it was last told."""
+    told: list[Mapping[str, int]] = [{} for _ in lags]
+    found = []
+    samples = [(time_us, shard, of) for shard, each in enumerate(lags) for time_us, of in each]
+    for time_us, shard, of in sorted(samples, key=lambda each: each[0]):
+        told[shard] = of
+        names = dict.fromkeys(name for each in told for name in each)
+        found.append((time_us, {name: sum(each.get(name, 0) for each in told) for name in names}))
+    return found
 
 
 def _at_home(hearings: Sequence[Hearing], events: Sequence[Event], folded: Sequence[_Fold]) -> list[Hearing]:
@@ -134,6 +155,8 @@ class _Fold:
         self.parts: dict[Place, Sequence[Place]] = {}
         self.hearings: list[Hearing] = []
         self.timers: list[TimerSet] = []
+        self.begin_us = 0
+        self.lags: list[tuple[int, dict[str, int]]] = []
         self._events: list[Event] = []
         self._topics: list[str] = []
         """The topic of each offset, as the section's patterns see it."""
@@ -142,11 +165,22 @@ class _Fold:
         """Attempts that failed, by player and offset."""
 
     def run(self) -> None:
+        step_us = 0
         for frame in self._log.frames():
             if self._is_beyond(frame):
-                return
+                break
+            if not self.begin_us:
+                self.begin_us = frame.time_us
+                step_us = max(1, (self._log.end().time_us - frame.time_us) // SAMPLES)
             self._see(frame)
             self.state.apply(frame)
+            if not self.lags or frame.time_us >= self.lags[-1][0] + step_us:
+                self._sample()
+        if self.begin_us:
+            self._sample()
+
+    def _sample(self) -> None:
+        self.lags.append((self.state.time_us, {name: lag(self.state, name) for name in self.state.sections}))
 
     def _is_beyond(self, frame: Frame) -> bool:
         if self._until is None:
@@ -252,6 +286,23 @@ def _holds(parts: Sequence[tuple[str, str | None]]) -> Callable[[Event], bool]:
         return any(matches(pattern, event.topic) and (test is None or test(event)) for pattern, test in ready)
 
     return holds
+
+
+def failures(logs: Sequence[LogReader], events: Sequence[Event]) -> dict[Place, dict[str, list[str]]]:
+    """How often players failed at these events: an event's place -> player -> the error of each attempt.
+
+    It costs what was written from the first of them on.
+    """
+    wanted = {(event.shard, event.offset) for event in events}
+    found: dict[Place, dict[str, list[str]]] = {}
+    for shard in {shard for shard, _ in wanted}:
+        first = min(offset for at, offset in wanted if at == shard)
+        for frame in logs[shard].frames(logs[shard].frame_at(first).seq):
+            for name, failed in frame.marks.get("failed", {}).items():
+                for offset, _attempt, _due_us, error in failed:
+                    if (shard, offset) in wanted:
+                        found.setdefault((shard, offset), {}).setdefault(name, []).append(str(error))
+    return found
 
 
 def hearings_by_place(past: History) -> dict[Place, list[Hearing]]:
