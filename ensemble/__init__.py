@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ScoreError,
         Unavailable,
     )
-    from ensemble.event import Emission, Event, Receipt, emit
+    from ensemble.event import Emission, Event, Match, Receipt, emit
     from ensemble.opening import connect, open, read
     from ensemble.player import Context
     from ensemble.reader import Reader
@@ -51,7 +51,7 @@ _HOMES = {
         "ScoreError",
         "Unavailable",
     ),
-    "ensemble.event": ("Emission", "Event", "Receipt", "emit"),
+    "ensemble.event": ("Emission", "Event", "Match", "Receipt", "emit"),
     "ensemble.opening": ("connect", "open", "read"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
@@ -70,6 +70,7 @@ __all__ = [
     "Event",
     "InvalidEvent",
     "LogCorrupt",
+    "Match",
     "OffsetError",
     "Overloaded",
     "PlayerError",

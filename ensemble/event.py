@@ -13,7 +13,7 @@ Invariants, for row i of `rows`:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,6 +69,7 @@ class Rows(msgspec.Struct, gc=False):
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
     (born). A copy of what lies in another shard has its place there too (at), and its topic.
+    A match has the offsets of its parts (causes), and the root of the first (root).
     """
 
     def __len__(self) -> int:
@@ -129,7 +130,17 @@ class Rows(msgspec.Struct, gc=False):
         """What events said in answer to row ix keep as their root."""
         if self.roots is not None:
             return self.roots[ix]
+        root: Ref | None = self.extra(ix, "root")
+        if root is not None:
+            return root
         return self.extra(ix, "correlationid") or self.given_id(ix) or self.offset(ix)
+
+    def parts(self, ix: int) -> Sequence[int]:
+        """The offsets of the events that a match is made of; none for any other event."""
+        if self.extras is None or ix not in self.extras:
+            return ()
+        offsets: Sequence[int] = self.extras[ix].get("causes", ())
+        return offsets
 
     def event(self, ix: int) -> Event:
         return Event(self, ix)
@@ -248,6 +259,9 @@ class Event(msgspec.Struct, gc=False, eq=False):
         rows = self._rows
         if rows.causes is not None:
             return rows.name(rows.causes[self._ix])
+        parts = rows.parts(self._ix)
+        if parts:
+            return rows.name(parts[-1])
         given: str | None = rows.extra(self._ix, "causationid")
         return given
 
@@ -295,12 +309,56 @@ class Event(msgspec.Struct, gc=False, eq=False):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def view(self) -> Event:
+        """The same event, its data decoded anew: what one listener does to it is not seen by another."""
+        return Event(self._rows, self._ix)
+
     def __reduce__(self) -> Any:
         """Pickled, it leaves the other rows of its frame behind."""
         return Event, (self._rows.pick([self._ix]), 0)
 
     def __repr__(self) -> str:
-        return f"Event({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+        return f"{type(self).__name__}({self.topic!r}, key={self.key!r}, data={self.data!r}, id={self.id!r})"
+
+
+class Match(Event, gc=False, eq=False):
+    """A motif that was heard: the event that tells of it, with the events that it is made of."""
+
+    _parts: Sequence[Event] | Callable[[Sequence[int]], Sequence[Event]] = ()
+    """These events, or what finds them."""
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that it is made of, in the order of the log."""
+        if callable(self._parts):
+            self._parts = self._parts(self._rows.parts(self._ix))
+        return list(self._parts)
+
+    @property
+    def labels(self) -> dict[str, Event | list[Event]]:
+        """What the motif gave a label (`as:`), as far as it came: an event, or a list where several may have it."""
+        found = {event.offset: event for event in self.events}
+        return {
+            label: [found[each] for each in at] if isinstance(at, list) else found[at]
+            for label, at in decode(self.payload).get("labels", {}).items()
+        }
+
+    def __getitem__(self, label: str) -> Any:
+        """The event with a label, or the list of those that have it. KeyError where the match has none."""
+        labels = self.labels
+        if label not in labels:
+            raise KeyError(f"the match {self.topic} has no event {label!r}; it has {', '.join(labels) or 'no labels'}")
+        return labels[label]
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+    def view(self) -> Match:
+        parts = self._parts
+        return Match(self._rows, self._ix, msgspec.UNSET, parts if callable(parts) else [part.view() for part in parts])
+
+    def __reduce__(self) -> Any:
+        return Match, (self._rows.pick([self._ix]), 0, msgspec.UNSET, self.events)
 
 
 class Frame(msgspec.Struct):

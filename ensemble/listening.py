@@ -2,29 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from ensemble.broker.outbox import forwarded_topic
 from ensemble.broker.routing import Listener, crosses
-from ensemble.broker.words import Policy
-from ensemble.event import Event
-from ensemble.motif import leaves
+from ensemble.broker.words import Motive, Policy
+from ensemble.event import Event, Frame
+from ensemble.motif import Motif, Topic, alternatives, leaves, matches, walk
 from ensemble.score.condition import condition
-from ensemble.score.model import Emit, PlayerSpec
+from ensemble.score.model import NOW, Emit, PlayerSpec, Score
 from ensemble.score.vocabulary import Vocabulary, key_text
 
 
 def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
     """What a player listens for, made ready. In several shards also what the others send its section."""
-    parts = leaves(spec.on)
-    assert parts is not None, "a composite motif is refused when the score is loaded"
     by = None if spec.by is None else _path(spec.by)
-    heard = [(part.pattern, None if part.where is None else condition(part.where)) for part in parts]
-    if shards > 1 and crosses(spec.order, by, [part.pattern for part in parts]):
+    heard: list[tuple[str, Callable[[Event], bool] | None]] = []
+    for motif in alternatives(spec.on):
+        if isinstance(motif, Topic):
+            heard.append((motif.pattern, None if motif.where is None else condition(motif.where)))
+        elif (motif_topic(spec.name), None) not in heard:
+            heard.append((motif_topic(spec.name), None))
+    if shards > 1 and crosses(spec.order, by, [pattern for pattern, _ in heard]):
         heard.append((forwarded_topic(spec.name), None))
     return Listener(heard, order=spec.order, by=by)
+
+
+def motif_topic(player: str) -> str:
+    """The topic of the matches of a player's own motif, one that has no name."""
+    return f"_band.motif.{player}"
+
+
+def motives(score: Score, at: Callable[[int], int | None] = lambda us: 0 if us == 0 else None) -> dict[str, Motive]:
+    """The motifs of several events that are listened for: those of players, and those with a name that somebody hears.
+
+    A list of several is as many motifs, each under a name of its own, with one topic. `at` tells the offset at which a time
+    begins in the log; None: at its end.
+    """
+    found: dict[str, Motive] = {}
+    patterns: list[tuple[str, int]] = []
+    """What is heard, and from when on."""
+    for name, player in score.players.items():
+        own = [motif for motif in alternatives(player.on) if not isinstance(motif, Topic)]
+        _add(found, motif_topic(name), own, at(player.from_us))
+        patterns += [(motif.pattern, player.from_us) for motif in alternatives(player.on) if isinstance(motif, Topic)]
+        patterns += [(leaf.pattern, player.from_us) for motif in own for leaf in walk(motif) if leaf.pattern in score.motifs]
+    composite = {name: motif for name, motif in score.motifs.items() if leaves(motif) is None}
+    waiting = dict.fromkeys(composite)
+    while heard := [name for name in waiting if any(matches(pattern, name) for pattern, _ in patterns)]:
+        for name in heard:
+            del waiting[name]
+            from_us = min(us for pattern, us in patterns if matches(pattern, name))
+            parts = alternatives(composite[name])
+            if any(isinstance(part, Topic) for part in parts):
+                parts = (composite[name],)
+            _add(found, name, parts, at(from_us))
+            patterns += [(leaf.pattern, from_us) for leaf in walk(composite[name]) if leaf.pattern in composite]
+    return found
+
+
+def _add(found: dict[str, Motive], topic: str, parts: Sequence[Motif], begin: int | None) -> None:
+    for number, motif in enumerate(parts, 1):
+        found[topic if number == 1 else f"{topic}/{number}"] = Motive(motif, topic, begin)
+
+
+class Frames(Protocol):
+    """A log, as far as its frames are read."""
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]: ...
+
+
+def offset_at(log: Frames, from_us: int) -> int | None:
+    """The offset of the first event that was written at a time or later; None: there is none yet."""
+    if from_us in (0, NOW):
+        return 0 if from_us == 0 else None
+    return next((frame.first for frame in log.rows() if frame.time_us >= from_us), None)
 
 
 def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:

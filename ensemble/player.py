@@ -414,9 +414,7 @@ class Hearing:
     def _hear_group(self, group: Sequence[int]) -> None:
         events, decoder = self.work.events, self.player.decode
         # Views of their own for each call: one that failed may have changed the data that it decoded.
-        heard = [
-            Event(events[ix]._rows, events[ix]._ix) if decoder is None else decoder(events[ix].payload) for ix in group
-        ]
+        heard = [events[ix].view() if decoder is None else decoder(events[ix].payload) for ix in group]
         extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:

@@ -9,14 +9,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from heapq import merge
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
-from ensemble.event import EPOCH, Event, Frame, decode, microseconds
+from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
+from ensemble.history import History, failures, history
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
 from ensemble.stage.base import Shard
@@ -75,7 +79,19 @@ class Reader:
         for frame in shard.log.rows(first):
             if isinstance(stop, int) and frame.first >= stop:
                 return
-            yield from _fitting(frame, pattern, key, start, stop)
+            yield from self._whole(_fitting(frame, pattern, key, start, stop))
+
+    def _whole(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The same, those that are matches with the events that they are made of."""
+        for event in events:
+            rows, ix = event._rows, event._ix
+            if rows.extras is None or not rows.parts(ix):
+                yield event
+            else:
+                yield Match(rows, ix, msgspec.UNSET, partial(self._parts, event.shard))
+
+    def _parts(self, shard: int, offsets: Sequence[int]) -> list[Event]:
+        return [self._at((shard, offset)) for offset in offsets]
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
@@ -89,7 +105,7 @@ class Reader:
         def new(ix: int) -> Iterator[Event]:
             for frame in self._shards[ix].log.rows(offsets[ix]):
                 offsets[ix] = frame.end
-                yield from _fitting(frame, pattern, key, starts[ix], None)
+                yield from self._whole(_fitting(frame, pattern, key, starts[ix], None))
 
         while True:
             yield from _in_time(new(ix) for ix in range(len(offsets)))
@@ -121,11 +137,15 @@ class Reader:
         event = self.event(id)
         causes: list[Event] = []
         seen = {_place_of(event)}  # who publishes says what caused it, and may say that it was itself
-        cause = self._cause(event)
-        while cause is not None and _place_of(cause) not in seen:
-            seen.add(_place_of(cause))
-            causes.append(cause)
-            cause = self._cause(cause)
+        waiting = self._causes(event)
+        while waiting:
+            cause = waiting.pop()
+            if _place_of(cause) not in seen:
+                seen.add(_place_of(cause))
+                causes.append(cause)
+                waiting += self._causes(cause)
+        if any(isinstance(each, Match) for each in (event, *causes)):  # what led to one part comes between others
+            causes.sort(key=lambda cause: (cause.written_at, cause.shard, cause.offset), reverse=True)
         later = [event]
         for ix, shard in enumerate(self._shards):  # in another shard, whose clock may be behind, all of it may be later
             begin = event.offset + 1 if ix == event.shard else 0
@@ -134,6 +154,14 @@ class Reader:
                 rows = frame.rows
                 later += [rows.event(row) for row in range(max(0, begin - frame.first), frame.count) if not is_copy(rows, row)]
         return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later, self._log_ids)))
+
+    def _causes(self, event: Event) -> list[Event]:
+        """The events that it answers: one, or all that a match is made of."""
+        parts = event._rows.parts(event._ix)
+        if parts:
+            return self._parts(event.shard, parts)
+        cause = self._cause(event)
+        return [] if cause is None else [cause]
 
     def _cause(self, event: Event) -> Event | None:
         """The event that it answers; None if it answers none, or one of somebody else's log."""
@@ -210,6 +238,14 @@ class Reader:
             self._notes(),
         )
 
+    def history(self, *, until: int | datetime | None = None) -> History:
+        """What was played, hearing by hearing, to the end as of now or until an offset or a time, not included."""
+        return history([shard.log for shard in self._shards], until)
+
+    def failures(self, events: Sequence[Event]) -> dict[Place, dict[str, list[str]]]:
+        """How often players failed at these events: (shard, offset) -> player -> the error of each attempt."""
+        return failures([shard.log for shard in self._shards], events)
+
     def _notes(self) -> tuple[str, ...]:
         return ()
 
@@ -229,7 +265,7 @@ class Reader:
         ix, offset = place
         frame = self._shards[ix].log.frame_at(offset)
         assert frame.rows is not None
-        return frame.rows.event(offset - frame.first)
+        return next(self._whole((frame.rows.event(offset - frame.first),)))
 
     def __repr__(self) -> str:
         """Short, and never an error: notebooks and debuggers show it at any moment."""
@@ -361,6 +397,11 @@ def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Ev
     answers: dict[Place, list[Event]] = {}
     for event in events[1:]:
         rows, ix = event._rows, event._ix
+        parts = rows.parts(ix)
+        for part in parts:
+            answers.setdefault((event.shard, part), []).append(event)
+        if parts:
+            continue
         ref = rows.extra(ix, "cause")
         if ref is None:
             ref = rows.extra(ix, "causationid") if rows.causes is None else rows.causes[ix]
@@ -382,12 +423,25 @@ def _place(id: str, log_ids: Sequence[str]) -> Place | None:
 
 
 def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:
-    """The tree of answers, built from its leaves, since a chain may be longer than Python's stack."""
-    order = [event]
-    for each in order:
-        order.extend(answers.get(_place_of(each), ()))
+    """The tree of answers, built from its leaves, since a chain may be longer than Python's stack.
+
+    A match answers all of its parts, and stands under the last of them.
+    """
+    order = {_place_of(event): event}
+    waiting = [event]
+    for each in waiting:
+        for answer in answers.get(_place_of(each), ()):
+            if _place_of(answer) not in order:
+                order[_place_of(answer)] = answer
+                waiting.append(answer)
     made: dict[Place, Reaction] = {}
-    for each in reversed(order):
-        said = tuple(made[_place_of(answer)] for answer in answers.get(_place_of(each), ()))
-        made[_place_of(each)] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
+    for each in reversed(waiting):
+        here = _place_of(each)
+        said = tuple(made[_place_of(answer)] for answer in answers.get(here, ()) if _stands_under(answer, here, order))
+        made[here] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[_place_of(event)]
+
+
+def _stands_under(answer: Event, place: Place, tree: Mapping[Place, Event]) -> bool:
+    parts = [(answer.shard, part) for part in answer._rows.parts(answer._ix)]
+    return not parts or place == max(part for part in parts if part in tree)

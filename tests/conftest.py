@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
+    config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -89,6 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
 
     def is_left_out(item: pytest.Item) -> bool:
+        if item.get_closest_marker("everywhere"):
+            return True
         setup = item.callspec.params.get("stand") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
         if not isinstance(setup, Setup) or setup.stage != "ray":
             return False
@@ -126,6 +129,7 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
 def cluster() -> Iterator[None]:
     """A small Ray cluster on this machine, shared by all tests of a session that play on one."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
     logging.getLogger("ray").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other

@@ -2,7 +2,9 @@
 
 Run as a script it is that process: it starts the nodes, says the address, and does what it is told line by line.
 
-    python ray_keeper.py '[{"num_cpus": 8}, {"num_cpus": 0, "resources": {"there": 1}}]'
+    python ray_keeper.py '[{"num_cpus": 8}, {"num_cpus": 0, "resources": {"there": 1}, "env": {"NAME": "value"}}]'
+
+`env` is what only the processes of that node find in their environment.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Keeper:
             "PYTHONPATH": str(ROOT),
             "RAY_TMPDIR": str(self._tmp),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
             "NO_COLOR": "1",
         }
         self._process = subprocess.Popen(
@@ -44,6 +47,7 @@ class Keeper:
             text=True,
             start_new_session=True,  # Ray's reaper kills the whole group of a process that ends before its time
         )
+        self._nodes = len(nodes)
         self.address = self._answer()
         self.env["RAY_ADDRESS"] = self.address
 
@@ -56,10 +60,19 @@ class Keeper:
 
     def remove_node(self, number: int) -> None:
         """End a node as a power cut would."""
+        self._tell("remove", number)
+
+    def add_node(self, node: Mapping[str, Any]) -> int:
+        """Another node; its number."""
+        self._tell("add", node)
+        self._nodes += 1
+        return self._nodes - 1
+
+    def _tell(self, verb: str, what: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.write(json.dumps([verb, what]) + "\n")
         self._process.stdin.flush()
-        assert self._answer() == "removed"
+        assert self._answer() == "done"
 
     def pids(self) -> set[int]:
         """All processes of the cluster."""
@@ -87,6 +100,10 @@ class Keeper:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
         eventually(lambda: not any(is_alive(pid) for pid in pids), "the end of the cluster's processes", 60)
         shutil.rmtree(self._tmp, ignore_errors=True)
 
@@ -113,18 +130,29 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def add(cluster: Any, node: dict[str, Any], *, is_head: bool = False) -> Any:
+    env = node.pop("env", {})
+    os.environ.update(env)
+    try:
+        return cluster.add_node(object_store_memory=100 << 20, **({"include_dashboard": False} if is_head else {}), **node)
+    finally:
+        for name in env:
+            del os.environ[name]
+
+
 def main(nodes: Sequence[dict[str, Any]]) -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    made = []
-    for number, node in enumerate(nodes):
-        only_head = {"include_dashboard": False} if number == 0 else {}
-        made.append(cluster.add_node(object_store_memory=100 << 20, **only_head, **node))
+    made = [add(cluster, node, is_head=number == 0) for number, node in enumerate(nodes)]
     print(f"> {cluster.address}", flush=True)
     for line in sys.stdin:
-        cluster.remove_node(made[int(line)], allow_graceful=False)
-        print("> removed", flush=True)
+        verb, what = json.loads(line)
+        if verb == "add":
+            made.append(add(cluster, what))
+        else:
+            cluster.remove_node(made[what], allow_graceful=False)
+        print("> done", flush=True)
     cluster.shutdown()  # type: ignore[no-untyped-call]
 
 

@@ -42,10 +42,11 @@ def test_each_form_is_read_as_what_it_means(written: Any, motif: Motif) -> None:
     assert read(written) == motif
 
 
-def test_a_name_stands_for_its_motif_wherever_a_motif_may_stand() -> None:
+def test_a_name_stands_for_its_motif_and_that_of_a_composite_one_for_the_event_that_it_is() -> None:
     named = {"paid": ["a", "b"], "done": {"seq": ["paid", "c"]}}
 
-    assert read({"all": ["done", "d"]}, **named) == AllOf((Seq((AnyOf((Topic("a"), Topic("b"))), Topic("c"))), Topic("d")))
+    assert read({"all": ["done", "d"]}, **named) == AllOf((Topic("done"), Topic("d")))
+    assert read({"seq": ["paid", "c"]}, **named) == Seq((AnyOf((Topic("a"), Topic("b"))), Topic("c")))
 
 
 def test_all_faults_are_told_together_each_with_its_place() -> None:

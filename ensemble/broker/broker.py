@@ -11,16 +11,17 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
+from ensemble.broker.matching import Listening
 from ensemble.broker.outbox import Parcel, copies, parcel, shard_of, split
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Advance, Section
 from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
-from ensemble.broker.words import Failure, Opening, Outcome, Policy, Publication, Said
+from ensemble.broker.words import Failure, Motive, Opening, Outcome, Policy, Publication, Said
 from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, Ref, Rows, encode
 
@@ -57,18 +58,31 @@ class Broker:
         self._arrived: dict[int, int] = {}
         """Shard -> up to which parcel it has said that it has them, where that is not recorded yet."""
         self._timers = sorted((timer.due_us, number) for number, timer in state.timers.items())
+        self.listening = Listening(state, log_id, shard, self.source())
 
     # Beginning
 
-    def open(self, opening: Opening, now_us: int, since: Callable[[Patterns, int], int]) -> Frame | None:
+    def open(
+        self,
+        opening: Opening,
+        now_us: int,
+        since: Callable[[Patterns, int], int],
+        frames: Callable[[int], Iterable[Frame]] = lambda offset: (),
+    ) -> Frame | None:
         """Seat the sections. A new one hears from the start, or from now if the opening says so. None: nothing is new.
 
         `since` tells how many events the log holds under patterns, from an offset on. It is asked where a section turned to
-        other topics while some of the log was still before it.
+        other topics while some of the log was still before it. `frames` reads the log from an offset on: the motifs that were
+        listened for before are brought to where they were.
         """
         marks: dict[str, Any] = {}
+        motifs = self.listening.want(opening.motives, frames, self.state.end)
+        if motifs:
+            marks["motif"] = motifs
         for name, listener in self._listeners.items():
-            for mark, place in self._seated(name, listener, since, from_now=name in opening.from_now):
+            for mark, place in self._seated(
+                name, listener, since, None if name in opening.from_now else opening.begins.get(name, 0)
+            ):
                 marks.setdefault(mark, {})[name] = place
         if opening.score is not None and opening.score != self.state.score:
             marks["score"] = opening.score
@@ -89,12 +103,16 @@ class Broker:
         return shard_of(lane, self.shards) == self.shard
 
     def _seated(
-        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], *, from_now: bool
+        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], begin: int | None
     ) -> list[tuple[str, list[Any]]]:
         """What there is to record of a section that takes its seat: where it begins, or what it turned to."""
         section, patterns = self.state.sections.get(name), listener.patterns
         if section is None:
-            place = [self.state.end, said(self.state, patterns)] if from_now else [0, 0]
+            all_said = said(self.state, patterns)
+            if begin is None or begin >= self.state.end:
+                place = [self.state.end, all_said]
+            else:
+                place = [begin, all_said - since(patterns, begin) if begin else 0]
             return [("joined", [*place, list(patterns)])]
         if section.patterns != patterns:
             before = since(patterns, section.position) if section.position < self.state.end else 0
@@ -109,7 +127,8 @@ class Broker:
         since: Callable[[Patterns, int], int],
         *,
         overlapping: bool,
-        from_now: bool,
+        from_now: bool = False,
+        begin: int = 0,
         now_us: int,
     ) -> Frame | None:
         """Seat one more section while the others play, or one anew that has nothing in flight. None: nothing is new.
@@ -120,7 +139,7 @@ class Broker:
         assert held is None or not held.flying, f"section {name} still hears"
         self._listeners = {**self._listeners, name: listener}
         self._policies = {**self._policies, name: policy}
-        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, from_now=from_now)}
+        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, None if from_now else begin)}
         frame = self._frame(None, marks, now_us) if marks else None
         self.sections[name] = self._section(name, listener, overlapping=overlapping)
         return frame
@@ -140,6 +159,23 @@ class Broker:
         if plan != self.state.plan:
             marks["plan"] = plan
         return self._frame(None, marks, now_us) if marks else None
+
+    # Motifs of several events
+
+    def listen(self, motives: Mapping[str, Motive], frames: Callable[[int], Iterable[Frame]], now_us: int) -> Frame | None:
+        """Listen for these motifs from here on; None: nothing is new. `frames` as in `open`: all must be durable then."""
+        marks = self.listening.want(motives, frames, self.state.end)
+        return self._frame(None, {"motif": marks}, now_us) if marks else None
+
+    def catch_up(self, frames: Iterator[Frame], now_us: int) -> Frame | None:
+        """Let a motif that trails hear some of the log, from `listening.behind()` on; None: there is nothing to record."""
+        rows, marks = self.listening.catch_up(frames)
+        return self._frame(rows, {"motif": marks}, now_us) if marks else None
+
+    def dump(self) -> bytes:
+        """The state, for a snapshot."""
+        self.listening.keep_all()
+        return self.state.dump()
 
     # From outside
 
@@ -341,7 +377,7 @@ class Broker:
         while self._timers and self._timers[0][0] <= now_us:
             due.append(heappop(self._timers)[1])
         if not due:
-            return None
+            return self._hear_time(now_us)
         marks: dict[str, Any] = {"fired": due}
         out: dict[int, list[Parcel]] = {}
         timers = [self.state.timers[number] for number in due]
@@ -350,11 +386,25 @@ class Broker:
             marks["out"] = out
         return self._frame(self._merge([each for each in said if len(each[0])]), marks, now_us)
 
+    def _hear_time(self, now_us: int) -> Frame | None:
+        """Say what motifs hear by now though nothing is said; None if they hear nothing."""
+        if not self.listening.is_due(now_us):
+            return None
+        frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=None, marks={})
+        self.listening.join(frame)
+        if frame.rows is None:
+            return None
+        self.state.apply(frame)
+        return frame
+
     def due_us(self) -> int | None:
-        """The next moment at which a retry or a timer falls due."""
+        """The next moment at which a retry, a timer or a motif falls due."""
         moments = [section.due_us for section in self.sections.values() if section.due_us is not None]
         if self._timers:
             moments.append(self._timers[0][0])
+        heard_us = self.listening.due_us()
+        if heard_us is not None:
+            moments.append(heard_us)
         return min(moments, default=None)
 
     def rest(self, now_us: int) -> Frame | None:
@@ -463,6 +513,8 @@ class Broker:
         frame = Frame(first=self.state.end, time_us=max(now_us, self.state.time_us), rows=rows, marks=marks)
         if rows is not None:
             rows.time_us = frame.time_us
+        if self.listening.is_on:
+            self.listening.join(frame)
         self.state.apply(frame)
         return frame
 

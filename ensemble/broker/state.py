@@ -66,6 +66,22 @@ class Timer(msgspec.Struct, array_like=True):
     extras: dict[str, Any] | None = None
 
 
+class MotifState(msgspec.Struct):
+    """How far a motif of several events has been listened for."""
+
+    document: Any = None
+    """The motif, as a score writes it."""
+    topic: str = ""
+    """That of its matches."""
+    position: int = 0
+    """Where it goes on, unless it is live."""
+    is_live: bool = False
+    """Whether it hears each frame as it is made."""
+    partial: bytes = b""
+    """Its partial matches as of offset `partial_at`; later ones follow from the log."""
+    partial_at: int = 0
+
+
 class State(msgspec.Struct):
     """All that a shard's broker knows durably."""
 
@@ -90,6 +106,8 @@ class State(msgspec.Struct):
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
     timers_set: int = 0
     """How many timers were ever set: the number of the next."""
+    motifs: dict[str, MotifState] = msgspec.field(default_factory=dict)
+    """The motifs of several events that are or were listened for."""
     score: dict[str, Any] | None = None
     """The document of the score that was played last."""
     plan: bytes = b""
@@ -330,6 +348,14 @@ def _carried(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
         section.heard, section.emitted, section.failed = counts
 
 
+def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
+    for name, (document, topic, position, is_live) in mark.items():
+        motif = state.motifs.get(name)
+        if motif is None or document is not None:
+            motif = state.motifs[name] = MotifState(document, topic, partial_at=position)
+        motif.position, motif.is_live = position, is_live
+
+
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "carried": _carried,
     "joined": _joined,
@@ -349,5 +375,6 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "out": _went_out,
     "arrived": _arrived,
     "in": _came_in,
+    "motif": _motif,
 }
 """Mark -> how it changes the state, in the order in which they are folded."""

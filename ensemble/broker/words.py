@@ -5,13 +5,23 @@ Owns shapes only. They come from publishers and players, and have no offsets yet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ensemble.event import Ref
+from ensemble.motif import Motif
 from ensemble.score.model import Emit, RetryPolicy
+
+
+class Motive(msgspec.Struct, frozen=True):
+    """A motif of several events to be listened for: what, what its matches are called, and from where on if it is new."""
+
+    motif: Motif
+    topic: str
+    begin: int | None = 0
+    """The offset from which on it is heard if it is new; None: the end of the log."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -25,6 +35,10 @@ class Opening(msgspec.Struct, frozen=True):
     """How long the ids of publishers are remembered (microseconds), and how many at the most; None: as before."""
     plan: bytes = b""
     """What the stage begins from in another process."""
+    motives: Mapping[str, Motive] = {}
+    """The motifs of several events that are listened for."""
+    begins: Mapping[str, int] = {}
+    """The offsets at which other new sections begin; those that are not here begin at the first."""
 
 
 class Said(msgspec.Struct, gc=False):

@@ -34,7 +34,7 @@ import msgspec
 import msgspec.inspect
 
 from ensemble.errors import PlayerError
-from ensemble.event import Emission, Event
+from ensemble.event import Emission, Event, Match
 from ensemble.score.finding import nearest, sentence
 
 # Finding
@@ -397,9 +397,9 @@ def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
         for many in ("list[", "List[", "Sequence[", "Iterable[", "Collection["):
             if text.startswith(many) and text.endswith("]"):
                 inner = text[len(many) : -1]
-                if inner.rpartition(".")[2] == "Event":
+                if inner.rpartition(".")[2] in ("Event", "Match"):
                     return True, None
-        if text.rpartition(".")[2] == "Event":
+        if text.rpartition(".")[2] in ("Event", "Match"):
             return False, None
         raise PlayerError(
             f"{name}: the type of {parameter}, {annotation.text}, can't be read ({annotation.why}); import it at run time, "
@@ -414,14 +414,14 @@ def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
 
 def _decodable(annotation: Any, name: str, parameter: str) -> Any:
     """The type to decode into; None for Event and what says nothing."""
-    if annotation in (_EMPTY, Any, object, None, Event) or isinstance(annotation, typing.TypeVar):
+    if annotation in (_EMPTY, Any, object, None, Event, Match) or isinstance(annotation, typing.TypeVar):
         return None
     if isinstance(annotation, (str, typing.ForwardRef)):
         text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
-        if text.rpartition(".")[2] == "Event":
+        if text.rpartition(".")[2] in ("Event", "Match"):
             return None
         raise PlayerError(f"{name}: the type of {parameter}, {text!r}, can't be read; write it without quotes")
-    if _is_union(annotation) and Event in typing.get_args(annotation):
+    if _is_union(annotation) and {Event, Match} & set(typing.get_args(annotation)):
         return None
     if hasattr(annotation, "model_validate"):
         return annotation

@@ -135,6 +135,10 @@ class _Code:
         if wanted is None:
             return
         for heard in reactions.heard_by(self._score, name):
+            if heard.is_part:
+                wrong = f"it hears {made.hears.__name__}, and a motif of several events is no such thing"
+                self._add("hears-type", heard.where, wrong, "annotate its parameter with Match, and take match.events")
+                return
             known = None if is_pattern(heard.pattern) else self._fields(heard.pattern)
             if known is None or self._type(heard.pattern) is made.hears:
                 continue

@@ -21,7 +21,6 @@ CODES = {
     "missing-key": Code("error", "a key that can't be left out is missing"),
     "wrong-value": Code("error", "a value that its key can't have"),
     "motif": Code("error", "a motif that can't be read"),
-    "composite-motif": Code("error", "a motif of more than one event, which this version can't play"),
     "condition": Code("error", "a condition that is no CEL, or names what it does not know"),
     "event-type": Code("error", "an event's type: can't be imported, or is no type of data"),
     "player-import": Code("error", "a player's code can't be imported"),

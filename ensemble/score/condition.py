@@ -7,12 +7,13 @@ be decided (a field that isn't there, text compared with a number) does not hold
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ensemble.event import Event
 from ensemble.score.finding import nearest, sentence
+from ensemble.score.quick import quick
 
 if TYPE_CHECKING:
     from cel import Program
@@ -47,16 +48,74 @@ def condition(text: str) -> Callable[[Event], bool]:
     Errors: ConditionError if the text is no CEL, or names what a condition does not know.
     """
     program = parse(text)
-    execute, used = program.execute, set(program.variables())
+    used = set(program.variables())
     reads = [(name, read) for name, read in _READ if name in used]
+    holds = _decided(program, text, used)
 
-    def holds(event: Event) -> bool:
+    def asked(event: Event) -> bool:
         try:
-            return execute({name: read(event) for name, read in reads}) is True
+            return holds({name: read(event) for name, read in reads})
+        except Exception:  # data that can't be read: it can't be said to hold
+            return False
+
+    return asked
+
+
+def _decided(program: Program, text: str, used: Collection[str]) -> Callable[[dict[str, Any]], bool]:
+    """Whether a condition holds for values by name: by Python where that is sure to be the same, else by the library."""
+    execute = program.execute
+    made = None if "time" in used else quick(text, used)
+
+    def holds(names: dict[str, Any]) -> bool:
+        try:
+            return execute(names) is True
         except Exception:  # a missing field, other types than expected: it can't be said to hold
             return False
 
-    return holds
+    if made is None:
+        return holds
+    decide, is_conjunction = made
+
+    def holds_quickly(names: dict[str, Any]) -> bool:
+        try:
+            return decide(names)
+        except KeyError:
+            return False if is_conjunction else holds(names)
+        except Exception:
+            return holds(names)
+
+    return holds_quickly
+
+
+@lru_cache(maxsize=512)
+def comparison(text: str, labels: frozenset[str]) -> Callable[[Event | None, Mapping[str, Any]], bool]:
+    """Whether an event, and events that have labels, fulfil a condition together, as a function.
+
+    Shapes: what a label stands for is a mapping with data, key, topic and time, or a list of these; one that is not given makes
+            the condition false.
+    Errors: as `condition`.
+    """
+    program = parse(text, labels)
+    used = set(program.variables())
+    reads = [(name, read) for name, read in _READ if name in used]
+    named = sorted(labels & used)
+    holds = _decided(program, text, used)
+
+    def asked(event: Event | None, given: Mapping[str, Any]) -> bool:
+        try:
+            known = {label: given[label] for label in named}
+            if reads and event is not None:
+                known.update((name, read(event)) for name, read in reads)
+            return holds(known)
+        except Exception:
+            return False
+
+    return asked
+
+
+def names(text: str, labels: Collection[str]) -> frozenset[str]:
+    """The labels that a condition names."""
+    return frozenset(labels) & set(parse(text, labels).variables())
 
 
 _READ: tuple[tuple[str, Callable[[Event], Any]], ...] = (

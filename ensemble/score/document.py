@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ensemble.motif import KINDS
+from ensemble.motif import KINDS, PARTS
 from ensemble.score.units import DURATION, RATE, SIZE
 
 TOKEN = r"[A-Za-z0-9_-]+"
@@ -131,9 +131,13 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
         Literal["key", "none", "all"], _about("Which events are heard one at a time: those of one key, none, or all.")
     ] = "key"
     by: Annotated[Path | None, _about("Path into data to order and keep state by, instead of the event's key.")] = None
-    from_: Annotated[Literal["start", "now"], _about("Where a new player begins to hear: the start of the log, or now.")] = (
-        "start"
-    )
+    from_: Annotated[
+        str,
+        Meta(
+            description="Where a new player begins to hear: at the start of the log, now, or at a time.",
+            extra_json_schema={"pattern": r"^(start|now|[0-9]{4}-.*)$", "examples": ["start", "now", "2026-01-31T08:00:00Z"]},
+        ),
+    ] = "start"
 
 
 class SourceDoc(_Doc, rename={"with_": "with"}):
@@ -144,10 +148,20 @@ class SourceDoc(_Doc, rename={"with_": "with"}):
         str | None, _about("A file of JSON lines, beside the score; .gz is read as it is, - is standard input.")
     ] = None
     every: Annotated[Duration | None, _about("Say an event every so often.")] = None
+    cron: Annotated[
+        str | None,
+        Meta(
+            description="Say an event at moments as cron writes them: minute, hour, day of the month, month, day of the week.",
+            extra_json_schema={"examples": ["0 3 * * *", "*/15 8-18 * * 1-5"]},
+        ),
+    ] = None
+    zone: Annotated[
+        str | None, Meta(description="The time zone in which cron: is read.", extra_json_schema={"examples": ["Europe/Vienna"]})
+    ] = None
     play: Annotated[Play | None, _about("Code that gives events, module:function or module:Class.")] = None
     with_: Settings = {}
     topic: Annotated[Topic | None, _about("The topic of what it says; lines of a file are then the data alone.")] = None
-    data: Annotated[Any, _about("The data that an every: source says.")] = None
+    data: Annotated[Any, _about("The data that an every: or cron: source says.")] = None
     key: Annotated[str | None, _about("The key of what it says.")] = None
     rate: Annotated[
         Annotated[str, _like(f"^{RATE}$", "500/s", "30/m")] | Annotated[float, Meta(gt=0)] | None,
@@ -264,8 +278,7 @@ def json_schema() -> dict[str, Any]:
     for definition in definitions.values():
         definition.pop("title", None)
         definition["patternProperties"] = {"^x-": {"description": "Yours: Ensemble does not read it."}}
-    definitions["Motif"] = _motif_schema()
-    definitions["Part"] = _part_schema()
+    definitions["Motif"], definitions["Part"] = _motif_schemas()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ensemble score",
@@ -274,7 +287,8 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _motif_schema() -> dict[str, Any]:
+def _motif_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A motif, and a part of a sequence or of an all."""
     motif = {"$ref": "#/$defs/Motif"}
     parts = {"type": "array", "minItems": 2}
     duration = {"type": "string", "pattern": f"^{DURATION}$", "examples": ["30m"]}
@@ -290,18 +304,35 @@ def _motif_schema() -> dict[str, Any]:
             "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
             "description": "A label, for conditions to speak of it.",
         },
-        "all": {**parts, "items": motif, "description": "Each once, in any order, of one key."},
+        "all": {**parts, "items": {"$ref": "#/$defs/Part"}, "description": "Each once, in any order, of one key."},
         "seq": {**parts, "items": {"$ref": "#/$defs/Part"}, "description": "In this order; others may lie between."},
         "count": {**motif, "description": "The times-th of these."},
-        "times": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+        "times": {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                {"type": "string", "pattern": r"^[0-9]+\.\.[0-9]*$", "examples": ["2..5", "3.."]},
+            ],
+            "description": "How often; of a range as many as come.",
+        },
+        "any": {"type": "array", "minItems": 1, "items": motif, "description": "Any of these, as a list alone would say."},
+        "not": {**motif, "description": "None of these between its neighbours."},
+        "next": {**motif, "description": "The very next event."},
+        "optional": {**motif, "description": "Taken if it comes."},
         "every": {**duration, "description": "All of each such time, one after the other."},
+        "sliding": {**duration, "description": "How far back a window looks that is told every so often."},
+        "gap": {**duration, "description": "All until nothing has come for so long: a session."},
         "of": motif,
+        "after": {"enum": ["skip-past-last", "no-skip"], "description": "What becomes of the events of a match."},
+        "time": {"enum": ["broker", "event"], "description": "Whose time counts."},
+        "lateness": {**duration, "description": "With time: event: how late events may come."},
+        "most": {"type": "integer", "minimum": 1, "description": "Partial matches that may be open at a time."},
+        "overflow": {"enum": ["oldest", "newest"], "description": "Which of them are given up where there are more."},
         "within": {**duration, "description": "The time that it may take."},
         "by": {"type": "string", "description": "Path into data to correlate by, instead of the key."},
     }
-    needed = {"count": ["count", "times"], "every": ["every", "of"]}
-    forms = [
-        {
+    needed = {"count": ["count", "times"], "every": ["every", "of"], "gap": ["gap", "of"]}
+    every_form = {
+        kind: {
             "type": "object",
             "properties": {key: fields[key] for key in keys},
             "patternProperties": {"^x-": {}},
@@ -309,22 +340,18 @@ def _motif_schema() -> dict[str, Any]:
             "additionalProperties": False,
         }
         for kind, keys in KINDS.items()
-        if kind != "not"
-    ]
+    }
+    forms = [form for kind, form in every_form.items() if kind not in PARTS]
     topic = {"type": "string", "pattern": PATTERN, "description": "A topic or pattern, or the name of a motif."}
     any_of = {"type": "array", "items": motif, "minItems": 1, "description": "Any of these."}
-    return {
+    whole = {
         "title": "Motif",
         "description": "The pattern of events that a player listens for.",
         "anyOf": [topic, any_of, *forms],
     }
-
-
-def _part_schema() -> dict[str, Any]:
-    without = {
-        "type": "object",
-        "properties": {"not": {"$ref": "#/$defs/Motif", "description": "None of these between its neighbours."}},
-        "required": ["not"],
-        "additionalProperties": False,
+    part = {
+        "title": "Part",
+        "description": "A part of a sequence, or of an all.",
+        "anyOf": [motif, *(every_form[kind] for kind in PARTS)],
     }
-    return {"title": "Part", "description": "A part of a sequence.", "anyOf": [{"$ref": "#/$defs/Motif"}, without]}
+    return whole, part

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.motif import is_pattern, leaves, matches, overlap
+from ensemble.motif import Motif, Topic, alternatives, is_pattern, leaves, matches, overlap, walk
 from ensemble.score.finding import Where
 from ensemble.score.model import Emit, PlayerSpec, Score
 
@@ -31,6 +31,8 @@ class Heard(msgspec.Struct, frozen=True):
     where: Where
     player: str
     condition: str | None = None
+    is_part: bool = False
+    """Whether it is one of several events that are awaited together."""
 
 
 def said(score: Score) -> tuple[Said, ...]:
@@ -55,27 +57,42 @@ def heard(score: Score) -> tuple[Heard, ...]:
 
 
 def heard_by(score: Score, name: str) -> tuple[Heard, ...]:
-    """What a player listens for, with the place of each pattern."""
-    player = score.players[name]
-    written = _at(score.document, ("players", name, "on"))
-    places = [where for where, _ in _written(score, written, ("players", name, "on"))]
-    parts = leaves(player.on) or ()
+    """What a player listens for, with the place of each pattern; what motifs with a name are made of stands at that name."""
+    names: list[str] = []
+    found = list(_heard(score, score.players[name].on, ("players", name, "on"), name, names, is_part=False))
+    for each in names:  # it grows: motifs may hear others
+        found += _heard(score, score.motifs[each], ("motifs", each), name, names, is_part=True)
+    return tuple(found)
+
+
+def _heard(score: Score, motif: Motif, at: Where, player: str, names: list[str], *, is_part: bool) -> Iterator[Heard]:
+    """The patterns in a motif, each with its place. Motifs of several events that it names are added to `names`."""
+    parts = [(leaf, is_part or not isinstance(each, Topic)) for each in alternatives(motif) for leaf in walk(each)]
+    places = [where for where, _ in _written(score, _at(score.document, at), at)]
     if len(places) != len(parts):  # a score that was not read from a document
-        places = [("players", name, "on")] * len(parts)
-    return tuple(Heard(part.pattern, where, name, part.where) for part, where in zip(parts, places, strict=True))
+        places = [at] * len(parts)
+    for (leaf, is_of_several), where in zip(parts, places, strict=True):
+        yield Heard(leaf.pattern, where, player, leaf.where, is_of_several)
+        for name, named in score.motifs.items():
+            if name not in names and matches(leaf.pattern, name) and leaves(named) is None:
+                names.append(name)
 
 
 def _written(score: Score, value: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    """The topics of a motif as the document has it, named motifs looked up."""
+    """The topics of a motif as the document has it, simple motifs that it names looked up."""
     if isinstance(value, str):
         named = _at(score.document, ("motifs", value))
-        if named is not None and where != ("motifs", value):
+        is_simple = value in score.motifs and leaves(score.motifs[value]) is not None
+        if named is not None and is_simple and where != ("motifs", value):
             yield from _written(score, named, ("motifs", value))
         else:
             yield where, value
     elif isinstance(value, Mapping):
         if isinstance(value.get("event"), str):
             yield (*where, "event"), value["event"]
+        for key in ("any", "all", "seq", "not", "next", "optional", "count", "of"):
+            if key in value:
+                yield from _written(score, value[key], (*where, key))
     elif isinstance(value, (list, tuple)):
         for i, each in enumerate(value):
             yield from _written(score, each, (*where, i))
@@ -107,6 +124,7 @@ def unsaid(score: Score) -> Iterator[tuple[Heard, Collection[str]]]:
     Anybody may publish from outside what `events:` declares, and anything at all where it declares nothing.
     """
     known = {each.pattern for each in said(score)} | set(score.events)
+    known |= {name for name, motif in score.motifs.items() if leaves(motif) is None}
     for each in heard(score):
         if not each.pattern.startswith("_band") and not any(overlap(each.pattern, pattern) for pattern in known):
             yield each, known
@@ -120,7 +138,10 @@ def circles(score: Score, always_answer: Collection[str]) -> list[list[str]]:
     ever, whatever is said.
     """
     left = {name for name in always_answer if score.players[name].emits}
-    hearing = {name: [each.pattern for each in heard_by(score, name) if each.condition is None] for name in score.players}
+    hearing = {
+        name: [each.pattern for each in heard_by(score, name) if each.condition is None and not each.is_part]
+        for name in score.players
+    }
     while True:
         out = {name for name in left if not _is_kept(score.players[name], left, hearing)}
         if not out:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.listening import listener, policy
+from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
 from ensemble.score import load
@@ -117,7 +117,7 @@ class Loop:
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us(), self._said_since)
+            frame = self.broker.open(opening, self.now_us(), self._said_since, self.log.rows)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -299,9 +299,7 @@ class Loop:
         self._check_open()
         return self.ask(again)
 
-    def rescore(
-        self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b""
-    ) -> None:
+    def rescore(self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b"") -> None:
         """Play another score from here on, while the band plays. Returns when all players have changed over.
 
         Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
@@ -310,7 +308,8 @@ class Loop:
         """
         self._check_open()
         changed = set(changed)
-        words = Vocabulary(load(score))
+        made = load(score)
+        words = Vocabulary(made)
         rolls = [
             Roll(name, role, policy(role.spec, words))
             for name, role in roles.items()
@@ -318,8 +317,14 @@ class Loop:
         ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
-        self._inbox.put(Rescore(score, plan, rolls, reply))
-        self._refuse_late()
+        rescore = Rescore(score, plan, rolls, reply, made)
+        if self._hand is not None:
+            with self._turning:
+                self._rescores.append(rescore)
+            self._play_due()
+        else:
+            self._inbox.put(rescore)
+            self._refuse_late()
         reply.wait()
 
     def totals(self) -> dict[str, int | None]:
@@ -359,6 +364,10 @@ class Loop:
                     if not self._roll_one(rescore.rolls[0]):
                         return
                     del rescore.rolls[0]
+                self._flush_all()
+                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self.log.rows, self.now_us())
+                if frame is not None:
+                    self.seal(frame)
                 frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
                 if frame is not None:
                     self.seal(frame)
@@ -386,19 +395,25 @@ class Loop:
         assert workers is not None
         spec = roll.role.spec
         self._flush_all()
+        begin = self._offset_at(spec.from_us)
         frame = self.broker.seat(
             roll.name,
             listener(spec, self.broker.shards),
             roll.policy,
             self._said_since,
             overlapping=workers.overlaps,
-            from_now=spec.from_ == "now",
+            from_now=begin is None,
+            begin=begin or 0,
             now_us=self.now_us(),
         )
         if frame is not None:
             self.seal(frame)
         self._seat(roll.name, roll.role, workers)
         return True
+
+    def _offset_at(self, from_us: int) -> int | None:
+        """The offset at which a time begins in the log; None: at its end. All must be durable."""
+        return offset_at(self.log, from_us)
 
     def _seat(self, name: str, role: Role, workers: Workers) -> None:
         section, load = self.broker.sections[name], partial(self.broker.load, name)
@@ -429,6 +444,7 @@ class Loop:
         if not self._is_closing and not self._is_full():
             now_us = self.now_us()
             self._say_what_is_due(now_us)
+            self._catch_up(now_us)
             for seat in self.seats.values():
                 seat.look(self._commit.durable_end)
                 self._forward(seat, now_us)
@@ -501,6 +517,8 @@ class Loop:
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
+        if self.broker.listening.is_behind:
+            return 0
         if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
@@ -564,6 +582,20 @@ class Loop:
             self.seal(frame)
         for seat in self.seats.values():
             seat.section.wake(now_us)
+
+    def _catch_up(self, now_us: int) -> None:
+        """Let a motif that is new hear what was said before."""
+        offset = self.broker.listening.behind()
+        if offset is not None:
+            frame = self.broker.catch_up(self._frames_from(offset), now_us)
+            if frame is not None:
+                self.seal(frame)
+
+    def _frames_from(self, offset: int) -> Iterator[Frame]:
+        while True:
+            frame = self._tape.at(offset)
+            yield frame
+            offset = frame.end
 
     def _forward(self, seat: Seat, now_us: int) -> None:
         """Send what this section of another shard has to hear to it."""
@@ -680,7 +712,7 @@ class Loop:
         return self._inbox.empty() and not any(seat.can_look(durable_end) or seat.can_play() for seat in self.seats.values())
 
     def _snapshot(self) -> None:
-        state = self.broker.state.dump()
+        state = self.broker.dump()
         self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
         self._commit.save(Snapshot(self._commit.sealed_to(), state))
 
@@ -718,6 +750,8 @@ class Loop:
         if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
+            return False
+        if self.broker.listening.is_behind:
             return False
         end = self.broker.state.end
         sections = [seat.section for seat in self.seats.values()]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from ensemble.event import Event, Frame, Ref
+import msgspec
+
+from ensemble.event import Event, Frame, Match, Ref
 from ensemble.log.base import EventLog
 
 BYTES_MOST = 16 << 20
@@ -74,6 +76,7 @@ class Tape:
                 if rows.extras is None:
                     return events, offsets, offsets if rows.roots is None else rows.roots[first : last + 1]
                 ixs = range(first, last + 1)
+                self._complete(events)
                 return events, [rows.ref(ix) for ix in ixs], [rows.root(ix) for ix in ixs]
         events, refs, roots = [], [], []
         rows = None
@@ -86,4 +89,23 @@ class Tape:
             events.append(Event(rows, offset - lo))
             refs.append(offset if rows.extras is None else rows.ref(offset - lo))
             roots.append(rows.root(offset - lo))
+        self._complete(events)
         return events, refs, roots
+
+    def _complete(self, events: list[Event]) -> None:
+        """Give the matches among these the events that they are made of. Each frame is looked up once, in order."""
+        parts = {ix: event._rows.parts(event._ix) for ix, event in enumerate(events) if event._rows.extras is not None}
+        offsets = sorted({offset for each in parts.values() for offset in each})
+        if not offsets:
+            return
+        found: dict[int, Event] = {}
+        frame = self.at(offsets[0])
+        for offset in offsets:
+            if not frame.first <= offset < frame.end:
+                frame = self.at(offset)
+            assert frame.rows is not None
+            found[offset] = frame.rows.event(offset - frame.first)
+        for ix, each in parts.items():
+            if each:
+                event = events[ix]
+                events[ix] = Match(event._rows, event._ix, msgspec.UNSET, [found[offset].view() for offset in each])

@@ -47,6 +47,7 @@ class Cluster:
     def __init__(self, shell: Shell, keeper: Keeper, name: str) -> None:
         self.shell, self.keeper, self.name = shell, keeper, name
         self.store = f"ray:{name}"
+        self.is_up = False
         self.write_score()
         shell.write("loyalty.yaml", LOYALTY)
         shell.write("loyalty.py", LOYALTY_PLAYERS)
@@ -64,6 +65,7 @@ class Cluster:
         self.shell.write(name, text + more)
 
     def run(self, *arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Ran:
+        self.is_up |= arguments[0] == "up"
         return self.shell.run(*arguments, env={**self.env, **(env or {})}, **options)
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -97,7 +99,8 @@ class Cluster:
 def cluster(shell: Shell, keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster = Cluster(shell, keeper, f"shop-{abs(hash(request.node.name)) % 10**8}")
     yield cluster
-    cluster.run("down", cluster.name)
+    if cluster.is_up:
+        cluster.run("down", cluster.name)
 
 
 def assert_said(ran: Ran, code: int, *texts: str) -> None:
@@ -235,17 +238,85 @@ def test_the_log_lines_of_a_player_come_with_its_name_its_process_and_the_event(
     assert all(f", event {event_id}: paid" in line for event_id, line in zip(ids, lines, strict=True)), lines
 
 
-def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_what_there_is(cluster: Cluster) -> None:
+def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_for_a_node_that_can(cluster: Cluster) -> None:
     cluster.write_score(("section: {cpus: 0.1}, on: order.placed", "section: {resources: {banana: 1}}, on: order.placed"))
     cluster.shell.write_orders(5)
 
-    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl")
+    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", "--json")
     assert playing.stderr is not None
     line = next(line for line in playing.stderr if "waits for a place" in line)
-    interrupt(playing)
+    cluster.keeper.add_node({"num_cpus": 1, "resources": {"banana": 1}})
+    out, _ = playing.communicate(timeout=PATIENCE_S)
 
     assert "player pay: an instance waits for a place: it needs CPU 1, banana 1, and no node can ever give that" in line
     assert "the cluster's nodes have: CPU 16" in line
+    assert playing.returncode == 0
+    assert json.loads(out)["players"]["pay"]["heard"] == 1
+
+
+# Code and what it needs
+
+WHERE = """
+import os
+from ensemble import emit
+
+def pay(order):
+    import there
+    return emit("order.paid", price=there.PRICE, code=__file__, package=there.__file__, variable=os.environ.get("WHERE"))
+
+def tally(event): ...
+"""
+
+
+def paid_where(cluster: Cluster, runtime_env: Mapping[str, Any]) -> Any:
+    """What a player says of where it is, whose code lies in the folder `code` here, and nowhere else."""
+    cluster.write_score(('"shop:', '"where:'), more=f"stage: {{runtime_env: {json.dumps(runtime_env)}}}\n")
+    cluster.shell.write("code/where.py", WHERE)
+    up = cluster.run("up", "shop.yaml", env={"PYTHONPATH": f"{cluster.shell.folder / 'code'}:{ROOT}"})
+    assert up.code == 0, up.err
+    cluster.publish(5)
+    return cluster.wait_for("order.paid", 1)[0]["data"]
+
+
+def test_the_folder_and_the_variables_of_a_runtime_env_reach_the_players(cluster: Cluster) -> None:
+    cluster.shell.write("code/there.py", "PRICE = 7\n")
+
+    paid = paid_where(cluster, {"working_dir": "code", "env_vars": {"WHERE": "there"}})
+
+    assert (paid["price"], paid["variable"]) == (7, "there")
+    brought = cluster.keeper.env["RAY_TMPDIR"]
+    assert paid["code"].startswith(brought)
+    assert paid["package"].startswith(brought)
+
+
+@pytest.mark.everywhere("a virtual environment of its own takes Ray 10 to 30 s")
+def test_a_package_that_a_runtime_env_names_is_installed_where_the_players_are(cluster: Cluster) -> None:
+    cluster.shell.write("package/there.py", "PRICE = 9\n")
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    cluster.shell.write("package/pyproject.toml", build + '[project]\nname = "there"\nversion = "1.0"\n')
+    without_a_registry = {
+        "packages": [str(cluster.shell.folder / "package")],
+        "pip_install_options": ["--no-build-isolation", "--no-index"],
+    }
+
+    paid = paid_where(cluster, {"working_dir": "code", "pip": without_a_registry})
+
+    assert paid["price"] == 9
+    assert "/pip/" in paid["package"]
+
+
+@pytest.mark.parametrize(
+    ("runtime_env", "code", "told"),
+    [
+        ("{conda: no-such}", 4, "the nodes can't have what stage.runtime_env says: "),
+        ("{pip: 5}", 1, "stage.runtime_env: runtime_env['pip'] must be of type str or List[str]"),
+        ("{working_dir: nowhere}", 1, "stage.runtime_env.working_dir: there is no folder nowhere in "),
+    ],
+)
+def test_a_runtime_env_that_can_not_be_is_told_of(cluster: Cluster, runtime_env: str, code: int, told: str) -> None:
+    cluster.write_score(more=f"stage: {{runtime_env: {runtime_env}}}\n")
+
+    assert_said(cluster.run("up", "shop.yaml"), code, told)
 
 
 # What goes wrong
@@ -289,10 +360,22 @@ def test_a_band_that_is_not_up_is_named_with_those_that_are(cluster: Cluster) ->
     assert_said(cluster.run("events", "--store", "ray:"), 4, "no band is named; write ray:NAME")
 
 
-def test_more_shards_than_one_are_refused(cluster: Cluster) -> None:
-    cluster.write_score(more="stage: {shards: 4}\n")
+def test_a_band_in_several_shards_is_spoken_to_like_one_in_one(cluster: Cluster) -> None:
+    cluster.write_score(more="stage: {shards: 3}\n")
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
 
-    assert_said(cluster.run("up", "shop.yaml"), 1, "stage.shards: 4: this version plays one shard a band")
+    cluster.publish(*range(1, 13))
+    paid = cluster.wait_for("order.paid", 12)
+
+    assert {event["shard"] for event in paid} == {0, 1, 2}
+    eventually(lambda: len(cluster.look("table", "tally")) == 12, "the tally", PATIENCE_S)
+    [asked] = cluster.look("why", paid[0]["id"])[:1]
+    assert "order.placed" in json.dumps(asked)
+    cluster.write_score(more="stage: {shards: 2}\n")
+    assert_said(cluster.run("up", "shop.yaml"), 4, "is up with 3 shards, and this score wants 2", "ensemble reshard")
+    assert cluster.run("down", cluster.name).code == 0
+    cluster.write_score()
+    assert_said(cluster.run("up", "shop.yaml", "--store", "kept"), 4, "it has 3 shards, and one is asked for")
 
 
 def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Cluster) -> None:
@@ -301,6 +384,18 @@ def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Clust
 
     clash = f"players.tally: the band {cluster.name} has another already; give one of them another name"
     assert_said(cluster.run("join", cluster.name, "loyalty.yaml"), 1, clash)
+    cluster.publish(5)
+    cluster.wait_for("order.paid", 1)
+
+
+def test_a_name_that_is_taken_and_a_store_that_is_played_are_refused_and_their_band_plays_on(cluster: Cluster) -> None:
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
+
+    taken = f"band {cluster.name} is up and keeps its log in {cluster.shell.folder / 'kept'}; this score would have it in "
+    assert_said(cluster.run("up", "shop.yaml", "--store", "other"), 4, taken, "give this one another name")
+    for stage in ("ray", "solo"):
+        assert_said(cluster.run("run", "shop.yaml", "--stage", stage, "--store", "kept"), 4, "it is being played already")
+
     cluster.publish(5)
     cluster.wait_for("order.paid", 1)
 

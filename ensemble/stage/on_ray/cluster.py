@@ -11,9 +11,10 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ensemble.errors import Unavailable
+from ensemble.errors import ScoreError, Unavailable
 from ensemble.score.model import Score, Section
 
 NAMESPACE = "ensemble"
@@ -33,20 +34,23 @@ _is_ours = False
 def join(address: str | None, score: Score | None = None, *, working_dir: str | None = None) -> None:
     """Be connected to the cluster at `address` (or Ray's own RAY_ADDRESS), or start Ray on this machine for a score.
 
-    `ANY` is the cluster of this machine, by whatever address. What lies below `working_dir` is brought to the nodes, but for
-    what .gitignore names.
-    Errors: Unavailable if Ray is not installed or no cluster answers.
+    `ANY` is the cluster of this machine, by whatever address. What lies below `working_dir`, or in the folders that the score
+    names in its runtime_env, is brought to the nodes, but for what .gitignore names.
+    Errors: Unavailable if Ray is not installed or no cluster answers; ScoreError if there can't be such a runtime_env.
     """
     global _users, _is_ours  # noqa: PLW0603 - Ray itself is one a process
     ray = _ray()
+    score = score or Score(name="band")
+    folders = {} if working_dir is None else {"working_dir": working_dir}
+    folders |= _folders(score.stage.runtime_env)
     with _lock:
         if not ray.is_initialized():
             logging.getLogger("ray").setLevel(logging.ERROR)  # it greets, and tells of its tokens
             where = os.environ.get("RAY_ADDRESS") or address if address in (None, ANY) else address
             if where:
-                _connect(ray, where, working_dir)
+                _connect(ray, where, folders)
             else:
-                _start(ray, score or Score(name="band"))
+                _start(ray, score, folders)
                 _is_ours = True
         _users += 1
 
@@ -78,7 +82,27 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str, working_dir: str | None) -> None:
+FOLDERS = ("working_dir", "py_modules")
+"""What of a runtime_env Ray brings from here: from a folder only when a process connects, and for all that it starts then."""
+
+
+def _folders(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a runtime_env that is brought from here. ScoreError if there is no such thing, or Ray refuses the rest."""
+    from ray.runtime_env import RuntimeEnv
+
+    folders = {name: runtime_env[name] for name in FOLDERS if name in runtime_env}
+    for name, value in folders.items():
+        for each in value if isinstance(value, list) else [value]:
+            if "://" not in str(each) and not Path(str(each)).exists():
+                raise ScoreError(f"stage.runtime_env.{name}: there is no folder {each} in {Path.cwd()}; name one from there")
+    try:
+        RuntimeEnv(**{name: value for name, value in runtime_env.items() if name not in FOLDERS})
+    except (TypeError, ValueError) as error:
+        raise ScoreError(f"stage.runtime_env: {_first_line(error)}") from error
+    return folders
+
+
+def _connect(ray: Any, address: str, folders: Mapping[str, Any]) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         try:
@@ -92,7 +116,7 @@ def _connect(ray: Any, address: str, working_dir: str | None) -> None:
         ray.init(
             address=address,
             namespace=NAMESPACE,
-            runtime_env=None if working_dir is None else {"working_dir": working_dir},
+            runtime_env=dict(folders) or None,
             logging_level=logging.ERROR,
             configure_logging=False,
         )
@@ -108,7 +132,7 @@ def _connect(ray: Any, address: str, working_dir: str | None) -> None:
         ) from error
 
 
-def _start(ray: Any, score: Score) -> None:
+def _start(ray: Any, score: Score, folders: Mapping[str, Any]) -> None:
     """Ray on this machine, with as many CPUs by name as the score asks for: they are shares, not cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own 15 is for batch jobs. A shard answers others, and all that starts or computes on the machine came before it.
@@ -127,6 +151,7 @@ def _start(ray: Any, score: Score) -> None:
             num_cpus=max(os.cpu_count() or 1, int(wanted) + 1),
             resources=custom or None,
             object_store_memory=STORE_BYTES,
+            runtime_env=dict(folders) or None,
             include_dashboard=False,
             logging_level=logging.ERROR,
             configure_logging=False,
@@ -188,10 +213,16 @@ def bands() -> list[str]:
 
 
 def runtime_env() -> dict[str, Any]:
-    """What this process brought to the nodes: its working directory, as the cluster knows it."""
+    """What this process brought to the nodes from its folders, as the cluster knows it."""
     import ray
 
-    return {name: value for name, value in dict(ray.get_runtime_context().runtime_env).items() if name == "working_dir"}
+    return {name: value for name, value in dict(ray.get_runtime_context().runtime_env).items() if name in FOLDERS}
+
+
+def cause_of_no_environment(error: BaseException) -> str:
+    """Why a runtime_env could not be made, in one of the many lines that Ray says of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
 
 
 def log_name(url: str, number: int = 0, shards: int = 1) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.errors import ScoreError
+from ensemble.errors import ScoreError, Unavailable
 from ensemble.score import Score, load
 from ensemble.stage.on_ray.plan import Plan
 
@@ -41,8 +41,15 @@ def joined(plan: Plan, score: Score, own: Plan) -> tuple[Plan, list[str]]:
 def carried(old: Plan, new: Plan) -> Plan:
     """A new plan of a band that is up, with the scores in it that had joined the old one.
 
-    Errors: ScoreError where they do not go together with the new one.
+    Errors: ScoreError where they do not go together with the new one; Unavailable if its store is another: then it is another
+    band, which happens to have this name.
     """
+    if new.url != old.url:
+        name = old.document["name"]
+        raise Unavailable(
+            f"band {name} is up and keeps its log in {old.url}; this score would have it in {new.url}: give this one another "
+            f"name, or say --store {old.url} to change the band that is up, or take that one down first (ensemble down {name})"
+        )
     new = msgspec.structs.replace(new, run=old.run)
     for name, theirs in old.joined.items():
         parts = {kind: {each: old.document[kind][each] for each in theirs[kind]} for kind in KINDS}

@@ -48,7 +48,7 @@ class Line:
     def wait(self, ref: Any, verb: str, *given: Any, timeout: float | None = None) -> Any:
         """The answer to a call. If the shard's process died before it came, the question is put again.
 
-        Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back.
+        Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back, or can't begin.
         """
         import ray
         import ray.exceptions
@@ -59,6 +59,9 @@ class Line:
                 return self._answer(self._get(ref, timeout))
             except ray.exceptions.GetTimeoutError:
                 raise TimeoutError from None
+            except ray.exceptions.RuntimeEnvSetupError as error:
+                why = cluster.cause_of_no_environment(error)
+                raise Unavailable(f"band {self.name}: the nodes can't have what stage.runtime_env says: {why}") from error
             except ray.exceptions.RayActorError as error:
                 if _is_for_good(error) or time.monotonic() > until:
                     raise Unavailable(_gone(self.name, error)) from error

@@ -212,6 +212,7 @@ def play(score: Score, plan: Plan, address: str | None) -> RayStage:
     cluster.join(address, score)
     try:
         plan.versions = versions()
+        plan.runtime_env = {**plan.runtime_env, **cluster.runtime_env()}
         return RayStage(_begin(plan, _names(plan), {}), plan.url)
     except BaseException:
         cluster.leave()
@@ -240,7 +241,7 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
     cluster.join(address or cluster.ANY, score, working_dir=".")
     try:
         plan.versions = versions()
-        plan.runtime_env = {**cluster.runtime_env(), **plan.runtime_env}
+        plan.runtime_env = {**plan.runtime_env, **cluster.runtime_env()}
         if cluster.find(cluster.shard_name(score.name)) is not None:
             lines = _lines(score.name)
             if len(lines) != plan.shards:

@@ -9,7 +9,7 @@ sealed frame can stand in for them as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Picked, Ref, Rows
+from ensemble.event import Event, Frame, Match, Picked, Ref, Rows
 from ensemble.log import frame as frames
 from ensemble.player import Work
 
@@ -43,6 +43,8 @@ class _Batch(msgspec.Struct, array_like=True, gc=False):
     attempts: dict[int, int]
     began_us: int
     table: dict[str, bytes]
+    parts: list[_Piece] = []
+    """The events that matches among them are made of."""
 
 
 class _Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -73,8 +75,8 @@ _read_outcome = msgspec.msgpack.Decoder(_Outcome).decode
 
 def pack_work(work: Work) -> bytes:
     """A batch with its events, and the state of the lanes that it touches."""
-    pieces = []
     events = work.events
+    pieces: list[_Piece] = []
     lo, count = 0, len(events)
     shard, log_id = events[0]._rows.shard, events[0]._rows.log_id
     while lo < count:
@@ -99,8 +101,24 @@ def pack_work(work: Work) -> bytes:
             work.batch.attempts,
             work.batch.began_us,
             {lane: table[lane] for lane in dict.fromkeys(lanes) if lane in table} if table else {},
+            _parts(events),
         )
     )
+
+
+def _parts(events: Sequence[Event]) -> list[_Piece]:
+    """The events that matches are made of, each once, frame by frame."""
+    found = {part.offset: part for event in events if isinstance(event, Match) for part in event.events}
+    pieces: list[_Piece] = []
+    rows: Rows | None = None
+    ixs: list[int] = []
+    for _, part in sorted(found.items()):
+        if part._rows is not rows:
+            if rows is not None:
+                pieces.append(_piece(rows, ixs))
+            rows, ixs = part._rows, []
+        ixs.append(part._ix)
+    return [*pieces, _piece(rows, ixs)] if rows is not None else pieces
 
 
 def _piece(rows: Rows, ixs: Sequence[int]) -> _Piece:
@@ -120,21 +138,39 @@ def unpack_work(data: bytes) -> Work:
     roots: list[Ref] = []
     has_own_ids = False
     for piece in wire.pieces:
-        rows = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
-        assert rows is not None, "a batch has events"
-        where: Sequence[int] = range(rows.first, rows.first + len(rows))
-        if piece.offsets is not None:
-            where = piece.offsets
-            rows = Picked(**msgspec.structs.asdict(rows), offsets=where)
+        rows, where = _unpacked(piece, wire)
         offsets = where if not offsets else [*offsets, *where]
         has_own_ids = has_own_ids or rows.extras is not None
         events.extend(Event(rows, ix) for ix in range(len(rows)))
+    if wire.parts:
+        parts: dict[int, Event] = {}
+        for piece in wire.parts:
+            rows, where = _unpacked(piece, wire)
+            parts.update((offset, rows.event(ix)) for ix, offset in enumerate(where))
+        events = [_whole(event, parts) for event in events]
     if has_own_ids:
         refs = [event._rows.ref(event._ix) for event in events]
     roots = [event._rows.root(event._ix) for event in events]
     lanes = [event.key for event in events] if wire.lanes is None else wire.lanes
     batch = Batch(wire.section, offsets, lanes, wire.attempts, wire.began_us)
     return Work(batch, events, refs or offsets, roots, wire.table)
+
+
+def _unpacked(piece: _Piece, wire: _Batch) -> tuple[Rows, Sequence[int]]:
+    """The rows of a piece, and their offsets."""
+    rows = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
+    assert rows is not None, "a batch has events"
+    if piece.offsets is None:
+        return rows, range(rows.first, rows.first + len(rows))
+    return Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), piece.offsets
+
+
+def _whole(event: Event, parts: Mapping[int, Event]) -> Event:
+    """The event; a match with what it is made of."""
+    offsets = event._rows.parts(event._ix)
+    if not offsets:
+        return event
+    return Match(event._rows, event._ix, msgspec.UNSET, [parts[offset].view() for offset in offsets])
 
 
 # Outcomes
@@ -240,4 +276,3 @@ def unpack_publication(data: bytes) -> Publication:
     wire = _read_publication(data)
     said = Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras)
     return Publication(said, wire.source, token=wire.token)
-

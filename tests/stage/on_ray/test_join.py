@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ensemble.errors import ScoreError
+from ensemble.errors import ScoreError, Unavailable
 from ensemble.score import load
 from ensemble.stage.on_ray.join import carried, joined, left
 from ensemble.stage.on_ray.plan import Kind, Plan
@@ -113,3 +113,10 @@ def test_a_changed_score_that_has_a_player_of_one_that_joined_is_refused() -> No
 
     with pytest.raises(ScoreError, match=r"players\.points: the band shop has another already"):
         carried(both, plan({**SHOP, "players": {"points": {"on": "order.placed"}}}))
+
+
+def test_a_band_of_the_same_name_with_another_store_is_another_band_and_is_refused() -> None:
+    theirs = msgspec.structs.replace(plan(SHOP), url="/other/store")
+
+    with pytest.raises(Unavailable, match=r"band shop is up and keeps its log in /store; .* /other/store: .*another name"):
+        carried(plan(SHOP), theirs)
