@@ -104,8 +104,8 @@ class Carrying:
                 first = min(box.parcels, default=box.next)
                 if not first <= taken <= box.next:
                     raise Unavailable(
-                        f"shard {here} has the parcels {first} to {box.next - 1} for shard {there}, which has taken those "
-                        f"before {taken}: one of their logs has lost its end; restore it from a copy of the store"
+                        f"shard {there} has taken {taken} parcels of shard {here}, which has made {box.next} and knows that "
+                        f"{first} have arrived: one of their logs has lost its end; restore it from a copy of the store"
                     )
 
     # Looking at copies

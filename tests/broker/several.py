@@ -65,6 +65,7 @@ class Shards:
         log_ids: Sequence[str] = (),
     ) -> None:
         self.count = shards
+        self.given = hears
         self.now = 1_000_000
         self.hears = {
             name: Listener([*each.leaves, (forwarded_topic(name), None)], order=each.order, by=each.by)
