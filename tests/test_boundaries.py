@@ -17,7 +17,7 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
-    "status",
+    "status", "history",
     "player", "ready", "stage", "resharding",
     "trial", "reader", "band", "opening", "deployment",
 )  # fmt: skip
