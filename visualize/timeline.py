@@ -93,10 +93,10 @@ class Axis:
 
 
 def _longest(gaps: Sequence[int]) -> int:
-    """How long a gap is drawn at the most: a fifth of all that is drawn, unless most gaps are as long as that."""
+    """How long a gap is drawn at the most: a fifth of all that is drawn, unless half of the gaps are about as long."""
     ranked = sorted(gaps)
     longest = ranked[-1] if ranked else 0
-    usual = ranked[len(ranked) * 3 // 4] * 2 if ranked else 0
+    usual = ranked[(len(ranked) - 1) // 2] * 2 if ranked else 0
     most = longest
     while most > max(usual, 1) and most * 5 > sum(min(gap, most) for gap in gaps):
         most = most * 4 // 5
@@ -353,6 +353,7 @@ class _Timeline:
 
     def _drops(self, rows: Sequence[tuple[Row, float]], left: float) -> Iterator[Part]:
         """From what was said to who heard it: straight down or up, at the time at which it was said."""
+        timed = {(player, place) for player, place, *_ in self._timers}
         begins = {(row.stave, _place(row.event)): y + (5.0 if self._is_labelled else 0.0) for row, y in rows}
         for row, _ in rows:
             if not row.hearings:
@@ -367,7 +368,7 @@ class _Timeline:
                 continue
             x, y = left + self._axis.at(_us(event)), begins[row.stave, place]
             points = [Point(x, start.y), Point(x, y)] if abs(start.y - y) > 6 else [Point(x - 1, y), Point(x, y)]
-            if abs(start.x - x) > 1:
+            if abs(start.x - x) > 1 and (speaker, cause) not in timed:
                 points.insert(0, start)
             title = f"{event.topic}\n{speaker or OUTSIDE} → {row.stave}"
             head = 5.0 if self._is_labelled else 0.0
