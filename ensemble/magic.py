@@ -8,7 +8,7 @@
     players: {payment: {on: order.placed, emits: [payment.captured]}}
 
 Owns the magic. The band is the cell's value and stands in the variable that is named (`band`); the one that stood there is
-closed first, so a cell may be run again.
+closed first, so a cell may be run again. A score that names no `store:` is played in memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def play(names: dict[str, Any], name: str, text: str) -> Any:
     before = names.get(name)
     if isinstance(before, Band):
         before.close()
-    names[name] = band = open_(score, players=calls, store=score.store.url or "memory:")
+    names[name] = band = open_(score, players=calls, store=None if "store" in score.document else "memory:")
     if score.sources:
         with suppress(TimeoutError):  # a long source: the band is there, and plays on
             band.settle(timeout=SETTLED_S)

@@ -20,7 +20,7 @@ LAYERS = (
     "log",
     "status", "history",
     "player", "ready", "stage", "resharding",
-    "reader", "band", "opening", "deployment", "magic",
+    "trial", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

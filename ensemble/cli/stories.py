@@ -95,7 +95,8 @@ def _draw(chain: Chain, failures: Mapping[tuple[int, int], Mapping[str, Sequence
         parts = [part.id for part in event.events if part.id in drawn] if isinstance(event, Match) else []
         for part in parts[:-1]:
             drawn[part].add(f"[dim]… is part of {event.topic}  {event.id}[/dim]")
-        above = drawn[parts[-1]] if parts else drawn.get(event.causationid or "", last if not len(tops) > 1 else None)
+        cause = event.causationid
+        above = drawn[parts[-1]] if parts else None if cause is None else drawn.get(cause, last)
         at = Tree(label) if above is None else above.add(label)
         if above is None:
             tops.append(at)

@@ -47,6 +47,7 @@ class Cluster:
     def __init__(self, shell: Shell, keeper: Keeper, name: str) -> None:
         self.shell, self.keeper, self.name = shell, keeper, name
         self.store = f"ray:{name}"
+        self.is_up = False
         self.write_score()
         shell.write("loyalty.yaml", LOYALTY)
         shell.write("loyalty.py", LOYALTY_PLAYERS)
@@ -64,6 +65,7 @@ class Cluster:
         self.shell.write(name, text + more)
 
     def run(self, *arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Ran:
+        self.is_up |= arguments[0] == "up"
         return self.shell.run(*arguments, env={**self.env, **(env or {})}, **options)
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -97,7 +99,8 @@ class Cluster:
 def cluster(shell: Shell, keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster = Cluster(shell, keeper, f"shop-{abs(hash(request.node.name)) % 10**8}")
     yield cluster
-    cluster.run("down", cluster.name)
+    if cluster.is_up:
+        cluster.run("down", cluster.name)
 
 
 def assert_said(ran: Ran, code: int, *texts: str) -> None:
@@ -357,10 +360,22 @@ def test_a_band_that_is_not_up_is_named_with_those_that_are(cluster: Cluster) ->
     assert_said(cluster.run("events", "--store", "ray:"), 4, "no band is named; write ray:NAME")
 
 
-def test_more_shards_than_one_are_refused(cluster: Cluster) -> None:
-    cluster.write_score(more="stage: {shards: 4}\n")
+def test_a_band_in_several_shards_is_spoken_to_like_one_in_one(cluster: Cluster) -> None:
+    cluster.write_score(more="stage: {shards: 3}\n")
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
 
-    assert_said(cluster.run("up", "shop.yaml"), 1, "stage.shards: 4: this version plays one shard a band")
+    cluster.publish(*range(1, 13))
+    paid = cluster.wait_for("order.paid", 12)
+
+    assert {event["shard"] for event in paid} == {0, 1, 2}
+    eventually(lambda: len(cluster.look("table", "tally")) == 12, "the tally", PATIENCE_S)
+    [asked] = cluster.look("why", paid[0]["id"])[:1]
+    assert "order.placed" in json.dumps(asked)
+    cluster.write_score(more="stage: {shards: 2}\n")
+    assert_said(cluster.run("up", "shop.yaml"), 4, "is up with 3 shards, and this score wants 2", "ensemble reshard")
+    assert cluster.run("down", cluster.name).code == 0
+    cluster.write_score()
+    assert_said(cluster.run("up", "shop.yaml", "--store", "kept"), 4, "it has 3 shards, and one is asked for")
 
 
 def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Cluster) -> None:

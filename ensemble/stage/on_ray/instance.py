@@ -23,6 +23,9 @@ from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
 from ensemble.stage.on_ray.wire import pack_outcome, unpack_work
 from ensemble.stage.workers import Watch, lanes_of, timed
 
+Sender = tuple[int, int]
+"""A shard, and the epoch of its log."""
+
 PATIENCE_S = 0.05
 """How often a call that is limited in time is looked at, at the least."""
 
@@ -30,7 +33,9 @@ PATIENCE_S = 0.05
 class InstanceActor:
     """An instance of a player that is no coroutine: batches one after the other.
 
-    `take_back` and `runs` are called beside them, in a group of its own: all else runs on one and the same thread.
+    `take_back`, `clear` and `hears` are called beside them, in a group of their own: all else runs on one and the same thread.
+    A *sender* is a shard and the epoch of its log: a shard that was made anew has a new one, and wants to hear no more of what
+    the process before it sent.
     """
 
     def __init__(self, plan: bytes, name: str) -> None:
@@ -40,8 +45,11 @@ class InstanceActor:
         self._timeout_s: float | None = None
         self._memory = Bound()
         self._turn = threading.Lock()
-        self._begun = -1
-        self._taken_back: set[int] = set()
+        self._epochs: dict[int, int] = {}
+        self._begun: dict[Sender, int] = {}
+        self._taken_back: set[tuple[Sender, int]] = set()
+        self._now: tuple[Sender, int, float] | None = None
+        """Which batch is being heard, and since when."""
 
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
@@ -56,21 +64,25 @@ class InstanceActor:
         """Never returns: who waits for it learns when this process is gone."""
         threading.Event().wait()
 
-    def hear(self, batch: bytes, number: int) -> bytes:
-        """The outcome of a batch; nothing if it was taken back. Batches are numbered as they are sent."""
+    def hear(self, batch: bytes, sender: Sender, number: int) -> bytes:
+        """The outcome of a batch; nothing if it was taken back. A sender numbers its batches as it sends them."""
         assert self._instance is not None, "an instance is built before it hears"
         with self._turn:
-            if number in self._taken_back:
-                self._taken_back.discard(number)
+            if (sender, number) in self._taken_back or sender[1] < self._epochs.get(sender[0], 0):
+                self._taken_back.discard((sender, number))
                 return b""
-            self._begun = number
-        work = unpack_work(batch)
-        self._memory.set()
-        if self._timeout_s is None:
-            outcome, is_spent = timed(self._instance.hear, work), False
-        else:
-            outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
-        return pack_outcome(outcome, work, is_spent=is_spent or _ran_out_of_memory(outcome))
+            self._begun[sender] = number
+            self._now = sender, number, time.monotonic()
+        try:
+            work = unpack_work(batch)
+            self._memory.set()
+            if self._timeout_s is None:
+                outcome, is_spent = timed(self._instance.hear, work), False
+            else:
+                outcome, is_spent = self._hear_in_time(self._instance, work, self._timeout_s)
+            return pack_outcome(outcome, work, is_spent=is_spent or _ran_out_of_memory(outcome))
+        finally:
+            self._now = None
 
     def _hear_in_time(self, instance: Instance, work: Work, timeout_s: float) -> tuple[Outcome, bool]:
         """Hear on a thread. If a call takes too long it fails, the rest of the batch comes back, and the instance is spent.
@@ -120,15 +132,24 @@ class InstanceActor:
             raise errors[0]
         return outcomes[0]
 
-    def take_back(self, numbers: list[int]) -> list[int]:
+    def take_back(self, sender: Sender, numbers: list[int]) -> list[int]:
         """Those of these batches that have not begun, and now never will."""
         with self._turn:
-            free = [number for number in numbers if number > self._begun]
-            self._taken_back.update(free)
+            free = [number for number in numbers if number > self._begun.get(sender, -1)]
+            self._taken_back.update((sender, number) for number in free)
         return free
 
-    def runs(self) -> None:
-        """Returns if anything in this process can run."""
+    def clear(self, sender: Sender) -> bool:
+        """Refuse what the processes before this sender sent; whether none of it is being heard."""
+        shard, epoch = sender
+        with self._turn:
+            self._epochs[shard] = max(epoch, self._epochs.get(shard, 0))
+            return self._now is None or self._now[0][0] != shard or self._now[0][1] >= epoch
+
+    def hears(self) -> tuple[Sender, int, float] | None:
+        """Which batch is being heard, and for how long already. That it answers at all says that this process can run."""
+        now = self._now
+        return None if now is None else (now[0], now[1], time.monotonic() - now[2])
 
     def close(self) -> None:
         """Let it free what it holds."""
@@ -143,6 +164,8 @@ class AsyncInstanceActor:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
+        self._epochs: dict[int, int] = {}
+        self._hearings: dict[Sender, set[asyncio.Task[Outcome]]] = {}
         self._memory = Bound()
 
     async def ready(self) -> dict[str, Any]:
@@ -156,13 +179,12 @@ class AsyncInstanceActor:
         """As `InstanceActor.watch`."""
         await asyncio.Event().wait()
 
-    async def runs(self) -> None:
-        """Returns if the coroutines of this process can run."""
-
-    async def hear(self, batch: bytes) -> AsyncIterator[bytes]:
+    async def hear(self, batch: bytes, sender: Sender, number: int) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
         instance = self._instance
         assert instance is not None, "an instance is built before it hears"
+        if sender[1] < self._epochs.get(sender[0], 0):
+            return
         work = unpack_work(batch)
         self._memory.set()
         timeout_us = instance.player.spec.timeout_us
@@ -175,9 +197,27 @@ class AsyncInstanceActor:
 
         lanes = lanes_of(work, instance.player.spec.order)
         hearings = [asyncio.create_task(hear_lane(lane, rows)) for lane, rows in lanes]  # begun in the order of the log
-        for next_done in asyncio.as_completed(hearings):
-            outcome = await next_done
-            yield pack_outcome(outcome, work, is_spent=_ran_out_of_memory(outcome))
+        running = self._hearings.setdefault(sender, set())
+        running.update(hearings)
+        try:
+            for next_done in asyncio.as_completed(hearings):
+                outcome = await next_done
+                yield pack_outcome(outcome, work, is_spent=_ran_out_of_memory(outcome))
+        finally:
+            running.difference_update(hearings)
+
+    async def clear(self, sender: Sender) -> bool:
+        """As `InstanceActor.clear`: what is still being heard is cancelled."""
+        shard, epoch = sender
+        self._epochs[shard] = max(epoch, self._epochs.get(shard, 0))
+        old = [task for (s, e), tasks in self._hearings.items() if s == shard and e < epoch for task in tasks]
+        for task in old:
+            task.cancel()
+        await asyncio.gather(*old, return_exceptions=True)
+        return True
+
+    async def hears(self) -> None:
+        """That it answers at all says that its event loop does not hang; a call that takes too long it ends itself."""
 
     async def close(self) -> None:
         if self._instance is not None:

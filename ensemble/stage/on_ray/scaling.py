@@ -42,6 +42,20 @@ def wanted(section: Section, load: Load) -> int:
     return max(1, section.min, min(section.max, needed))
 
 
+class Service:
+    """How long an event takes an instance, as it is learned batch by batch."""
+
+    def __init__(self) -> None:
+        self.each_s = 0.0
+        """0: not known yet."""
+
+    def learn(self, count: int, took_s: float) -> None:
+        """A batch of so many events took so long."""
+        if count and took_s > 0:
+            each_s = took_s / count
+            self.each_s = each_s if not self.each_s else 0.8 * self.each_s + 0.2 * each_s
+
+
 class Scaler:
     """The rule over time: growing is done at once, shrinking only after the cooldown."""
 
@@ -49,19 +63,10 @@ class Scaler:
         self.section = section
         self.fixed: int | None = None
         """How many instances a user asked for by name; None: as the load says."""
-        self._service_s = 0.0
+        self.service_s = 0.0
+        """How long an event takes an instance; 0: not known yet."""
         self._busy_at = 0.0
         self._high_at = 0.0
-
-    @property
-    def service_s(self) -> float:
-        return self._service_s
-
-    def learn(self, count: int, took_s: float) -> None:
-        """A batch of so many events took an instance so long."""
-        if count and took_s > 0:
-            each_s = took_s / count
-            self._service_s = each_s if not self._service_s else 0.8 * self._service_s + 0.2 * each_s
 
     def target(self, lag: int, instances: int, now_s: float, slowest_s: float = 0.0) -> int:
         """How many instances there should be now; an event that is being heard has taken `slowest_s` already."""
@@ -69,7 +74,7 @@ class Scaler:
             return self.fixed
         if lag or not self._busy_at:
             self._busy_at = now_s
-        load = Load(lag, max(self._service_s, slowest_s), instances, now_s - self._busy_at)
+        load = Load(lag, max(self.service_s, slowest_s), instances, now_s - self._busy_at)
         target = wanted(self.section, load)
         if target >= instances or not self._high_at:
             self._high_at = now_s

@@ -28,7 +28,8 @@ from ensemble.score import Score, load
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Reply, Role
 from ensemble.stage.loop import Loop
-from ensemble.stage.on_ray.crew import Instances, RayCrew
+from ensemble.stage.on_ray.crew import Instances
+from ensemble.stage.on_ray.hiring import RayCrew
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.turns import Turns
@@ -61,8 +62,9 @@ class ShardActor:
         try:
             plan = Plan.load(self._plan)
             check_versions(plan, "the cluster")
-            self._crew = RayCrew(self._plan, self._async.loop())
-            self._loop, self._error = _play(plan, self._crew, Peers(plan.called, self._number)), None
+            peers = Peers(plan.called, self._number)
+            self._crew = RayCrew(self._plan, self._async.loop(), peers)
+            self._loop, self._error = _play(plan, self._crew, peers), None
             self._plan = self._crew.plan
         except EnsembleError as error:
             self._error = error
@@ -87,6 +89,8 @@ class ShardActor:
             self._plan = given[0]
             await asyncio.to_thread(self._open)
             return await self._answer("hello", ())
+        if verb == "crew":
+            return self._crew.hear(*given)
         loop = self._loop
         if verb in LOG_VERBS:
             return await asyncio.to_thread(self._look, verb, given)
@@ -181,6 +185,7 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
     event_log = open_log(
         plan.url, name=score.name, durability=plan.durability, shard=number, shards=shards  # type: ignore[arg-type]
     )
+    crew.epoch = event_log.epoch
     try:
         recorded = recover(event_log).plan
         is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.score.model import Section
-from ensemble.stage.on_ray.scaling import Load, Scaler, wanted
+from ensemble.stage.on_ray.scaling import Load, Scaler, Service, wanted
 
 IDLE_S, COOLDOWN_S = 30.0, 10.0
 FROM_NONE = Section(min=0, max=8)
@@ -63,11 +63,12 @@ def test_whatever_the_load_it_lies_between_min_and_max_and_somebody_hears(
 
 @given(sections(), st.lists(st.tuples(lags, st.integers(0, 1000), seconds, st.floats(0, 60)), max_size=30))
 def test_over_time_it_lies_between_min_and_max_too(section: Section, course: list[Any]) -> None:
-    scaler = Scaler(section)
+    scaler, service = Scaler(section), Service()
     instances, now_s = section.min, 1000.0
     for lag, heard, took_s, pause_s in course:
         now_s += pause_s
-        scaler.learn(heard, took_s)
+        service.learn(heard, took_s)
+        scaler.service_s = service.each_s
         instances = scaler.target(lag, instances, now_s)
         assert section.min <= instances <= section.max
         assert instances >= 1 or not lag
@@ -86,7 +87,7 @@ def test_over_time_it_lies_between_min_and_max_too(section: Section, course: lis
 )
 def test_it_grows_at_once_and_shrinks_slowly(course: list[tuple[float, int, int, int]]) -> None:
     scaler = Scaler(FROM_NONE)
-    scaler.learn(10, 0.1)
+    scaler.service_s = 0.01
     begin_s = 1000.0
 
     for after_s, lag, instances, target in course:
@@ -95,7 +96,7 @@ def test_it_grows_at_once_and_shrinks_slowly(course: list[tuple[float, int, int,
 
 def test_a_number_that_a_user_asked_for_holds_whatever_there_is_to_do() -> None:
     scaler = Scaler(FROM_NONE)
-    scaler.learn(10, 0.1)
+    scaler.service_s = 0.01
 
     scaler.fixed = 3
     targets = [scaler.target(lag, 1, 1000.0 + lag) for lag in (0, 1, 100_000)]
@@ -108,22 +109,22 @@ def test_a_number_that_a_user_asked_for_holds_whatever_there_is_to_do() -> None:
 
 def test_one_event_that_hangs_makes_it_grow_though_nothing_was_learned_of_it() -> None:
     scaler = Scaler(FROM_NONE)
-    scaler.learn(1000, 0.001)
+    scaler.service_s = 1e-6
 
     assert scaler.target(10, 1, 1000.0) == 1
     assert scaler.target(10, 1, 1001.0, slowest_s=0.35) == 4
 
 
 def test_it_learns_slowly_and_not_from_nothing() -> None:
-    scaler = Scaler(FROM_NONE)
+    service = Service()
     for count, took_s in [(0, 1.0), (5, 0.0)]:
-        scaler.learn(count, took_s)
-    assert scaler.service_s == 0
+        service.learn(count, took_s)
+    assert service.each_s == 0
 
-    scaler.learn(10, 0.1)
-    assert scaler.service_s == pytest.approx(0.01)
-    scaler.learn(10, 1.1)
-    assert scaler.service_s == pytest.approx(0.03)
+    service.learn(10, 0.1)
+    assert service.each_s == pytest.approx(0.01)
+    service.learn(10, 1.1)
+    assert service.each_s == pytest.approx(0.03)
 
 
 def test_it_is_asked_again_when_it_would_have_been_idle_for_long_enough() -> None:
