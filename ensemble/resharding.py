@@ -83,20 +83,24 @@ def reshard(url: str, shards: int, files: Files | None = None) -> Resharded:
         _tidy(store, known, files)
         if before == shards:
             return Resharded(name, url, before, shards, 0, monotonic() - began_s, None)
-        generation = _next_generation(store)
-        folder = store / f"generation-{generation}.tmp"
+        new = Division(shards, _next_generation(store))
+        folder = store / f"generation-{new.generation}"
+        begun = folder.with_name(f"{folder.name}.tmp")
         try:
-            events = _write(folder, logs, name, shards, files)
-            files.rename(folder, folder.with_suffix(""))
+            events = _write(begun, logs, name, shards, files)
+            files.rename(begun, folder)
             files.sync_folder(store)
-            division.write(store, Division(shards, generation), files)
+            division.write(store, new, files)
         except (EnsembleError, OSError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
             what = error if isinstance(error, EnsembleError) else refusal(f"store {url}: can't be written", error)
+            if division.read(store) == new:
+                raise type(what)(f"{what}; it is in {_counted(shards)} now") from error
+            shutil.rmtree(begun, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise type(what)(f"{what}; the store is as it was, in {_counted(before)}") from error
         kept = "generation-0" if known is None else f"generation-{known.generation}"
         with suppress(OSError):  # the next time
-            _put_away(store, Division(shards, generation), files)
+            _put_away(store, new, files)
     return Resharded(name, url, before, shards, events, monotonic() - began_s, str(store / kept))
 
 

@@ -297,6 +297,8 @@ class Carrying:
         while coming_up and coming_up[-1][0] < end:
             _, name = coming_up.pop()
             progress = self._progress[name]
+            if not progress.behind:  # what is moved now lies beyond the position anyway
+                continue
             below = max(0, progress.ends[shard] - rows.first)
             self._reach(progress, shard)
             for home, ixs in chosen.items():

@@ -160,7 +160,8 @@ class State(msgspec.Struct):
         else:
             column = list(rows.topic_ix)
             for ix, topic in enumerate(rows.topics):
-                topics[topic] = topics.get(topic, 0) + column.count(ix)
+                if count := column.count(ix):  # rows that were picked out of others may have none of a topic
+                    topics[topic] = topics.get(topic, 0) + count
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:

@@ -60,7 +60,7 @@ def read(store: Path) -> Division | None:
                     "the version of Ensemble that wrote it, or a newer one"
                 )
             return Division(entries["shards"], entries["generation"])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, KeyError):  # it is no JSON, or not the object that it should be
         pass
     raise LogCorrupt(f"{path}: byte 0: it was changed or damaged; restore this file from a copy of the store")
 

@@ -139,3 +139,11 @@ def test_a_state_that_is_dumped_and_loaded_is_the_same() -> None:
 @pytest.mark.parametrize(("topic", "does"), [("a", True), ("b.c", True), ("b", False), ("_band.dead", False)])
 def test_a_topic_fits_where_any_pattern_does(topic: str, does: bool) -> None:
     assert fits(("a", "b.*"), topic) is does
+
+
+def test_a_topic_that_no_event_has_is_not_counted() -> None:
+    """Written down, such a frame does not name it: what is folded live must be what is folded again."""
+    picked = rows(0, "ab").pick([0])
+    picked.topics, picked.topic_ix = ["said", "sung"], [0]
+
+    assert folded(Frame(0, 1, picked, {})).topics == {"said": 1}
