@@ -24,12 +24,14 @@ from typing import Any, Protocol
 
 from ensemble.broker.words import Failure, Outcome
 from ensemble.errors import PlayerError
+from ensemble.event import Rows
 from ensemble.player import Work
 from ensemble.stage.inbox import Item, Role, Wake
 from ensemble.stage.on_ray import actors
-from ensemble.stage.on_ray.actors import WATCH, beside, cause, is_no_fault
+from ensemble.stage.on_ray.actors import WATCH, beside, cause, is_no_fault, is_unreadable
 from ensemble.stage.on_ray.roster import Member, Moment, Report, Roster
 from ensemble.stage.on_ray.scaling import Service
+from ensemble.stage.on_ray.shelf import INLINE_BYTES, Shelf
 from ensemble.stage.on_ray.suspicion import Suspicion
 from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 
@@ -48,9 +50,6 @@ LETTING_GO_S = 5.0
 WANTED_S = 1.0
 """How long after the loop wanted to hand something out a section still counts as having something under suspicion to hear."""
 
-INLINE_BYTES = 90_000
-"""Bytes of a batch or an outcome that travel inside Ray's own call. What is larger goes through its object store: measured,
-0.7 ms there and back for up to 100 kB inside the call, 3.2 ms and more through the store."""
 SMALL_BYTES = 500
 """Events up to this size go in batches that stay inside the call; for larger ones fewer, larger batches cost less."""
 
@@ -137,6 +136,8 @@ class Flight:
         self.left = set(work.batch.offsets)
         """What has not come back yet."""
         self.began_s = now_s
+        self.frames: list[int] = []
+        """The frames that go along, by their first offsets."""
 
 
 class Instances:
@@ -153,11 +154,13 @@ class Instances:
         post: Callable[[Item], None],
         aio: asyncio.AbstractEventLoop,
         porter: Executor,
+        shelf: Shelf,
         lock: threading.RLock | None = None,
     ) -> None:
         self.mark = mark
         self._role, self._place, self._desk, self._post, self._aio, self._porter = role, place, desk, post, aio, porter
         self._lock = lock or threading.RLock()
+        self._shelf = shelf
         self._hands: dict[int, Hand] = {}
         self._lost: set[int] = set()
         """Those that died, until the roster is without them."""
@@ -215,13 +218,22 @@ class Instances:
             hand.flights.append(flight)
             flight.number = hand.sent
             hand.sent += 1
-        batch = pack_work(work)
-        self._weigh(len(batch), len(work.batch))
-        call = hand.actor.hear.remote(batch, self._sender, flight.number)
+        along: list[Any] = []
+        batch = pack_work(work, partial(self._share, flight, along))
+        self._weigh(INLINE_BYTES if along else len(batch), len(work.batch))
+        call = hand.actor.hear.remote(batch, self._sender, flight.number, *along)
         if self._role.is_async:
             asyncio.run_coroutine_threadsafe(self._collect(hand, flight, call), self._aio)
         else:
             call.future().add_done_callback(lambda done: self._came_back(hand, flight, done))
+
+    def _share(self, flight: Flight, along: list[Any], rows: Rows, ixs: Sequence[int]) -> int | None:
+        ref = self._shelf.ref(rows, ixs)
+        if ref is None:
+            return None
+        flight.frames.append(rows.first)
+        along.append(ref)
+        return len(along) - 1
 
     @property
     def _sender(self) -> Moment:
@@ -272,7 +284,7 @@ class Instances:
     def _came_back(self, hand: Hand, flight: Flight, done: Any) -> None:
         error = done.exception()
         if error is not None:
-            self._died(hand, error)
+            self._failed(hand, flight, error)
             return
         answer = done.result()
         if not answer:
@@ -296,7 +308,18 @@ class Instances:
                 if is_spent:
                     self._spend(hand)
         except Exception as error:
+            self._failed(hand, flight, error)
+
+    def _failed(self, hand: Hand, flight: Flight, error: BaseException) -> None:
+        """A batch did not come back. Most often its instance is gone; or it could not read what went along."""
+        if not flight.frames or not is_unreadable(error):
             self._died(hand, error)
+            return
+        self._shelf.could_not_read(flight.frames)
+        with self._lock:
+            if flight in hand.flights:
+                hand.flights.remove(flight)
+                self._post(self._given_back(flight))
 
     def _take(self, hand: Hand, flight: Flight, outcome: Outcome) -> None:
         with self._lock:

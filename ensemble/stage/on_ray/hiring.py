@@ -25,6 +25,7 @@ from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.roster import LEADER, Report, Roster, mark_of
+from ensemble.stage.on_ray.shelf import Shelf
 from ensemble.stage.on_ray.troupe import HUNGRY_S, TEND_S, Troupe
 from ensemble.stage.workers import Workers
 
@@ -62,6 +63,7 @@ class RayCrew:
         """Who makes and ends actors, one after the other: Ray takes 1 ms for it, and hundreds where the machine is busy."""
         self._crier = ThreadPoolExecutor(1, "ensemble-crier")
         """Who speaks to the other shards."""
+        self._shelf = Shelf(actors.put, lambda: len(self.sections) > 1)
         self._unsent: dict[tuple[int, str], Told] = {}
         self._sending = threading.Lock()
         self._auditioned: dict[str, tuple[Any, float, Any]] = {}
@@ -104,13 +106,13 @@ class RayCrew:
         mark = mark_of(Plan.load(self.plan), name)
         self._posts[name] = post
         if not self.leads:
-            instances = Instances(role, mark, self, Following(self), post, self._aio, self._porter)
+            instances = Instances(role, mark, self, Following(self), post, self._aio, self._porter, self._shelf)
             self.sections[name] = instances
             return instances
         troupe = self._troupes.get(name)
         if troupe is None:
             troupe = self._troupes[name] = Troupe(self, post, self.send, self._porter)
-        instances = Instances(role, mark, self, Leading(self, troupe), post, self._aio, self._porter, troupe.lock)
+        instances = Instances(role, mark, self, Leading(self, troupe), post, self._aio, self._porter, self._shelf, troupe.lock)
         troupe.play(role, self.plan, mark, instances)
         self.sections[name] = instances
         if name in self._auditioned:
