@@ -129,6 +129,7 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
 def cluster() -> Iterator[None]:
     """A small Ray cluster on this machine, shared by all tests of a session that play on one."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
     logging.getLogger("ray").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other

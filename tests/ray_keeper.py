@@ -34,6 +34,7 @@ class Keeper:
             "PYTHONPATH": str(ROOT),
             "RAY_TMPDIR": str(self._tmp),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
             "NO_COLOR": "1",
         }
         self._process = subprocess.Popen(
@@ -46,6 +47,7 @@ class Keeper:
             text=True,
             start_new_session=True,  # Ray's reaper kills the whole group of a process that ends before its time
         )
+        self._nodes = len(nodes)
         self.address = self._answer()
         self.env["RAY_ADDRESS"] = self.address
 
@@ -60,8 +62,11 @@ class Keeper:
         """End a node as a power cut would."""
         self._tell("remove", number)
 
-    def add_node(self, node: Mapping[str, Any]) -> None:
+    def add_node(self, node: Mapping[str, Any]) -> int:
+        """Another node; its number."""
         self._tell("add", node)
+        self._nodes += 1
+        return self._nodes - 1
 
     def _tell(self, verb: str, what: Any) -> None:
         assert self._process.stdin is not None
@@ -95,6 +100,10 @@ class Keeper:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
         eventually(lambda: not any(is_alive(pid) for pid in pids), "the end of the cluster's processes", 60)
         shutil.rmtree(self._tmp, ignore_errors=True)
 

@@ -47,6 +47,7 @@ class Cluster:
     def __init__(self, shell: Shell, keeper: Keeper, name: str) -> None:
         self.shell, self.keeper, self.name = shell, keeper, name
         self.store = f"ray:{name}"
+        self.is_up = False
         self.write_score()
         shell.write("loyalty.yaml", LOYALTY)
         shell.write("loyalty.py", LOYALTY_PLAYERS)
@@ -64,6 +65,7 @@ class Cluster:
         self.shell.write(name, text + more)
 
     def run(self, *arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Ran:
+        self.is_up |= arguments[0] == "up"
         return self.shell.run(*arguments, env={**self.env, **(env or {})}, **options)
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -97,7 +99,8 @@ class Cluster:
 def cluster(shell: Shell, keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster = Cluster(shell, keeper, f"shop-{abs(hash(request.node.name)) % 10**8}")
     yield cluster
-    cluster.run("down", cluster.name)
+    if cluster.is_up:
+        cluster.run("down", cluster.name)
 
 
 def assert_said(ran: Ran, code: int, *texts: str) -> None:

@@ -1,7 +1,7 @@
 """What processes do at a Ray cluster that is killed around them.
 
-    python at_a_cluster.py up ADDRESS STORE SAYS FIRST COUNT     bring a band up, publish so many, say `up`, and stay
-    python at_a_cluster.py settle ADDRESS                        wait until all is heard, and tell what there is
+    python at_a_cluster.py up ADDRESS NAME STORE SAYS FIRST COUNT  bring a band up, publish so many, say `up`, and stay
+    python at_a_cluster.py settle ADDRESS NAME                     wait until all is heard, end the band, and tell what there is
 
 The working directory is the band's: its player waits there for a file `go`, and leaves one with the number of its process.
 SAYS is what else the score says of it.
@@ -49,10 +49,10 @@ def shared(size):
 """
 
 
-def up(address: str, store: str, says: str, first: str, count: str) -> None:
+def up(address: str, name: str, store: str, says: str, first: str, count: str) -> None:
     document: dict[str, Any] = {
         "ensemble": 1,
-        "name": "band",
+        "name": name,
         "players": {"hear": {"play": "band_players:hear", "on": "came", "emits": ["heard"], **json.loads(says)}},
     }
     with ensemble.up(document, address=address, store=store) as band:
@@ -62,8 +62,8 @@ def up(address: str, store: str, says: str, first: str, count: str) -> None:
         threading.Event().wait()
 
 
-def settle(address: str) -> None:
-    band = ensemble.connect(f"ray:band@{address}")
+def settle(address: str, name: str) -> None:
+    band = ensemble.connect(f"ray:{name}@{address}")
     assert isinstance(band, ensemble.Band)
     with band:
         band.settle(200)
@@ -72,6 +72,7 @@ def settle(address: str) -> None:
             "dead": [(letter.event.data, letter.error) for letter in band.dead()],
             "table": {key: state["heard"] for key, state in band.table("hear").items()},
         }
+    ensemble.down(name, address=address)
     print("> " + json.dumps(told), flush=True)
 
 

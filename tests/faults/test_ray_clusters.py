@@ -28,8 +28,16 @@ HEAD = {"num_cpus": 8}
 PATIENCE_S = 150
 
 
+@pytest.fixture(scope="module")
+def keeper() -> Iterator[Keeper]:
+    """A cluster that all but one of these tests share: each adds the nodes of which it loses one."""
+    keeper = Keeper(HEAD)
+    yield keeper
+    keeper.end()
+
+
 class Place:
-    """A folder with players and a store, and a cluster, one after the other."""
+    """A folder with players and a store, and who plays it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "band"
@@ -37,23 +45,19 @@ class Place:
         self.store = folder / "store"
         (self.folder / "band_players.py").write_text(PLAYERS.replace("FOLDER", repr(str(folder))))
         self.signs = folder
-        self._keepers: list[Keeper] = []
+        self.name = folder.name
         self._drivers: list[subprocess.Popen[str]] = []
-
-    def cluster(self, *nodes: Mapping[str, Any]) -> Keeper:
-        self._keepers.append(Keeper(*nodes))
-        return self._keepers[-1]
 
     def up(self, keeper: Keeper, section: Mapping[str, Any], first: int, count: int, **says: Any) -> subprocess.Popen[str]:
         """A process that has brought the band up and published; it stays."""
         says["section"] = section
-        process = self._start(keeper, "up", keeper.address, self.store, json.dumps(says), first, count)
+        process = self._start(keeper, "up", keeper.address, self.name, self.store, json.dumps(says), first, count)
         assert self._said(process) == "up"
         return process
 
     def settled(self, keeper: Keeper) -> Any:
         """What another process sees when all was heard."""
-        return json.loads(self._said(self._start(keeper, "settle", keeper.address)))
+        return json.loads(self._said(self._start(keeper, "settle", keeper.address, self.name)))
 
     def _start(self, keeper: Keeper, *arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -96,8 +100,6 @@ class Place:
         for process in self._drivers:
             process.kill()
             process.communicate()
-        for keeper in self._keepers:
-            keeper.end()
 
 
 @pytest.fixture
@@ -107,8 +109,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.end()
 
 
-def test_a_band_plays_on_when_who_brought_it_up_is_killed(place: Place) -> None:
-    keeper = place.cluster(HEAD)
+def test_a_band_plays_on_when_who_brought_it_up_is_killed(place: Place, keeper: Keeper) -> None:
     driver = place.up(keeper, {"max": 2, "batch": 5, "cpus": 0.1}, 0, 60)
     eventually(place.came, "an instance that hears", PATIENCE_S)
 
@@ -119,34 +120,33 @@ def test_a_band_plays_on_when_who_brought_it_up_is_killed(place: Place) -> None:
     place.assert_each_once(place.settled(keeper), 60)
 
 
-def test_a_node_that_is_lost_with_its_instance_charges_nobody_and_the_band_goes_on(place: Place) -> None:
-    there = {"num_cpus": 0, "resources": {"there": 1}}
-    keeper = place.cluster(HEAD, there, there)
+def test_a_node_that_is_lost_with_its_instance_charges_nobody_and_the_band_goes_on(place: Place, keeper: Keeper) -> None:
+    lost, _ = [keeper.add_node({"num_cpus": 0, "resources": {"there": 1}}) for _ in range(2)]
     section = {"min": 2, "max": 2, "batch": 1, "cpus": 0, "resources": {"there": 1}}
     place.up(keeper, section, 0, 20)
     eventually(lambda: len(place.came()) == 2, "an instance on each node", PATIENCE_S)
 
     both = place.came()
-    keeper.remove_node(1)
+    keeper.remove_node(lost)
     eventually(lambda: not all(is_alive(pid) for pid in both), "the end of the instance on the node that is lost", PATIENCE_S)
+    left = {pid for pid in both if is_alive(pid)}
     place.go()
     told = place.settled(keeper)
 
     place.assert_each_once(told, 20)
     assert {each["attempt"] for each in told["heard"]} == {1}
-    assert {each["pid"] for each in told["heard"]} == {pid for pid in both if is_alive(pid)}, (
-        "the other node's instance heard all"
-    )
+    assert {each["pid"] for each in told["heard"]} == left, "the other node's instance heard all"
 
 
-def test_an_event_that_eats_its_node_s_memory_is_found_and_dead_lettered_and_nobody_else_suffers(place: Place) -> None:
+def test_an_event_that_eats_its_node_s_memory_is_found_and_dead_lettered_and_nobody_else_suffers(
+    place: Place, keeper: Keeper
+) -> None:
     total, used = node_bytes()
     if total - used < 6 << 30:
         pytest.skip("there is too little memory on this machine to have some of it eaten")
     full = {"RAY_memory_usage_threshold": f"{(used + (3 << 29)) / total:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
-    there = {"num_cpus": 0, "resources": {"there": 1}, "env": full}
-    keeper = place.cluster(HEAD, there)
-    section = {"min": 1, "max": 1, "batch": 2, "cpus": 0, "resources": {"there": 1}}
+    keeper.add_node({"num_cpus": 0, "resources": {"full": 1}, "env": full})
+    section = {"min": 1, "max": 1, "batch": 2, "cpus": 0, "resources": {"full": 1}}
 
     place.up(keeper, section, 0, 12, play="band_players:eat", retry={"attempts": 2, "first": "1ms"})
     told = place.settled(keeper)
@@ -160,14 +160,17 @@ def test_an_event_that_eats_its_node_s_memory_is_found_and_dead_lettered_and_nob
 
 def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_on(place: Place) -> None:
     section = {"min": 2, "max": 2, "batch": 5, "cpus": 0.1}
-    first = place.cluster(HEAD)
-    place.up(first, section, 0, 40)
-    eventually(place.came, "an instance that hears", PATIENCE_S)
-    place.go()
-    eventually(lambda: (place.store / "0").is_dir() or any(place.store.rglob("*.seg")), "the log", PATIENCE_S)
-
-    first.kill()
-    second = place.cluster(HEAD)
-    place.up(second, section, 40, 20)
-
-    place.assert_each_once(place.settled(second), 60)
+    first = Keeper(HEAD)
+    try:
+        place.up(first, section, 0, 40)
+        eventually(place.came, "an instance that hears", PATIENCE_S)
+        place.go()
+        eventually(lambda: any(place.store.rglob("*.seg")), "the log", PATIENCE_S)
+    finally:
+        first.kill()
+    second = Keeper(HEAD)
+    try:
+        place.up(second, section, 40, 20)
+        place.assert_each_once(place.settled(second), 60)
+    finally:
+        second.end()

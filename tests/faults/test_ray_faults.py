@@ -11,7 +11,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,32 @@ def shard_pid(band: ensemble.Band) -> int:
 def kill(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that stands still, as on a node that swaps; if it was not killed, it wakes when this ends."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of shards, verb by verb: what is sent twice was not answered the first time."""
+    sent: list[str] = []
+    call = Line.call
+
+    def counted(self: Line, verb: str, *given: Any) -> Any:
+        ref = call(self, verb, *given)
+        sent.append(verb)
+        return ref
+
+    monkeypatch.setattr(Line, "call", counted)
+    return sent
 
 
 class Publishing:
@@ -211,40 +237,29 @@ def test_a_player_that_gets_no_more_memory_fails_like_any_other(play: Play) -> N
 # The shard's process
 
 
-def test_a_shard_killed_before_its_write_has_its_publisher_get_the_receipt_after_recovery(play: Play) -> None:
+def test_a_shard_killed_before_its_write_has_its_publisher_get_the_receipt_after_recovery(play: Play, sent: list[str]) -> None:
     band = play.begin(answer)
     publish(band, range(6))
     band.settle(PATIENCE_S)
     pid = shard_pid(band)
-    stage: Any = band._stage
 
-    os.kill(pid, signal.SIGSTOP)  # so that it does not even begin to write
-    publishing = Publishing(band, range(6, 7))
-    eventually(lambda: stage._unanswered, "a publication under way", PATIENCE_S)
-    before = len(play.frames())
-    kill(pid)
+    with stopped(pid):  # so that it does not even begin to write
+        sent.clear()
+        publishing = Publishing(band, range(6, 7))
+        eventually(lambda: "publish" in sent, "a publication under way", PATIENCE_S)
+        kill(pid)
     receipts = publishing.wait()
     band.settle(PATIENCE_S)
 
-    assert before <= len(play.frames())
+    assert sent.count("publish") > 1
     assert shard_pid(band) != pid
     assert_each_once(play, band, range(7))
     [came] = [event for event in band.events("came") if event.data == 6]
     assert (came.id, came.offset) == (receipts[6].id, receipts[6].offset)
 
 
-def test_a_shard_killed_between_its_write_and_its_answer_has_the_publication_once(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shard_killed_between_its_write_and_its_answer_has_the_publication_once(play: Play, sent: list[str]) -> None:
     band = play.begin(answer)
-    sent: list[str] = []
-    call = Line.call
-
-    def counted(self: Line, verb: str, *given: Any) -> Any:
-        sent.append(verb)
-        return call(self, verb, *given)
-
-    monkeypatch.setattr(Line, "call", counted)
 
     def size() -> int:
         return sum(path.stat().st_size for path in play.store.rglob("*.seg"))
@@ -262,7 +277,7 @@ def test_a_shard_killed_between_its_write_and_its_answer_has_the_publication_onc
         eventually(lambda pid=pid: not is_alive(pid), "the end of the shard's process", PATIENCE_S)  # type: ignore[misc]
         is_written = number in [event.data for event in all_of(play.frames()) if event.topic == "came"]
         receipts.update(publishing.wait())
-        is_between = is_written and sent.count("publish") == 2
+        is_between = is_written and sent.count("publish") > 1
     band.settle(PATIENCE_S)
 
     assert_each_once(play, band, range(len(receipts)))
@@ -287,17 +302,16 @@ def test_a_shard_killed_again_and_again_while_many_publish_loses_and_repeats_not
     assert_each_once(play, band, range(90))
 
 
-def test_a_stalled_shard_that_comes_back_after_another_took_its_store_writes_nothing(play: Play, tmp_path: Path) -> None:
+def test_a_stalled_shard_that_comes_back_after_another_took_its_store_writes_nothing(play: Play, sent: list[str]) -> None:
     band = play.begin(answer)
     publish(band, range(3))
     band.settle(PATIENCE_S)
     pid = shard_pid(band)
 
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        stage: Any = band._stage
+    with stopped(pid):
+        sent.clear()
         publishing = Publishing(band, range(99, 100))
-        eventually(lambda: stage._unanswered, "a publication under way", PATIENCE_S)
+        eventually(lambda: "publish" in sent, "a publication under way", PATIENCE_S)
         (play.store / "lock").unlink()
         document = {"ensemble": 1, "name": "test", "players": {"hear": {"on": "came", "emits": ["heard"]}}}
         with ensemble.open(document, store=str(play.store), players={"hear": answer}) as solo:
@@ -313,8 +327,6 @@ def test_a_stalled_shard_that_comes_back_after_another_took_its_store_writes_not
             publish(solo, range(6, 9))
             solo.settle(60)
             assert_each_once(play, solo, range(9))
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_store_that_is_gone_is_said_in_a_sentence_and_what_was_not_durable_is_not_confirmed(play: Play) -> None:
