@@ -199,10 +199,11 @@ def test_an_instance_that_does_not_let_go_of_a_shard_that_was_made_anew_is_ended
     three.tend(0, 1, 0, after_s=6)
 
     assert actor.is_killed
+    [_, other] = three.alive()
+    other.comes(pid=8)
+    three.tend(0, 1, 0)
     assert three.sections[1].room() == 0, "it is told to end, and may still hear"
     dies(KILLED)
-    [other] = three.alive()
-    other.comes(pid=8)
     three.tend(0, 1, 0)
     assert three.sections[1].room() > 0
 
