@@ -38,6 +38,8 @@ from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 
 IN_FLIGHT = 2
 """Batches that a shard has with an instance at a time: one that it hears, one that waits for it."""
+REST_S = 0.01
+"""How long all is well after it was looked at, unless something happens: the loop asks each turn, and looking takes 20 µs."""
 WANTED_S = 1.0
 """How long after the loop wanted to hand something out a section still counts as having something under suspicion to hear."""
 
@@ -119,6 +121,9 @@ class Instances:
         """How many bytes of a batch, or of its outcome, an event takes up."""
         self._most = max(1, role.spec.section.batch)
         """Events that an asynchronous instance has at once from here."""
+        self._rests_until_s = 0.0
+        self._again_s: float | None = None
+        self._had_lag = False
         self._is_closing = False
         self.given_up: list[int] = []
         """Once it is closed: the instances that still had something then."""
@@ -293,7 +298,7 @@ class Instances:
             hand.is_spent, hand.is_open = True, False
             if hand.flights and not hand.is_asked_back and not self._role.is_async:
                 self._vigil.ask_back(hand, list(hand.flights))
-        self._post(Wake())
+        self.stir()
 
     def died(self, hand: Hand, error: BaseException) -> None:
         """An instance is gone. What it had comes back."""
@@ -306,7 +311,7 @@ class Instances:
             self._give_back_all(hand, error, is_known=is_no_fault(error) and not (self._shares and "ray.kill" in str(error)))
             if not self._is_closing:
                 log.warning("player %s: an instance died: %s", self._role.spec.name, cause(error))
-        self._post(Wake())
+        self.stir()
 
     def _give_back_all(self, hand: Hand, error: BaseException, *, is_known: bool) -> None:
         """What an instance had that is gone. `is_known`: nothing of it is at fault."""
@@ -346,7 +351,7 @@ class Instances:
                 if member.id not in self._lost:
                     self._go_by(member, is_clear=not is_first or self._has_arrived)
             self.arrive()
-        self._post(Wake())
+        self.stir()
 
     def _go_by(self, member: Member, *, is_clear: bool) -> None:
         hand = self._hands.get(member.id)
@@ -370,23 +375,32 @@ class Instances:
         """Begin to hand out, if nobody hears any more what the process before this one did."""
         if not self._has_arrived and self._seen != (0, 0) and all(hand.is_clear for hand in self._hands.values()):
             self._has_arrived = True
-            self._post(Wake())
+            self.stir()
 
     def has_nothing_of_ours(self, id: int) -> bool:
         """Whether this shard has nothing in flight with an instance."""
         hand = self._hands.get(id)
         return hand is None or not hand.flights
 
+    def stir(self) -> None:
+        """Something happened: look at the instances in the next turn."""
+        self._rests_until_s = 0.0
+        self._post(Wake())
+
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         if self._is_closing:
             return None
         lag = load()
+        if now_s < self._rests_until_s and bool(lag) == self._had_lag:
+            return min(self._again_s or self._rests_until_s, self._rests_until_s)
+        self._rests_until_s, self._had_lag = now_s + REST_S, bool(lag)
         with self._lock:
             for hand in list(self._hands.values()):
                 self._vigil.look_after(hand, now_s, is_late=bool(hand.flights) and self._is_late(hand, now_s))
             report = self._report(lag, now_s)
             again_s = self._desk.report(report, now_s, is_waiting=self._is_waiting(report))
-            return again_s if self._has_arrived else min(again_s or now_s + ASK_S, now_s + ASK_S)
+            self._again_s = again_s if self._has_arrived else min(again_s or now_s + ASK_S, now_s + ASK_S)
+            return self._again_s
 
     def _report(self, lag: int, now_s: float) -> Report:
         hands = self._hands.values()
@@ -430,7 +444,7 @@ class Instances:
     def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""
         self._desk.scale(count)
-        self._post(Wake())
+        self.stir()
 
     def close(self) -> None:
         with self._lock:
