@@ -5,20 +5,25 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from ensemble.broker.outbox import shard_of
-from ensemble.errors import InvalidEvent
-from ensemble.event import Receipt, decode
+from ensemble.errors import InvalidEvent, Unavailable
+from ensemble.event import Receipt, decode, rfc3339
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Stage, View
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a score would have it."""
+    return rfc3339(value) if isinstance(value, datetime) else value
 
 
 class Table(Mapping[str, Any]):
@@ -64,6 +69,8 @@ class Band(Reader):
         self._inlet = inlet
         self._closed = False
         self._door: Any = None
+        self._adding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Score] | None = None
+        """How a player joins: what has it play by another score."""
 
     def publish(
         self,
@@ -121,6 +128,19 @@ class Band(Reader):
             replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
         for reply in replies:
             reply.wait()
+
+    def add(self, name: str, call: Callable[..., Any] | None = None, /, **says: Any) -> None:
+        """Let one more player join, or take the place of the one of its name; nobody else is stopped. Returns when it plays.
+
+        Shapes: `says` is what the score would say of it: `on`, `emits`, `by`, ... with `from_` for `from:` (start, now, or a
+                time) and `with_` for `with:`. `call` is its code; None: `play` names it.
+        Errors: ScoreError; PlayerError if it can't be built; Unavailable.
+        """
+        if self._adding is None:
+            raise Unavailable(f"band {self.name} is played elsewhere; let a score join it: ensemble join NAME SCORE")
+        spec = {key.removesuffix("_"): _plain(value) for key, value in says.items()}
+        players = {**self.score.document.get("players", {}), name: spec}
+        self.score = self._adding({**self.score.document, "players": players}, name, call)
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until nothing is left to react to: sources that end have ended, all is heard, no retry is pending.

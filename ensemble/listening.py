@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from ensemble.broker.outbox import forwarded_topic
 from ensemble.broker.routing import Listener, crosses
 from ensemble.broker.words import Motive, Policy
-from ensemble.event import Event
+from ensemble.event import Event, Frame
 from ensemble.motif import Motif, Topic, alternatives, leaves, matches, walk
 from ensemble.score.condition import condition
-from ensemble.score.model import Emit, PlayerSpec, Score
+from ensemble.score.model import NOW, Emit, PlayerSpec, Score
 from ensemble.score.vocabulary import Vocabulary, key_text
 
 
@@ -35,37 +36,50 @@ def motif_topic(player: str) -> str:
     return f"_band.motif.{player}"
 
 
-def motives(score: Score) -> dict[str, Motive]:
+def motives(score: Score, at: Callable[[int], int | None] = lambda us: 0 if us == 0 else None) -> dict[str, Motive]:
     """The motifs of several events that are listened for: those of players, and those with a name that somebody hears.
 
-    A list of several is as many motifs, each under a name of its own, with one topic.
+    A list of several is as many motifs, each under a name of its own, with one topic. `at` tells the offset at which a time
+    begins in the log; None: at its end.
     """
     found: dict[str, Motive] = {}
-    patterns: list[tuple[str, bool]] = []
-    """What is heard, and whether from now on only."""
+    patterns: list[tuple[str, int]] = []
+    """What is heard, and from when on."""
     for name, player in score.players.items():
-        from_now = player.from_ == "now"
         own = [motif for motif in alternatives(player.on) if not isinstance(motif, Topic)]
-        _add(found, motif_topic(name), own, from_now=from_now)
-        patterns += [(motif.pattern, from_now) for motif in alternatives(player.on) if isinstance(motif, Topic)]
-        patterns += [(leaf.pattern, from_now) for motif in own for leaf in walk(motif) if leaf.pattern in score.motifs]
+        _add(found, motif_topic(name), own, at(player.from_us))
+        patterns += [(motif.pattern, player.from_us) for motif in alternatives(player.on) if isinstance(motif, Topic)]
+        patterns += [(leaf.pattern, player.from_us) for motif in own for leaf in walk(motif) if leaf.pattern in score.motifs]
     composite = {name: motif for name, motif in score.motifs.items() if leaves(motif) is None}
     waiting = dict.fromkeys(composite)
     while heard := [name for name in waiting if any(matches(pattern, name) for pattern, _ in patterns)]:
         for name in heard:
             del waiting[name]
-            from_now = all(since for pattern, since in patterns if matches(pattern, name))
+            from_us = min(us for pattern, us in patterns if matches(pattern, name))
             parts = alternatives(composite[name])
             if any(isinstance(part, Topic) for part in parts):
                 parts = (composite[name],)
-            _add(found, name, parts, from_now=from_now)
-            patterns += [(leaf.pattern, from_now) for leaf in walk(composite[name]) if leaf.pattern in composite]
+            _add(found, name, parts, at(from_us))
+            patterns += [(leaf.pattern, from_us) for leaf in walk(composite[name]) if leaf.pattern in composite]
     return found
 
 
-def _add(found: dict[str, Motive], topic: str, parts: Sequence[Motif], *, from_now: bool) -> None:
+def _add(found: dict[str, Motive], topic: str, parts: Sequence[Motif], begin: int | None) -> None:
     for number, motif in enumerate(parts, 1):
-        found[topic if number == 1 else f"{topic}/{number}"] = Motive(motif, topic, from_now)
+        found[topic if number == 1 else f"{topic}/{number}"] = Motive(motif, topic, begin)
+
+
+class Frames(Protocol):
+    """A log, as far as its frames are read."""
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]: ...
+
+
+def offset_at(log: Frames, from_us: int) -> int | None:
+    """The offset of the first event that was written at a time or later; None: there is none yet."""
+    if from_us in (0, NOW):
+        return 0 if from_us == 0 else None
+    return next((frame.first for frame in log.rows() if frame.time_us >= from_us), None)
 
 
 def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:

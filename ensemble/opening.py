@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ensemble.band import Band
 from ensemble.errors import Unavailable
 from ensemble.event import digest
@@ -69,11 +71,12 @@ def open(  # noqa: A001 - ensemble.open(...)
         on_ray = play(score, plan, address or score.stage.address)
         return Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
+    crew = SoloCrew(prepared, by_hand=clock is not None)
     loop = begin(
         score,
         log,
-        {name: Role(player.spec, player.shape.is_async, player.shape.batch) for name, player in prepared.items()},
-        SoloCrew(prepared, by_hand=clock is not None),
+        {name: _role(player) for name, player in prepared.items()},
+        crew,
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
         calls=calls,
         inputs=inputs,
@@ -83,6 +86,19 @@ def open(  # noqa: A001 - ensemble.open(...)
     )
     inlet = inlet_of(vocabulary, loop.broker.source(), loop)
     band = Band(score, loop, inlet, url)
+
+    def add(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Score:
+        if call is None:
+            calls.pop(name, None)
+        else:
+            calls[name] = call
+        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), calls)
+        crew.players[name] = changed.players[name]
+        roles = {each: _role(player) for each, player in changed.players.items()}
+        loop.rescore(document, roles, {name})
+        return changed.score
+
+    band._adding = add
     if clock is None:
         try:
             band._open_door()
@@ -165,6 +181,10 @@ def _on_ray(url: str) -> Sequence[LogReader]:
     from ensemble.stage.on_ray.line import find_logs
 
     return find_logs(url)
+
+
+def _role(player: Player) -> Role:
+    return Role(player.spec, player.shape.is_async, player.shape.batch)
 
 
 def _overlaps(player: Player, clock: HandClock | None) -> bool:

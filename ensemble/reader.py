@@ -20,6 +20,7 @@ from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
+from ensemble.history import History, failures, history
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
 from ensemble.stage.base import Shard
@@ -236,6 +237,14 @@ class Reader:
             standing.timers,
             self._notes(),
         )
+
+    def history(self, *, until: int | datetime | None = None) -> History:
+        """What was played, hearing by hearing, to the end as of now or until an offset or a time, not included."""
+        return history([shard.log for shard in self._shards], until)
+
+    def failures(self, events: Sequence[Event]) -> dict[Place, dict[str, list[str]]]:
+        """How often players failed at these events: (shard, offset) -> player -> the error of each attempt."""
+        return failures([shard.log for shard in self._shards], events)
 
     def _notes(self) -> tuple[str, ...]:
         return ()

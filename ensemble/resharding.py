@@ -149,10 +149,21 @@ class _many_files:  # noqa: N801 - a context
 # The new shards
 
 
+def _refuse_motifs(states: Sequence[State], name: str) -> None:
+    """Unavailable where motifs of several events were listened for: a match points to where its events lie."""
+    topics = sorted({motif.topic for state in states for motif in state.motifs.values()})
+    if topics:
+        raise Unavailable(
+            f"band {name} listens for motifs of several events ({', '.join(topics)}), whose matches point to where their "
+            "events lie; such a store can't be divided anew yet: play its events into a new store that has the shards"
+        )
+
+
 def _write(folder: Path, logs: Sequence[EventLog | None], name: str, shards: int, files: Files) -> int:
     """Write the new shards into a folder; how many events they have."""
     drafts = [Draft(folder / str(shard), Manifest(new_id(), name, shard), files) for shard in range(shards)]
     old = [State() if log is None else recover(log) for log in logs]
+    _refuse_motifs(old, name)
     states = [State() for _ in drafts]
     writing = _Writing(drafts, states)
     first = {"dedupe": [old[0].dedupe_us, old[0].dedupe_most]}

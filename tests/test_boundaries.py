@@ -17,9 +17,9 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
-    "status",
+    "status", "history",
     "player", "ready", "stage", "resharding",
-    "reader", "band", "opening", "deployment",
+    "trial", "reader", "band", "opening", "deployment",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

@@ -80,7 +80,9 @@ class Broker:
         if motifs:
             marks["motif"] = motifs
         for name, listener in self._listeners.items():
-            for mark, place in self._seated(name, listener, since, from_now=name in opening.from_now):
+            for mark, place in self._seated(
+                name, listener, since, None if name in opening.from_now else opening.begins.get(name, 0)
+            ):
                 marks.setdefault(mark, {})[name] = place
         if opening.score is not None and opening.score != self.state.score:
             marks["score"] = opening.score
@@ -101,12 +103,16 @@ class Broker:
         return shard_of(lane, self.shards) == self.shard
 
     def _seated(
-        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], *, from_now: bool
+        self, name: str, listener: Listener, since: Callable[[Patterns, int], int], begin: int | None
     ) -> list[tuple[str, list[Any]]]:
         """What there is to record of a section that takes its seat: where it begins, or what it turned to."""
         section, patterns = self.state.sections.get(name), listener.patterns
         if section is None:
-            place = [self.state.end, said(self.state, patterns)] if from_now else [0, 0]
+            all_said = said(self.state, patterns)
+            if begin is None or begin >= self.state.end:
+                place = [self.state.end, all_said]
+            else:
+                place = [begin, all_said - since(patterns, begin) if begin else 0]
             return [("joined", [*place, list(patterns)])]
         if section.patterns != patterns:
             before = since(patterns, section.position) if section.position < self.state.end else 0
@@ -121,7 +127,8 @@ class Broker:
         since: Callable[[Patterns, int], int],
         *,
         overlapping: bool,
-        from_now: bool,
+        from_now: bool = False,
+        begin: int = 0,
         now_us: int,
     ) -> Frame | None:
         """Seat one more section while the others play, or one anew that has nothing in flight. None: nothing is new.
@@ -132,7 +139,7 @@ class Broker:
         assert held is None or not held.flying, f"section {name} still hears"
         self._listeners = {**self._listeners, name: listener}
         self._policies = {**self._policies, name: policy}
-        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, from_now=from_now)}
+        marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, None if from_now else begin)}
         frame = self._frame(None, marks, now_us) if marks else None
         self.sections[name] = self._section(name, listener, overlapping=overlapping)
         return frame

@@ -20,7 +20,8 @@ class Motive(msgspec.Struct, frozen=True):
 
     motif: Motif
     topic: str
-    from_now: bool = False
+    begin: int | None = 0
+    """The offset from which on it is heard if it is new; None: the end of the log."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -36,6 +37,8 @@ class Opening(msgspec.Struct, frozen=True):
     """What the stage begins from in another process."""
     motives: Mapping[str, Motive] = {}
     """The motifs of several events that are listened for."""
+    begins: Mapping[str, int] = {}
+    """The offsets at which other new sections begin; those that are not here begin at the first."""
 
 
 class Said(msgspec.Struct, gc=False):

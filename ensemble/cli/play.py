@@ -266,7 +266,7 @@ def _result_alone(json: bool) -> Iterator[IO[str] | None]:
 
 
 def _has_ticks(score: Score) -> bool:
-    return any(source.every_us is not None for source in score.sources.values())
+    return any(source.every_us is not None or source.cron is not None for source in score.sources.values())
 
 
 COMMANDS = (("run", run, "ensemble run scores/acme_fitness.yaml"),)

@@ -6,55 +6,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ensemble.cli.draw import Dark, Out, chain_of, draw_chain, ready
 from ensemble.cli.look import event_json
-from ensemble.cli.options import Json, Store, store_url
-from ensemble.cli.terminal import json_text, quoted, result_json, shown
+from ensemble.cli.options import Json, Store, store_url, usage
+from ensemble.cli.terminal import json_text, result_json, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
     from ensemble.event import Event
-    from ensemble.reader import Reader
     from ensemble.status import Chain, Reaction
 
 
 def why(
     id: Annotated[str, typer.Argument(metavar="EVENT-ID", help="The event's id, or its offset.", show_default=False)],
     store: Store = None,
+    output: Out = None,
+    dark: Dark = False,
     json: Json = False,
 ) -> None:
     """Tell where an event comes from.
 
-    Its causes stand above it, what was said in answer to it below.
+    Its causes stand above it, what was said in answer to it below, with how long after the first of them, and how often
+    players failed at it. With -o FILE it is drawn, as by `ensemble timeline --why`.
     """
     import ensemble
 
+    if json and output is not None:
+        usage("--json writes the chain as text, and -o draws it; give one of them")
+    if output is not None:
+        ready(output)
     with ensemble.read(store_url(store)) as reader:
-        chain = _chain(reader, id)
-        if json:
+        chain = chain_of(reader, id)
+        if output is not None:
+            draw_chain(reader.history(), chain, output, dark=dark)
+        elif json:
             result_json({
                 "event": event_json(chain.event),
                 "causes": [event_json(cause) for cause in chain.causes],
                 "tree": _tree_json(chain.tree),
             })  # fmt: skip
         else:
-            _draw(chain)
-
-
-def _chain(reader: Reader, id: str) -> Chain:
-    from ensemble.errors import OffsetError
-
-    try:
-        return reader.why(id)
-    except OffsetError as unknown:
-        if id.isdecimal() and int(id) < reader.status().events:
-            return reader.why(f"{reader.id}-{id}")
-        if next(reader.events(key=id), None) is not None:
-            raise OffsetError(
-                f"there is no event {id!r}, but {id} is a key; `ensemble events --key {quoted(id)} --store "
-                f"{quoted(reader.url)}` lists its events, each with the offset by which `ensemble why` finds it"
-            ) from None
-        if not id.isdecimal():
-            raise unknown
-        return reader.why(f"{reader.id}-{id}")
+            _draw(chain, reader.failures(_all_of(chain)))
 
 
 def _tree_json(root: Reaction) -> Any:
@@ -72,7 +66,14 @@ def _tree_json(root: Reaction) -> Any:
     return made[id(root)]
 
 
-def _draw(chain: Chain) -> None:
+def _all_of(chain: Chain) -> list[Event]:
+    reactions = [chain.tree]
+    for each in reactions:
+        reactions.extend(each.said)
+    return [*chain.causes, *(each.event for each in reactions)]
+
+
+def _draw(chain: Chain, failures: Mapping[tuple[int, int], Mapping[str, Sequence[str]]]) -> None:
     from rich.console import Console
     from rich.tree import Tree
 
@@ -84,12 +85,18 @@ def _draw(chain: Chain) -> None:
     tops: list[Tree] = []
     drawn: dict[str, Tree] = {}
     last: Tree | None = None
+    begin = min(event.written_at for event in (*chain.causes, chain.event))
+
+    def label_of(event: Event, player: str | None, style: str) -> Any:
+        return _label(event, player, style, begin, failures.get((event.shard, event.offset), {}))
+
     for event in (*chain.causes, chain.event):
-        label = _label(event, _speaker(event), "bold" if event is chain.event else "")
+        label = label_of(event, _speaker(event), "bold" if event is chain.event else "")
         parts = [part.id for part in event.events if part.id in drawn] if isinstance(event, Match) else []
         for part in parts[:-1]:
             drawn[part].add(f"[dim]… is part of {event.topic}  {event.id}[/dim]")
-        above = drawn[parts[-1]] if parts else drawn.get(event.causationid or "", last if not len(tops) > 1 else None)
+        cause = event.causationid
+        above = drawn[parts[-1]] if parts else None if cause is None else drawn.get(cause, last)
         at = Tree(label) if above is None else above.add(label)
         if above is None:
             tops.append(at)
@@ -97,7 +104,7 @@ def _draw(chain: Chain) -> None:
     waiting = [(at, reaction) for reaction in reversed(chain.tree.said)]
     while waiting:
         above, reaction = waiting.pop()
-        here = above.add(_label(reaction.event, reaction.player, ""))
+        here = above.add(label_of(reaction.event, reaction.player, ""))
         waiting += [(here, answer) for answer in reversed(reaction.said)]
     for top in tops:
         console.print(top)
@@ -107,7 +114,7 @@ def _speaker(event: Event) -> str | None:
     return event.source.split("/")[2] if event.source.count("/") == 2 else None
 
 
-def _label(event: Event, player: str | None, style: str) -> Any:
+def _label(event: Event, player: str | None, style: str, begin: datetime, failures: Mapping[str, Sequence[str]]) -> Any:
     from rich.text import Text
 
     text = Text()
@@ -116,7 +123,20 @@ def _label(event: Event, player: str | None, style: str) -> Any:
     text.append(f"  {shown(json_text(event.data), 80)}", style="dim")
     text.append(f"  by {player}" if player else "  from outside", style="green" if player else "magenta")
     text.append(f"  {event.id}", style="dim")
+    later = event.written_at - begin
+    text.append(f"  +{_short(later)}" if later else f"  {event.written_at:%Y-%m-%d %H:%M:%S}", style="dim")
+    for name, errors in failures.items():
+        times = "once" if len(errors) == 1 else f"{len(errors)} times"
+        text.append(f"  {name} failed {times}: {shown(errors[-1], 60)}", style="red")
     return text
+
+
+def _short(time: timedelta) -> str:
+    seconds = time.total_seconds()
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
 
 
 COMMANDS = (("why", why, "ensemble why us2000crkq --store scores/quakes.yaml"),)

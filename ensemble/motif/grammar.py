@@ -25,6 +25,7 @@ from ensemble.motif.tree import (
     Seq,
     Topic,
     Window,
+    duration_text,
     is_range,
     is_soft,
     least_us,
@@ -233,7 +234,7 @@ class Grammar:
             return made
         self._report(
             (*at, "within"),
-            f"{form['within']} is over before what it holds can be: that alone takes {_duration_text(takes_us)}",
+            f"{form['within']} is over before what it holds can be: that alone takes {duration_text(takes_us)}",
             "give it more time",
         )
         return None
@@ -573,13 +574,6 @@ class Grammar:
         elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
             for part in value:
                 yield from self._labels(part, is_inside_not=is_inside_not, depth=depth + 1)
-
-
-def _duration_text(us: int) -> str:
-    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)):
-        if us % size == 0:
-            return f"{us // size}{unit}"
-    return f"{us}us"
 
 
 def _shown(value: Any) -> str:

@@ -250,12 +250,26 @@ def _how(how: How) -> dict[str, Any]:
         "most": how.most,
         "overflow": how.overflow,
     }
-    plain = {"after": PLAIN.after, "time": PLAIN.time, "lateness": "0us", "most": PLAIN.most, "overflow": PLAIN.overflow}
+    plain = {
+        "after": PLAIN.after,
+        "time": PLAIN.time,
+        "lateness": duration_text(0),
+        "most": PLAIN.most,
+        "overflow": PLAIN.overflow,
+    }
     return {name: value for name, value in fields.items() if value != plain[name]}
 
 
 def _us(us: int | None) -> str | None:
-    return None if us is None else f"{us}us"
+    return None if us is None else duration_text(us)
+
+
+def duration_text(us: int) -> str:
+    """A duration as scores write it, in the largest unit of which it is a whole number."""
+    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)):
+        if us % size == 0:
+            return f"{us // size}{unit}"
+    return f"{us}us"
 
 
 def _without_none(fields: dict[str, Any]) -> dict[str, Any]:

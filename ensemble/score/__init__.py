@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ensemble.score.check import check
+    from ensemble.score.code import Code, code_of
     from ensemble.score.document import json_schema
     from ensemble.score.finding import Finding
     from ensemble.score.load import load
     from ensemble.score.model import EventSpec, PlayerSpec, Score, SourceSpec
+    from ensemble.score.units import duration_text
     from ensemble.score.vocabulary import Vocabulary, Word
 
 _HOMES = {
     "check": "check",
+    "Code": "code",
+    "code_of": "code",
     "json_schema": "document",
     "Finding": "finding",
     "load": "load",
@@ -28,11 +32,13 @@ _HOMES = {
     "PlayerSpec": "model",
     "Score": "model",
     "SourceSpec": "model",
+    "duration_text": "units",
     "Vocabulary": "vocabulary",
     "Word": "vocabulary",
 }
 
 __all__ = [
+    "Code",
     "EventSpec",
     "Finding",
     "PlayerSpec",
@@ -41,6 +47,8 @@ __all__ = [
     "Vocabulary",
     "Word",
     "check",
+    "code_of",
+    "duration_text",
     "json_schema",
     "load",
 ]

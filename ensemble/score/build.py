@@ -11,12 +11,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ensemble.errors import InvalidEvent
+from ensemble.event import microseconds
 from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pattern_fault
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Where
 from ensemble.score.model import (
+    NOW,
     Emit,
     EventSpec,
     Places,
@@ -152,8 +155,24 @@ class _Builder:
             order=player.order,
             by=player.by,
             from_=player.from_,
+            from_us=self._begin(player.from_, (*at, "from")),
         )
         return None if on is None else spec
+
+    def _begin(self, text: str, at: Where) -> int:
+        """Where a new player begins to hear."""
+        if text in ("start", "now"):
+            return NOW if text == "now" else 0
+        try:
+            return microseconds(text)
+        except InvalidEvent as error:
+            known = ("start", "now")
+            if text[:1].isdigit():
+                self._report(at, str(error).removeprefix("time "), "write start, now, or a time")
+            else:
+                wrong, cure = f"{text!r:.80} is not start, now or a time", "a time is 2026-01-31T08:00:00Z"
+                self._report(at, wrong, cure, word=text, known=known)
+            return 0
 
     def _emits(self, emits: Sequence[str] | str, at: Where) -> tuple[str, ...]:
         listed = [emits] if isinstance(emits, str) else list(emits)
@@ -201,11 +220,10 @@ class _Builder:
     def _source(self, name: str, source: doc.SourceDoc) -> SourceSpec:
         at: Where = ("sources", name)
         self._name(name, at, is_key=True)
-        kinds = [kind for kind in ("file", "every", "play") if getattr(source, kind) is not None]
+        kinds = [kind for kind in ("file", "every", "cron", "play") if getattr(source, kind) is not None]
         if len(kinds) != 1:
-            found = (
-                f"it has {' and '.join(f'{kind}:' for kind in kinds)}" if kinds else "it has none of file:, every: and play:"
-            )
+            has = " and ".join(f"{kind}:" for kind in kinds)
+            found = f"it has {has}" if kinds else "it has none of file:, every:, cron: and play:"
             self._report(at, found, "a source has exactly one of them", is_key=True)
         self._check_source(source, kinds[0] if len(kinds) == 1 else "", at)
         every_us = None
@@ -213,11 +231,14 @@ class _Builder:
             every_us = self._read(duration_us, source.every, (*at, "every"))
             if every_us is not None and every_us < 1_000:
                 self._report((*at, "every"), f"{source.every} is too often", "the shortest is 1ms")
+        self._cron(source, at)
         return SourceSpec(
             name=name,
             about=source.about,
             file=source.file,
             every_us=every_us,
+            cron=source.cron,
+            zone=source.zone or "UTC",
             play=source.play,
             settings=source.with_,
             topic=source.topic,
@@ -233,12 +254,13 @@ class _Builder:
             self._topic(source.topic, (*at, "topic"))
         if source.file == "":
             self._report((*at, "file"), "an empty file name", "name a file of JSON lines, or - for standard input")
-        if kind == "every" and source.topic is None:
-            self._report(at, "every: has no topic:", "name the topic of what it says, as in topic: books.close", is_key=True)
+        if kind in ("every", "cron") and source.topic is None:
+            self._report(at, f"{kind}: has no topic:", "name the topic of what it says, as in topic: books.close", is_key=True)
         given = {
             "data": source.data is not None,
             "key": source.key is not None,
             "rate": source.rate is not None,
+            "zone": source.zone is not None,
             "with": bool(source.with_),
         }
         for field, kinds in _SOURCE_FIELDS.items():
@@ -250,6 +272,14 @@ class _Builder:
                     f"it belongs to {belongs}; remove it",
                     is_key=True,
                 )
+
+    def _cron(self, source: doc.SourceDoc, at: Where) -> None:
+        from ensemble.score.cron import Cron, zone_of
+
+        if source.zone is not None and self._read(zone_of, source.zone, (*at, "zone")) is None:
+            return
+        if source.cron is not None:
+            self._read(Cron, source.cron, (*at, "cron"))
 
     def _store(self, store: doc.StoreDoc) -> StoreSpec:
         url = store.url
@@ -321,7 +351,13 @@ class _Builder:
         self._report(at, f"{play!r:.80} is not module:name", cure)
 
 
-_SOURCE_FIELDS = {"data": ("every",), "key": ("every", "play"), "rate": ("file", "play"), "with": ("play",)}
+_SOURCE_FIELDS = {
+    "data": ("every", "cron"),
+    "key": ("every", "cron", "play"),
+    "rate": ("file", "play"),
+    "zone": ("cron",),
+    "with": ("play",),
+}
 
 
 def duration_us(value: str | float) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble.event import Event
 from ensemble.score.finding import nearest, sentence
+from ensemble.score.quick import quick
 
 if TYPE_CHECKING:
     from cel import Program
@@ -47,16 +48,43 @@ def condition(text: str) -> Callable[[Event], bool]:
     Errors: ConditionError if the text is no CEL, or names what a condition does not know.
     """
     program = parse(text)
-    execute, used = program.execute, set(program.variables())
+    used = set(program.variables())
     reads = [(name, read) for name, read in _READ if name in used]
+    holds = _decided(program, text, used)
 
-    def holds(event: Event) -> bool:
+    def asked(event: Event) -> bool:
         try:
-            return execute({name: read(event) for name, read in reads}) is True
+            return holds({name: read(event) for name, read in reads})
+        except Exception:  # data that can't be read: it can't be said to hold
+            return False
+
+    return asked
+
+
+def _decided(program: Program, text: str, used: Collection[str]) -> Callable[[dict[str, Any]], bool]:
+    """Whether a condition holds for values by name: by Python where that is sure to be the same, else by the library."""
+    execute = program.execute
+    made = None if "time" in used else quick(text, used)
+
+    def holds(names: dict[str, Any]) -> bool:
+        try:
+            return execute(names) is True
         except Exception:  # a missing field, other types than expected: it can't be said to hold
             return False
 
-    return holds
+    if made is None:
+        return holds
+    decide, is_conjunction = made
+
+    def holds_quickly(names: dict[str, Any]) -> bool:
+        try:
+            return decide(names)
+        except KeyError:
+            return False if is_conjunction else holds(names)
+        except Exception:
+            return holds(names)
+
+    return holds_quickly
 
 
 @lru_cache(maxsize=512)
@@ -68,20 +96,21 @@ def comparison(text: str, labels: frozenset[str]) -> Callable[[Event | None, Map
     Errors: as `condition`.
     """
     program = parse(text, labels)
-    execute, used = program.execute, set(program.variables())
+    used = set(program.variables())
     reads = [(name, read) for name, read in _READ if name in used]
     named = sorted(labels & used)
+    holds = _decided(program, text, used)
 
-    def holds(event: Event | None, given: Mapping[str, Any]) -> bool:
+    def asked(event: Event | None, given: Mapping[str, Any]) -> bool:
         try:
             known = {label: given[label] for label in named}
             if reads and event is not None:
                 known.update((name, read(event)) for name, read in reads)
-            return execute(known) is True
+            return holds(known)
         except Exception:
             return False
 
-    return holds
+    return asked
 
 
 def names(text: str, labels: Collection[str]) -> frozenset[str]:

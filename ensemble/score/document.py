@@ -131,9 +131,13 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
         Literal["key", "none", "all"], _about("Which events are heard one at a time: those of one key, none, or all.")
     ] = "key"
     by: Annotated[Path | None, _about("Path into data to order and keep state by, instead of the event's key.")] = None
-    from_: Annotated[Literal["start", "now"], _about("Where a new player begins to hear: the start of the log, or now.")] = (
-        "start"
-    )
+    from_: Annotated[
+        str,
+        Meta(
+            description="Where a new player begins to hear: at the start of the log, now, or at a time.",
+            extra_json_schema={"pattern": r"^(start|now|[0-9]{4}-.*)$", "examples": ["start", "now", "2026-01-31T08:00:00Z"]},
+        ),
+    ] = "start"
 
 
 class SourceDoc(_Doc, rename={"with_": "with"}):
@@ -144,10 +148,20 @@ class SourceDoc(_Doc, rename={"with_": "with"}):
         str | None, _about("A file of JSON lines, beside the score; .gz is read as it is, - is standard input.")
     ] = None
     every: Annotated[Duration | None, _about("Say an event every so often.")] = None
+    cron: Annotated[
+        str | None,
+        Meta(
+            description="Say an event at moments as cron writes them: minute, hour, day of the month, month, day of the week.",
+            extra_json_schema={"examples": ["0 3 * * *", "*/15 8-18 * * 1-5"]},
+        ),
+    ] = None
+    zone: Annotated[
+        str | None, Meta(description="The time zone in which cron: is read.", extra_json_schema={"examples": ["Europe/Vienna"]})
+    ] = None
     play: Annotated[Play | None, _about("Code that gives events, module:function or module:Class.")] = None
     with_: Settings = {}
     topic: Annotated[Topic | None, _about("The topic of what it says; lines of a file are then the data alone.")] = None
-    data: Annotated[Any, _about("The data that an every: source says.")] = None
+    data: Annotated[Any, _about("The data that an every: or cron: source says.")] = None
     key: Annotated[str | None, _about("The key of what it says.")] = None
     rate: Annotated[
         Annotated[str, _like(f"^{RATE}$", "500/s", "30/m")] | Annotated[float, Meta(gt=0)] | None,

@@ -13,6 +13,9 @@ import msgspec
 
 from ensemble.motif import Motif, matches
 
+NOW = 1 << 62
+"""Later than any event's time: from now on."""
+
 Place = tuple[str, int, int]
 """Where something stands: file, line, column; both count from 1."""
 
@@ -92,22 +95,28 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: Literal["dead-letter", "hold"] | Emit = "dead-letter"
     order: Literal["key", "none", "all"] = "key"
     by: str | None = None
-    from_: Literal["start", "now"] = "start"
+    from_: str = "start"
+    """`start`, `now`, or a time."""
+    from_us: int = 0
+    """The same in microseconds since 1970: what was written before is past to a player that is new. NOW: all of it."""
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What starts the music: exactly one of `file`, `every_us` and `play`."""
+    """What starts the music: exactly one of `file`, `every_us`, `cron` and `play`."""
 
     name: str
     about: str = ""
     file: str | None = None
     """Absolute, or relative to the working directory: `load` has already put the score's own folder before it."""
     every_us: int | None = None
+    cron: str | None = None
+    zone: str = "UTC"
+    """The time zone in which `cron` is read."""
     play: str | None = None
     settings: Mapping[str, Any] = {}
     topic: str | None = None
     data: Any = None
-    """What an `every:` source says."""
+    """What an `every:` or `cron:` source says."""
     key: str | None = None
     rate: float | None = None
     """Events a second, or None: as fast as they are heard."""

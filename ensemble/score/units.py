@@ -46,6 +46,15 @@ def duration_us(value: str | float) -> int:
     return round(us)
 
 
+def duration_text(us: int) -> str:
+    """A duration as a score writes it: `1h30m`. `duration_us(duration_text(us)) == us`."""
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, us = divmod(us, _US[unit])
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def size_bytes(value: str | int) -> int:
     """A size in bytes: text with units (`64KiB`, `1GiB`, `500MB`), or a whole number of bytes.
 

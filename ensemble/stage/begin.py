@@ -6,11 +6,12 @@ Owns what is the same on every stage, the first time and after a crash.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ensemble.broker import Broker, Opening, State
-from ensemble.listening import listener, motives, policy
+from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
 from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
@@ -73,13 +74,15 @@ def begin(
             source.close()
         event_log.close()
         raise
+    begins = {name: offset_at(event_log, role.spec.from_us) for name, role in roles.items()}
     loop.open(
         Opening(
             dict(score.document) or None,
-            [name for name, role in roles.items() if role.spec.from_ == "now"],
+            [name for name, begin in begins.items() if begin is None],
             (score.store.dedupe_us, score.store.dedupe_most),
             plan,
-            motives(score),
+            motives(score, partial(offset_at, event_log)),
+            {name: begin for name, begin in begins.items() if begin},
         )
     )
     return loop

@@ -16,7 +16,7 @@ import msgspec
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.words import Outcome, Policy, Publication
 from ensemble.errors import Overloaded
-from ensemble.score.model import PlayerSpec
+from ensemble.score.model import PlayerSpec, Score
 from ensemble.stage.commit import Group
 from ensemble.stage.post import Arrived
 
@@ -132,6 +132,8 @@ class Rescore(msgspec.Struct):
     plan: bytes
     rolls: list[Roll]
     reply: Reply
+    heard: Score
+    """The same, read."""
 
 
 Request = Publish | Accept | Ask | Settle | Rescore | Wake

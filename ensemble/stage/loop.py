@@ -26,7 +26,7 @@ from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.listening import listener, policy
+from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.player import hearing_of
 from ensemble.score import load
@@ -308,7 +308,8 @@ class Loop:
         """
         self._check_open()
         changed = set(changed)
-        words = Vocabulary(load(score))
+        made = load(score)
+        words = Vocabulary(made)
         rolls = [
             Roll(name, role, policy(role.spec, words))
             for name, role in roles.items()
@@ -316,8 +317,14 @@ class Loop:
         ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
-        self._inbox.put(Rescore(score, plan, rolls, reply))
-        self._refuse_late()
+        rescore = Rescore(score, plan, rolls, reply, made)
+        if self._hand is not None:
+            with self._turning:
+                self._rescores.append(rescore)
+            self._play_due()
+        else:
+            self._inbox.put(rescore)
+            self._refuse_late()
         reply.wait()
 
     def totals(self) -> dict[str, int | None]:
@@ -357,6 +364,10 @@ class Loop:
                     if not self._roll_one(rescore.rolls[0]):
                         return
                     del rescore.rolls[0]
+                self._flush_all()
+                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self.log.rows, self.now_us())
+                if frame is not None:
+                    self.seal(frame)
                 frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
                 if frame is not None:
                     self.seal(frame)
@@ -384,19 +395,25 @@ class Loop:
         assert workers is not None
         spec = roll.role.spec
         self._flush_all()
+        begin = self._offset_at(spec.from_us)
         frame = self.broker.seat(
             roll.name,
             listener(spec, self.broker.shards),
             roll.policy,
             self._said_since,
             overlapping=workers.overlaps,
-            from_now=spec.from_ == "now",
+            from_now=begin is None,
+            begin=begin or 0,
             now_us=self.now_us(),
         )
         if frame is not None:
             self.seal(frame)
         self._seat(roll.name, roll.role, workers)
         return True
+
+    def _offset_at(self, from_us: int) -> int | None:
+        """The offset at which a time begins in the log; None: at its end. All must be durable."""
+        return offset_at(self.log, from_us)
 
     def _seat(self, name: str, role: Role, workers: Workers) -> None:
         section, load = self.broker.sections[name], partial(self.broker.load, name)

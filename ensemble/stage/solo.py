@@ -17,12 +17,13 @@ class SoloCrew:
     """The players of this process. `by_hand`: under a clock moved by hand."""
 
     def __init__(self, players: Mapping[str, Player], *, by_hand: bool) -> None:
-        self._players = players
+        self.players = dict(players)
+        """By name; one that joins is put in before it is hired."""
         self._by_hand = by_hand
         self._async = AsyncThread()
 
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
-        player = self._players[role.spec.name]
+        player = self.players[role.spec.name]
         if player.shape.is_async:
             if self._by_hand:
                 return InlineTasks(player, post_now, self._async.loop())

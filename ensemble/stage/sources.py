@@ -28,6 +28,7 @@ from ensemble.errors import EnsembleError, InvalidEvent, PlayerError, ScoreError
 from ensemble.event import EPOCH, Emission, encode, rfc3339
 from ensemble.motif import matches
 from ensemble.score.callable import find
+from ensemble.score.cron import Cron
 from ensemble.score.model import SourceSpec
 from ensemble.stage.inlet import Inlet, InletBatch
 from ensemble.stage.live import FIRST_S, MOMENT_S, AsTheyCome, InTurn, Items, Pipe
@@ -47,7 +48,7 @@ class Place(msgspec.Struct, array_like=True):
     count: int = 0
     """Lines, ticks, or what the player said so far."""
     at: int = 0
-    """Bytes of the file, after decompression; for `every:` the last tick in microseconds since 1970."""
+    """Bytes of the file, after decompression; for `every:` and `cron:` the last tick in microseconds since 1970."""
     digest: bytes = b""
     """SHA-256 of these bytes."""
     refused: int = 0
@@ -221,25 +222,40 @@ class FileSource:
             self._raw.close()
 
 
+class Every:
+    """Whole multiples of a period since 1970."""
+
+    def __init__(self, period_us: int) -> None:
+        self._period_us = period_us
+
+    def after(self, us: int) -> int:
+        return self.latest(us) + self._period_us
+
+    def latest(self, us: int) -> int:
+        return us // self._period_us * self._period_us
+
+
 class TickSource:
-    """One event every so often, at whole multiples of the period since 1970. Ticks that were slept through are one."""
+    """One event at each of certain moments. Those that were slept through are one, the last of them."""
 
     total: int | None = None
     rate: float | None = None
     is_endless = True
 
     def __init__(self, spec: SourceSpec, inlet: Inlet, place: Place, now_us: int) -> None:
-        assert spec.every_us is not None
         self.name = spec.name
         self.place = place
-        self._every_us, self._spec, self._inlet = spec.every_us, spec, inlet
+        self._spec, self._inlet = spec, inlet
+        self._moments = Cron(spec.cron, spec.zone) if spec.cron is not None else Every(spec.every_us or 1)
         if not place.at:
-            place.at = now_us // spec.every_us * spec.every_us
+            place.at = self._moments.latest(now_us)
+        self._due_us = self._moments.after(place.at)
 
     def next(self, now_us: int, most: int) -> Publication | None:
-        if now_us < self.due_us():
+        if now_us < self._due_us:
             return None
-        at = now_us // self._every_us * self._every_us
+        at = self._moments.latest(now_us)
+        self._due_us = self._moments.after(at)
         self.place = Place(count=self.place.count + 1, at=at, said=self.place.said + 1)
         batch = self._inlet.batch(self._spec.topic)
         data = self._spec.data
@@ -249,7 +265,7 @@ class TickSource:
         return Publication(batch.said(), self._inlet.source, _recorded(self.name, self.place))
 
     def due_us(self) -> int:
-        return self.place.at + self._every_us
+        return self._due_us
 
     def close(self) -> None:
         pass
@@ -391,10 +407,10 @@ def open_source(
     place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
     if spec.file is not None:
         return FileSource(spec, inlet, place, is_strict=is_strict, is_live=is_live)
-    if spec.every_us is not None:
+    if spec.every_us is not None or spec.cron is not None:
         return TickSource(spec, inlet, place, now_us)
     if spec.play is None and call is None:
-        raise Unavailable(f"source {spec.name} has neither file:, every: nor play:")
+        raise Unavailable(f"source {spec.name} has neither file:, every:, cron: nor play:")
     return SpeakingSource(spec, inlet, place, folder=folder, call=call, is_live=is_live)
 
 

@@ -85,6 +85,7 @@ class Stand(AtHome):
         /,
         *,
         events: Mapping[str, Any] | None = None,
+        motifs: Mapping[str, Any] | None = None,
         sources: Mapping[str, Any] | None = None,
         store: Mapping[str, Any] | None = None,
         callables: Mapping[str, Callable[..., Any]] | None = None,
@@ -98,7 +99,7 @@ class Stand(AtHome):
             document["stage"] = {"shards": self.shards}
         if parts:
             document["players"] = {name: dict(each.says) for name, each in parts.items()}
-        for name, value in {"events": events, "sources": sources, "store": store}.items():
+        for name, value in {"events": events, "motifs": motifs, "sources": sources, "store": store}.items():
             if value:
                 document[name] = {key: dict(each) if isinstance(each, Mapping) else each for key, each in value.items()}
         calls = {name: each.call for name, each in parts.items() if each.call is not None}

@@ -139,6 +139,50 @@ def an_event_said_later(clock: ManualClock) -> Any:
     return {"remind": {"on": "meeting", "emits": ["reminder"]}}, {"remind": remind}, play
 
 
+def hears(motif: Any, *said: str) -> Script:
+    """What a player with this motif hears of events a minute apart; of `-` a minute passes."""
+
+    def script(clock: ManualClock) -> Any:
+        def play(band: ensemble.Band) -> None:
+            for word in said:
+                topic, _, data = word.partition(":")
+                if topic != "-":
+                    band.publish(topic, int(data) if data else None, key="ann")
+                clock.advance(minutes=1)
+
+        return {"ear": {"on": motif}}, {"ear": lambda match: None}, play
+
+    return script
+
+
+def named(name: str, motif: Any, *said: str) -> Script:
+    script = hears(motif, *said)
+    script.__name__ = name
+    return script
+
+
+OPERATORS: list[Script] = [
+    named("motif_seq_within", {"seq": ["a", "b"], "within": "3m"}, "a", "c", "b", "a", "-", "-", "b"),
+    named("motif_not_between", {"seq": ["a", {"not": "b"}, "c"]}, "a", "b", "c", "a", "c"),
+    named("motif_absence", {"seq": ["a", {"not": "b"}], "within": "2m"}, "a", "b", "a", "-", "-"),
+    named("motif_next", {"seq": ["a", {"next": "b"}]}, "a", "a", "b", "a", "b"),
+    named("motif_optional", {"seq": ["a", {"optional": "b"}, "c"]}, "a", "b", "c", "a", "c"),
+    named("motif_range", {"seq": [{"count": {"event": "a", "as": "all"}, "times": "2..3"}, "b"]}, "a", "b", "a", "b"),
+    named("motif_all", {"all": ["a", "b"], "within": "5m"}, "b", "a", "a", "b"),
+    named("motif_any", {"any": [{"seq": ["a", "b"]}, {"count": "c", "times": 2}]}, "c", "a", "b", "c", "c"),
+    named("motif_count", {"count": "a", "times": 3, "within": "4m"}, "a", "-", "-", "a", "a", "a"),
+    named("motif_no_skip", {"seq": ["a", "b"], "after": "no-skip"}, "a", "a", "b"),
+    named("motif_tumbling", {"every": "2m", "of": "a"}, "a", "a", "a", "-", "-"),
+    named("motif_sliding", {"every": "1m", "sliding": "2m", "of": "a"}, "a", "a", "-", "-"),
+    named("motif_session", {"gap": "2m", "of": "a"}, "a", "a", "-", "-", "a", "-", "-"),
+    named(
+        "motif_where_between_events",
+        {"seq": [{"event": "a", "as": "low"}, {"event": "a", "as": "high", "where": "high.data > 2 * low.data"}]},
+        "a:2", "a:3", "a:5",
+    ),
+]  # fmt: skip
+
+
 SCRIPTS: list[Script] = [
     a_chain_of_two,
     a_key_waits_for_its_failing_event,
@@ -147,6 +191,7 @@ SCRIPTS: list[Script] = [
     a_failure_that_is_answered,
     one_event_published_twice,
     an_event_said_later,
+    *OPERATORS,
 ]
 
 
@@ -175,6 +220,11 @@ def told(frame: Frame, clock: ManualClock) -> Iterator[str]:
     for ix in range(frame.count):
         assert frame.rows is not None
         event = frame.rows.event(ix)
+        parts = frame.rows.parts(ix)
+        if parts:
+            made_of = ", ".join(map(str, parts))
+            yield f"    {event.offset} {event.topic} [{event.key}] {json.dumps(event.data)} made of {made_of}"
+            continue
         cause = "" if event.causationid is None else f" because of {event.causationid.rpartition('-')[2]}"
         data = event.data
         if isinstance(data, dict) and "traceback" in data:  # which names files of this machine

@@ -94,9 +94,8 @@ class Listening:
             if before is not None and before.document == written and before.topic == motive.topic:
                 self._recall(ear, before, frames, first)
             else:
-                is_past = before is None and not motive.from_now and first > 0
-                ear.fed = 0 if is_past else first
-                ear.is_live = not is_past
+                begin = first if before is not None or motive.begin is None else motive.begin
+                ear.fed, ear.is_live = min(begin, first), begin >= first
                 marks[name] = [written, motive.topic, ear.fed, ear.is_live]
         self._sort()
         return marks
@@ -142,11 +141,17 @@ class Listening:
 
     def join(self, frame: Frame) -> None:
         """Add to a frame that is being made what is heard with it."""
+        base = frame.rows
+        made = self.hear(frame, frame.first + (0 if base is None else len(base)))
+        if made:
+            frame.rows = joined([*([] if base is None else [base]), *made])
+
+    def hear(self, frame: Frame, end: int) -> list[Rows]:
+        """What the live motifs hear with a frame, and what they lost, as rows that have the offsets from `end` on."""
         time_us, base = frame.time_us, frame.rows
         heard: list[tuple[Ear, Match]] = sorted(
             ((ear, match) for ear in self._live for match in ear.matcher.advance(time_us)), key=lambda each: each[1].at_us
         )
-        end = frame.first + (0 if base is None else len(base))
         batches = [] if base is None else [base]
         if heard:
             batches.append(self._said(heard, end, time_us))
@@ -165,8 +170,7 @@ class Listening:
         overflow = self._losses(end + sum(len(rows) for rows in batches if rows is not base), time_us)
         if overflow is not None:
             batches.append(overflow)
-        if len(batches) > (base is not None):
-            frame.rows = joined(batches)
+        return batches if base is None else batches[1:]
 
     def _losses(self, first: int, time_us: int) -> Rows | None:
         """Tell what was given up, or came too late: the first time, and then whenever it is twice as much."""

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.matching.pattern import NO_END, Item, Pattern, SeqNode
-from ensemble.broker.matching.runs import DONE, Crowd, Run, SeqRun, begin, load
+from ensemble.broker.matching.runs import DONE, Crowd, Run, SeqRun, begin
 from ensemble.event import Event, Ref, Rows
 
 KEY_MOST = 10_000
@@ -264,25 +264,57 @@ class Matcher:
 
     def dump(self) -> Any:
         """Everything, as plain data for MessagePack."""
-        kept = {key: [True, [held.dump()]] if isinstance(held, SeqRun) else held.dump() for key, held in self._groups.items()}
-        return [self.given_up, kept]
+        several = {key: held.dump() for key, held in self._groups.items() if isinstance(held, Crowd)}
+        alone = self._dump_quick()
+        return [self.given_up, several, alone, list(self._groups) if several and alone else []]
+
+    def _dump_quick(self) -> list[list[Any]]:
+        """The partial matches that are alone, in columns: there may be hundreds of thousands."""
+        alone = {key: run for key, run in self._groups.items() if isinstance(run, SeqRun)}
+        took = [each for run in alone.values() for each in run.took]
+        columns = ((run.offset, run.begun_us, run.root, run.at) for run in alone.values())
+        return [list(alone), *map(list, zip(*columns, strict=True)), took] if alone else []
 
     def load(self, fields: Any) -> Matcher:
         """What was dumped, where nothing was heard yet."""
-        self.given_up, groups = fields
-        for key, (is_open, runs) in groups.items():
-            if self._is_quick and len(runs) == 1:
-                run = load(self._node, runs[0])
-                self._groups[key] = run  # type: ignore[assignment]
-                due_us = run.due_us
-            else:
-                crowd = self._groups[key] = Crowd(self._node, None, prunes=self._skips).load((is_open, runs))
-                due_us = crowd.scheduled_us = crowd.due_us
-            self.open += len(runs)
-            if due_us != NO_END:
-                self._timers.append((due_us, key))
+        self.given_up, several, alone, order = fields
+        if alone:
+            self._load_quick(*alone)
+        for key, crowd in several.items():
+            loaded = self._groups[key] = Crowd(self._node, None, prunes=self._skips).load(crowd)
+            self.open += len(loaded.runs)
+            if loaded.due_us != NO_END:
+                loaded.scheduled_us = loaded.due_us
+                self._timers.append((loaded.due_us, key))
+        if order:  # who began first is the first to be given up
+            self._groups = {key: self._groups[key] for key in order}
         heapify(self._timers)
         return self
+
+    def _load_quick(
+        self,
+        keys: Sequence[str],
+        offsets: Sequence[int],
+        begun_us: Sequence[int],
+        roots: Sequence[Ref],
+        places: Sequence[int],
+        took: Sequence[int],
+    ) -> None:
+        node, groups = self._node, self._groups
+        within_us = node.within_us
+        upto = 0
+        for key, offset, time_us, root, at in zip(keys, offsets, begun_us, roots, places, strict=True):
+            run = SeqRun(node, offset, time_us, root, None)
+            lo, upto = upto, upto + at + 1
+            run.took = list(took[lo:upto])
+            run.at, run.count = at, 1
+            run.stage = stage = node.stages[at][2]
+            run.wants = stage.wants
+            groups[key] = run
+            if within_us != NO_END:
+                run.due_us = time_us + within_us
+                self._timers.append((run.due_us, key))
+        self.open += len(keys)
 
 
 def _asked(bits: int, asked: Sequence[tuple[int, Callable[[Event], bool]]], event: Event) -> int:

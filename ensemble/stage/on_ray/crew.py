@@ -35,6 +35,8 @@ from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 
 IN_FLIGHT = 2
 """Batches that a shard has with an instance at a time: one that it hears, one that waits for it."""
+PASSED_BY_MOST_S = 1.0
+"""How long an instance that another shard has is given nothing, at the most, before it is tried again."""
 LATE_S = 0.1
 """How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
 ASK_S = 0.2
@@ -114,6 +116,8 @@ class Hand:
         self.hears_ours_s = 0.0
         """For how long it had been hearing a batch from here, as it last answered."""
         self.looked_s = 0.0
+        self.passed_by_s = self.passed_by_until_s = 0.0
+        """For how long, and until when, it gets nothing from here, since it gave all back: somebody else has it."""
         self.sent = 0
 
     @property
@@ -244,7 +248,10 @@ class Instances:
         hands = list(self._hands.values())
         at = len(hands) * self._place.shard // self._place.shards
         free = [hand for hand in hands[at:] + hands[:at] if self._may_have_more(hand, now_s)]
-        return min(free, key=lambda hand: hand.waiting if self._role.is_async else len(hand.flights), default=None)
+        return min(free, key=self._burden, default=None)
+
+    def _burden(self, hand: Hand) -> tuple[bool, int]:
+        return hand.passed_by_s > 0, hand.waiting if self._role.is_async else len(hand.flights)
 
     def _may_have_more(self, hand: Hand, now_s: float) -> bool:
         if not hand.is_open:
@@ -252,7 +259,7 @@ class Instances:
         if self._suspicion and not hand.is_private:
             return False
         if not hand.flights:
-            return True
+            return now_s >= hand.passed_by_until_s
         if self._suspicion:
             return False
         if self._role.is_async:  # all its events wait at once: one that hangs holds up no other
@@ -307,7 +314,7 @@ class Instances:
             flight.left.difference_update(offset for offset, _ in outcome.skipped)
             if not flight.left:
                 hand.flights.remove(flight)
-                hand.idle_since_s, hand.hears_ours_s = self._place.now_s(), 0.0
+                hand.idle_since_s, hand.hears_ours_s, hand.passed_by_s = self._place.now_s(), 0.0, 0.0
             self._suspicion.clear(outcome.heard)
             self._suspicion.clear([failure.offset for failure in outcome.failures])
             self._service.learn(outcome.count, outcome.took_s)
@@ -386,7 +393,7 @@ class Instances:
                 self._post(PlayerError(roster.error))
             members = {member.id: member for member in roster.members}
             self._lost &= members.keys()
-            for hand in [hand for hand in self._hands.values() if hand.id not in members]:
+            for hand in [hand for hand in self._hands.values() if hand.id not in members and hand.is_clear]:
                 del self._hands[hand.id]  # with something in flight: another shard saw it hang, or the leader is gone
                 gone = RuntimeError("another shard found it dead or hanging")
                 self._give_back_all(hand, gone, is_known=is_other_leader)
@@ -488,8 +495,7 @@ class Instances:
         if hand.asked_s is None:
             hand.asked_s = now_s
         elif now_s - hand.asked_s > LETTING_GO_S:
-            self._died(hand, TimeoutError("it hears an event of a shard that was made anew, and does not end"))
-            return
+            self._lost.add(hand.id)  # the leader ends it; until Ray says that it is dead, it may be hearing
         elif now_s - hand.looked_s < ASK_S:
             return
         hand.looked_s = now_s
@@ -553,6 +559,9 @@ class Instances:
             for flight in untried:
                 hand.flights.remove(flight)
                 self._post(self._given_back(flight))
+            if untried and not hand.flights:  # what it hears for so long is another shard's
+                hand.passed_by_s = min(PASSED_BY_MOST_S, 2 * hand.passed_by_s or LATE_S)
+                hand.passed_by_until_s = self._place.now_s() + hand.passed_by_s
 
     def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""

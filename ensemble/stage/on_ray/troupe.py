@@ -107,13 +107,12 @@ class Troupe:
             if known is not None and report.at <= known.at:
                 return False
             self._reports[report.shard] = report
-            if report.seen[0] == self._epoch:
-                for id in report.lost:
-                    self._lose(id)
-                for id in report.spent:
-                    if id in self._hired and not self._hired[id].is_spent:
-                        self._hired[id].is_spent = True
-                        self._send_off(self._hired[id])
+            for id in report.lost:  # those of another leader are unknown here: no two give the same
+                self._lose(id)
+            for id in report.spent:
+                if id in self._hired and not self._hired[id].is_spent:
+                    self._hired[id].is_spent = True
+                    self._send_off(self._hired[id])
             if not report.is_suspicious:
                 self._asked.pop(report.shard, None)
             elif report.mark == self._mark:

@@ -156,3 +156,29 @@ def test_an_instance_that_answers_may_hear_for_as_long_as_all_its_events_may_tak
         ends.append(actor.is_killed)
 
     assert ends == [*[False] * 399, True]
+
+
+def test_what_waits_behind_a_batch_of_another_shard_that_hangs_goes_to_an_instance_that_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Stand(monkeypatch, shards=2, max=3, min=3, batch=1)
+    place.tend(9, 9)
+    for pid, actor in enumerate(place.actors):
+        actor.comes(pid)
+    place.tend(9, 9)
+    first, second = place.sections
+    for offset in (1, 2):  # two of three hang with events of the first shard
+        first.start(work(offset))
+    hanging = [actor for actor in place.actors if actor.begins()]
+    [free] = [actor for actor in place.actors if actor not in hanging]
+
+    for _ in range(8):
+        if second.room():
+            second.start(work(5))
+        if (1, 5) in free.flying():
+            break
+        place.tend(9, 9, after_s=1.0)
+        place.told[1].clear()
+
+    assert len(hanging) == 2
+    assert free.begins() == [(1, 5)]

@@ -9,7 +9,7 @@ from ensemble.errors import EnsembleError, PlayerError
 from ensemble.stage.inbox import Announce
 from ensemble.stage.on_ray.crew import IN_FLIGHT
 from ensemble.stage.on_ray.troupe import SCALED
-from tests.stage.on_ray.troupers import ORPHANED, FakeActor, FakeCall, Stand, work
+from tests.stage.on_ray.troupers import KILLED, ORPHANED, FakeActor, FakeCall, Stand, work
 
 
 @pytest.fixture
@@ -194,9 +194,12 @@ def test_an_instance_that_does_not_let_go_of_a_shard_that_was_made_anew_is_ended
     three.open(1)
 
     three.tend(0, 1, 0, after_s=1)
+    actor.dies, dies = (lambda why="": None), actor.dies  # type: ignore[method-assign]
     three.tend(0, 1, 0, after_s=6)
 
     assert actor.is_killed
+    assert three.sections[1].room() == 0, "it is told to end, and may still hear"
+    dies(KILLED)
     [other] = three.alive()
     other.comes(pid=8)
     three.tend(0, 1, 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ensemble import Event, Reject, emit
 from ensemble.broker import Batch, Outcome, Publication, Said
-from ensemble.event import Frame, Ref, Rows, encode
+from ensemble.event import Frame, Match, Ref, Rows, encode
 from ensemble.motif import Topic
 from ensemble.player import Hearing, Player, Work
 from ensemble.score import Score
@@ -86,6 +86,11 @@ def works(draw: st.DrawFn) -> Work:
     first = end = draw(st.integers(0, 2**33))
     for _ in range(draw(st.integers(1, 4))):
         frame_rows = draw(rows(end))
+        row = draw(st.integers(0, len(frame_rows) - 1))
+        if end + row > first and draw(st.booleans()):  # a match, of some of what was said before it
+            parts = sorted(draw(st.sets(st.integers(first, end + row - 1), min_size=1, max_size=3)))
+            extras = frame_rows.extras or {}
+            frame_rows.extras = {**extras, row: {**extras.get(row, {}), "causes": parts, "root": parts[0]}}
         tape.keep(Frame(end, frame_rows.time_us, frame_rows, {}), 1)
         end = frame_rows.first + len(frame_rows)
     offsets: Any = range(first, end)
@@ -106,6 +111,7 @@ def told(event: Event) -> list[Any]:
     return [
         event.id, event.topic, event.key, event.payload, event.data, event.offset, event.shard, event.time, event.written_at,
         event.source, event.causationid, event.correlationid, event.traceparent,
+        [told(part) for part in event.events] if isinstance(event, Match) else None,
     ]  # fmt: skip
 
 
