@@ -11,13 +11,14 @@ TESTS  ?=
 MEASURED := tests/broker tests/log tests/properties
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
-.PHONY: help setup play test coverage lint types docs bench clean
+.PHONY: help setup play test coverage lint types docs bench pictures clean
 
 help:
 	@echo "make play       play the ACME shop's real orders"
 	@echo "make test       run all tests (TESTS='tests/cli -k run' runs some)"
 	@echo "make lint       check style; make types: check types; make docs: run the code in the docs"
 	@echo "make coverage   the tests of the broker and the log, with the share of lines and branches that they reach (95 % at least)"
+	@echo "make pictures   draw the pictures of the docs anew"
 	@echo "make bench      measure speed; make setup: only make .venv; make clean: remove .venv and what tools left behind"
 
 setup: $(READY)
@@ -59,6 +60,13 @@ docs: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/chain.py
+
+# The orders of the timeline are those of a day, and its times are those of this machine.
+pictures: setup
+	@$(BIN)/ensemble graph scores/acme_fitness.yaml -o docs/acme.svg
+	@rm -rf .ensemble/pictures
+	@ACME_INPUT=data/acme_small.jsonl.gz ACME_FLAKY=0.3 $(BIN)/ensemble run scores/acme_fitness.yaml --store .ensemble/pictures --json >/dev/null
+	@$(BIN)/ensemble timeline --store .ensemble/pictures --key walter-1 -o docs/order.svg
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist

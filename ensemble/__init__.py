@@ -94,6 +94,11 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext ensemble`: have the cell magic `%%score`."""
+    import_module("ensemble.magic").register(shell)
+
+
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:

@@ -16,6 +16,7 @@ from ensemble.errors import InvalidEvent, Unavailable
 from ensemble.event import Receipt, decode, rfc3339
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
+from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import Answer, Stage, View
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
@@ -26,7 +27,7 @@ def _plain(value: Any) -> Any:
     return rfc3339(value) if isinstance(value, datetime) else value
 
 
-class Table(Mapping[str, Any]):
+class Table(Mapping[str, Any], Shown):
     """A player's state by key, as of each look. What is seen is durable."""
 
     def __init__(self, name: str, views: Sequence[View]) -> None:
@@ -54,6 +55,11 @@ class Table(Mapping[str, Any]):
 
     def values(self) -> Any:
         return dict(self.items()).values()
+
+    def frame(self) -> Any:
+        """Its states as a pandas DataFrame, a row a key; what is no mapping stands under `state`."""
+        rows = self.items()
+        return data_frame([{"key": key, **(state if isinstance(state, dict) else {"state": state})} for key, state in rows])
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, {dict(self.items())!r})"

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from ensemble.errors import InvalidEvent
+from ensemble.shown import Shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DAY, LAST_DAY = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
@@ -195,7 +196,7 @@ class Picked(Rows, gc=False):
         return self.offsets[ix]
 
 
-class Event(msgspec.Struct, gc=False, eq=False):
+class Event(msgspec.Struct, Shown, gc=False, eq=False):
     """What a player hears. Made by the band; tests make one with `ensemble.testing.event(topic, data)`.
 
     `data` is decoded when first asked for, and each listener gets a copy of its own.

@@ -23,6 +23,7 @@ from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
+from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import Shard
 from ensemble.stage.view import Question, StateView, merged
 from ensemble.status import Chain, DeadLetter, Reaction, Status
@@ -34,7 +35,7 @@ Place = tuple[int, int]
 """Where an event lies: its shard, and its offset there."""
 
 
-class Reader:
+class Reader(Shown):
     """The reading half of a band: any process may hold one, and disturbs nobody."""
 
     def __init__(self, shards: Sequence[Shard], url: str) -> None:
@@ -237,6 +238,11 @@ class Reader:
             standing.timers,
             self._notes(),
         )
+
+    def frame(self, pattern: str = ">", **chosen: Any) -> Any:
+        """Events as a pandas DataFrame, a row each; chosen as by `events`."""
+        fields = ("id", "topic", "key", "data", "time", "shard", "offset", "source", "causationid", "correlationid")
+        return data_frame([{name: getattr(event, name) for name in fields} for event in self.events(pattern, **chosen)])
 
     def history(self, *, until: int | datetime | None = None) -> History:
         """What was played, hearing by hearing, to the end as of now or until an offset or a time, not included."""

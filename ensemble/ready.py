@@ -37,7 +37,7 @@ def ready(
     """
     if not isinstance(score, Score):
         score = load(score)
-    calls = dict(players or {})
+    calls = {**score.callables, **(players or {})}
     _check_players(score, calls)
     errors = [finding for finding in check(score, players=calls) if finding.severity == "error"]
     if errors:

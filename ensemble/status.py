@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from ensemble import whereabouts
 from ensemble.event import Event
+from ensemble.shown import Shown, data_frame
 
 
 class SectionStatus(msgspec.Struct, frozen=True):
@@ -52,7 +54,7 @@ class Standing(msgspec.Struct, frozen=True):
     timers: int
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, Shown, frozen=True):
     """How a band stands."""
 
     name: str
@@ -66,6 +68,10 @@ class Status(msgspec.Struct, frozen=True):
     sources: Mapping[str, SourceStatus]
     timers: int
     notes: tuple[str, ...] = ()
+
+    def frame(self) -> Any:
+        """Its sections as a pandas DataFrame, a row a player."""
+        return data_frame([{"player": name, **msgspec.structs.asdict(each)} for name, each in self.sections.items()])
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -98,7 +104,7 @@ class Reaction(msgspec.Struct, frozen=True):
     said: tuple[Reaction, ...] = ()
 
 
-class Chain(msgspec.Struct, frozen=True):
+class Chain(msgspec.Struct, Shown, frozen=True):
     """Where an event comes from and what it led to."""
 
     event: Event

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("ensemble", "visualize")
 
 LAYERS = (
+    "shown",
     "errors", "event", "motif", "whereabouts",
     "score",
     "broker", "listening",
     "log",
     "status", "history",
     "player", "ready", "stage", "resharding",
-    "trial", "reader", "band", "opening", "deployment",
+    "trial", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

@@ -32,6 +32,8 @@ LABELLED = 160
 MOST_ROWS = 60
 """On one stave; what does not fit beside or below shares rows."""
 OUTSIDE = "outside"
+MOTIFS = "motifs"
+"""The staves of what was published from outside, and of matches."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -93,10 +95,10 @@ class Axis:
 
 
 def _longest(gaps: Sequence[int]) -> int:
-    """How long a gap is drawn at the most: a fifth of all that is drawn, unless most gaps are as long as that."""
+    """How long a gap is drawn at the most: a fifth of all that is drawn, unless half of the gaps are about as long."""
     ranked = sorted(gaps)
     longest = ranked[-1] if ranked else 0
-    usual = ranked[len(ranked) * 3 // 4] * 2 if ranked else 0
+    usual = ranked[(len(ranked) - 1) // 2] * 2 if ranked else 0
     most = longest
     while most > max(usual, 1) and most * 5 > sum(min(gap, most) for gap in gaps):
         most = most * 4 // 5
@@ -130,12 +132,16 @@ class _Timeline:
         for place, event in self._events.items():
             speaker = self._past.speakers.get(place)
             if event.causationid is None or speaker is None:
-                yield Row(speaker or OUTSIDE, event, ())
+                yield Row(self._stave_of(place), event, ())
             by_player: dict[str, list[Hearing]] = {}
             for hearing in self._hearings.get(place, ()):
                 by_player.setdefault(hearing.player, []).append(hearing)
             for player, hearings in by_player.items():
                 yield Row(player, event, hearings)
+
+    def _stave_of(self, place: Place) -> str:
+        """Where an event is said."""
+        return self._past.speakers.get(place) or (MOTIFS if place in self._past.parts else OUTSIDE)
 
     def _own_timers(self) -> list[tuple[str, Place, int, int, str]]:
         """Player, the event that it answered, set, due, topic."""
@@ -353,23 +359,29 @@ class _Timeline:
 
     def _drops(self, rows: Sequence[tuple[Row, float]], left: float) -> Iterator[Part]:
         """From what was said to who heard it: straight down or up, at the time at which it was said."""
+        timed = {(player, place) for player, place, *_ in self._timers}
         begins = {(row.stave, _place(row.event)): y + (5.0 if self._is_labelled else 0.0) for row, y in rows}
         for row, _ in rows:
-            if not row.hearings:
-                continue
             event, place = row.event, _place(row.event)
+            if not row.hearings and place not in self._past.parts:
+                continue
             speaker = self._past.speakers.get(place)
             cause = self._ids.get(event.causationid or "")
-            start = self._ends.get((speaker, cause)) if speaker is not None and cause is not None else None
-            if start is None:
-                start = self._ends.get((speaker or OUTSIDE, place))
+            if row.stave == MOTIFS:  # from what made it whole
+                last = self._past.parts[place][-1]
+                cause = self._ids.get(self._events[last].causationid or "") if last in self._events else None
+                start = self._ends.get((self._stave_of(last), cause or last))
+            else:
+                start = self._ends.get((speaker, cause)) if speaker is not None and cause is not None else None
+                start = start or self._ends.get((self._stave_of(place), place))
             if start is None:
                 continue
             x, y = left + self._axis.at(_us(event)), begins[row.stave, place]
             points = [Point(x, start.y), Point(x, y)] if abs(start.y - y) > 6 else [Point(x - 1, y), Point(x, y)]
-            if abs(start.x - x) > 1:
+            if abs(start.x - x) > 1 and (speaker, cause) not in timed:
                 points.insert(0, start)
-            title = f"{event.topic}\n{speaker or OUTSIDE} → {row.stave}"
+            origin = self._stave_of(self._past.parts[place][-1] if row.stave == MOTIFS else place)
+            title = f"{event.topic}\n{origin} → {row.stave}"
             head = 5.0 if self._is_labelled else 0.0
             marks: list[Mark] = [Stroke(points=points, line="event.line", line_width=1.0, head=head, radius=3)]
             yield Part(marks=marks, kind="arrow", title=title)

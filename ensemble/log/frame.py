@@ -130,7 +130,7 @@ def check(data: bytes | memoryview) -> Header:
     return header
 
 
-def decode(data: bytes, log_id: str, shard: int = 0, *, is_checked: bool = False) -> Frame:
+def decode(data: bytes | memoryview, log_id: str, shard: int = 0, *, is_checked: bool = False) -> Frame:
     """The frame that these bytes are. `is_checked`: `check` has been called on them already.
 
     Errors: LogCorrupt if the checksum fails or the bytes are no frame.

@@ -16,7 +16,7 @@ from ensemble.score.build import build
 from ensemble.score.files import read_file
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
 from ensemble.score.include import Gathered
-from ensemble.score.model import Score
+from ensemble.score.model import RECORD, Score
 from ensemble.score.source import read_text
 from ensemble.score.structure import read
 from ensemble.score.tree import Node, NodePlaces, Unreadable, place_of, read_mapping, wrapped
@@ -24,8 +24,6 @@ from ensemble.score.tree import Node, NodePlaces, Unreadable, place_of, read_map
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 MOST_FINDINGS = 100
-RECORD = "x-ensemble"
-"""Key of a score's document under which it keeps the folder of its file."""
 
 
 class Findings:

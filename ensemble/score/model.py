@@ -12,12 +12,18 @@ from typing import Any, Literal
 import msgspec
 
 from ensemble.motif import Motif, matches
+from ensemble.score.composing import Callables, Composed
+from ensemble.shown import Shown
 
 NOW = 1 << 62
 """Later than any event's time: from now on."""
 
 Place = tuple[str, int, int]
 """Where something stands: file, line, column; both count from 1."""
+
+
+RECORD = "x-ensemble"
+"""Key of a score's document under which it keeps the folder of its file."""
 
 
 class Places:
@@ -150,8 +156,11 @@ class Silence(msgspec.Struct, frozen=True):
     """The place (`players.audit`), and all below it; None: anywhere."""
 
 
-class Score(msgspec.Struct, frozen=True, kw_only=True):
+class _Named(msgspec.Struct, frozen=True):
     name: str
+
+
+class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     about: str = ""
     events: Mapping[str, EventSpec] = {}
     motifs: Mapping[str, Motif] = {}
@@ -166,6 +175,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     document: Mapping[str, Any] = {}
     """The score as one plain document: included scores merged, the environment filled in. `load(document)` is this score."""
     places: Places = Places()
+    callables: Callables = msgspec.field(default_factory=Callables)
+    """What plays its players and sources, where these were written in Python: by name. No part of what it says."""
 
     def event_spec(self, topic: str) -> EventSpec | None:
         """What is declared for a topic; None if nothing is.

@@ -35,6 +35,13 @@ def read_text(text: str, file: str = TEXT, environment: Mapping[str, str] | None
     return builder.build(), builder.findings
 
 
+def write_text(document: Mapping[str, Any]) -> str:
+    """A document as a text in YAML; `read_text` gives it back."""
+    # What is only `on` or `0x1f` in YAML 1.1 is quoted by the dumper, which reads as text in 1.2 too.
+    text: str = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)
+    return text
+
+
 class _Open(msgspec.Struct):
     """A mapping or list whose end has not been read."""
 

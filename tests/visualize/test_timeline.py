@@ -201,3 +201,19 @@ def test_lags_are_told_over_time(band: ensemble.Band) -> None:
 )
 def test_durations_are_short(us: int, told: str) -> None:
     assert short(us) == told
+
+
+def test_a_match_stands_on_the_stave_of_motifs_under_what_made_it_whole() -> None:
+    score = {**SCORE, "players": {"both": {"on": {"all": ["a.said", "b.said"]}}}}
+    with ensemble.open(score, store="memory:", players={"both": lambda match: None}) as band:
+        for topic in ("a.said", "b.said"):
+            band.publish(topic, key="k")
+        band.settle(timeout=10)
+
+        picture = timeline_of_key(band.history(), "k")
+
+    assert [part.title for part in parts(picture, "stave")] == ["outside", "motifs", "both"]
+    assert sorted(part.title for part in parts(picture, "arrow")) == [
+        "_band.motif.both\nmotifs → both",
+        "_band.motif.both\noutside → motifs",
+    ]

@@ -229,7 +229,7 @@ class Listening:
             self._sort()
         if heard or ear.is_live:
             marks[ear.name] = [None, ear.topic, ear.fed, ear.is_live]
-        return (self._said(heard, end, 0) if heard else None), marks
+        return (self._said(heard, end, -1) if heard else None), marks
 
     def _feed(self, ear: Ear, frame: Frame) -> list[Match]:
         """Let a motif hear a frame of the log."""

@@ -7,6 +7,7 @@ instance.py  the actor of one instance of a player
 crew.py      the instances of a section, as the loop of a shard sees them: it hands them batches
 suspicion.py which events may have killed the instance that heard them
 troupe.py    the same instances, as the shard that leads keeps them: it starts and ends them, for all shards
+shelf.py     large frames of the log, put into the cluster's memory once for all sections
 roster.py    what shards and leader tell each other of them
 hiring.py    the crew that a loop hires from, and its way to the crews of the other shards
 actors.py    the actors of instances, as Ray knows them

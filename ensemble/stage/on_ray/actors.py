@@ -52,6 +52,13 @@ def beside(method: Any, role: Role, group: str = BESIDE) -> Any:
     return method if role.is_async else method.options(concurrency_group=group)
 
 
+def put(thing: Any) -> Any:
+    """A thing in Ray's object store; the reference to it."""
+    import ray
+
+    return ray.put(thing)
+
+
 def end(*actors: Any) -> None:
     """End these, as far as they were made."""
     import ray
@@ -69,6 +76,13 @@ def is_no_fault(error: BaseException) -> bool:
     """
     text = str(error)
     return any(words in text for words in NO_FAULT)
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether a call failed since what it refers to in Ray's store is lost. The instance is well."""
+    from ray.exceptions import ObjectLostError
+
+    return isinstance(error, ObjectLostError) or isinstance(getattr(error, "cause", None), ObjectLostError)
 
 
 def cause(error: BaseException) -> str:

@@ -16,43 +16,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Protocol
 
-from ensemble.broker.words import Failure, Outcome
+from ensemble.broker.words import Outcome
 from ensemble.errors import PlayerError
+from ensemble.event import Rows
 from ensemble.player import Work
 from ensemble.stage.inbox import Item, Role, Wake
 from ensemble.stage.on_ray import actors
-from ensemble.stage.on_ray.actors import WATCH, beside, cause, is_no_fault
+from ensemble.stage.on_ray.actors import WATCH, beside, cause, is_no_fault, is_unreadable
+from ensemble.stage.on_ray.hand import Flight, Hand, given_back
 from ensemble.stage.on_ray.roster import Member, Moment, Report, Roster
 from ensemble.stage.on_ray.scaling import Service
+from ensemble.stage.on_ray.shelf import INLINE_BYTES, Shelf
 from ensemble.stage.on_ray.suspicion import Suspicion
+from ensemble.stage.on_ray.vigil import ASK_S, LATE_S, Vigil
 from ensemble.stage.on_ray.wire import pack_work, unpack_outcome
 
 IN_FLIGHT = 2
 """Batches that a shard has with an instance at a time: one that it hears, one that waits for it."""
-PASSED_BY_MOST_S = 1.0
-"""How long an instance that another shard has is given nothing, at the most, before it is tried again."""
-LATE_S = 0.1
-"""How long an instance may hear a batch, if that is more than it was to take, before it gets no other behind it."""
-ASK_S = 0.2
-"""How long an instance may hear a batch before it is asked whether it still runs, and how long after that it is asked again;
-and how often it is asked whether it still hears what the process of the shard before this one gave it."""
-GRACE_S = 2.0
-"""How much longer than the timeout of one call an instance may be silent when it is asked, and how much longer than those of
-all its events it may take, before it counts as hanging."""
-LETTING_GO_S = 5.0
-"""How long an instance may go on with what the process of the shard before this one gave it."""
+REST_S = 0.01
+"""How long all is well after it was looked at, unless something happens: the loop asks each turn, and looking takes 20 µs."""
 WANTED_S = 1.0
 """How long after the loop wanted to hand something out a section still counts as having something under suspicion to hear."""
 
-INLINE_BYTES = 90_000
-"""Bytes of a batch or an outcome that travel inside Ray's own call. What is larger goes through its object store: measured,
-0.7 ms there and back for up to 100 kB inside the call, 3.2 ms and more through the store."""
 SMALL_BYTES = 500
 """Events up to this size go in batches that stay inside the call; for larger ones fewer, larger batches cost less."""
 
@@ -94,55 +84,6 @@ class Place(Protocol):
         ...
 
 
-class Hand:
-    """One instance, as this shard knows it, and the batches that it has from here."""
-
-    def __init__(self, member: Member, now_s: float) -> None:
-        self.id, self.actor, self.pid = member.id, member.actor, member.pid
-        self.flights: deque[Flight] = deque()
-        self.idle_since_s = now_s
-        self.is_open = False
-        """Whether it may have more from here."""
-        self.is_private = False
-        """Whether nobody else has anything there."""
-        self.is_spent = False
-        self.is_clear = True
-        """Whether it hears nothing that the process before this one gave it."""
-        self.is_asked_back = False
-        """Whether it was asked to give back what waits behind the batch that it hears."""
-        self.asked_s: float | None = None
-        """Since when it owes an answer to what it hears."""
-        self.answered_s = now_s
-        self.hears_ours_s = 0.0
-        """For how long it had been hearing a batch from here, as it last answered."""
-        self.looked_s = 0.0
-        self.passed_by_s = self.passed_by_until_s = 0.0
-        """For how long, and until when, it gets nothing from here, since it gave all back: somebody else has it."""
-        self.sent = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many events it has that have not come back."""
-        return sum(len(flight.left) for flight in self.flights)
-
-    @property
-    def head_s(self) -> float:
-        """Since when it has been hearing the batch that it hears."""
-        return max(self.idle_since_s, self.flights[0].began_s)
-
-
-class Flight:
-    """A batch on its way through an instance."""
-
-    def __init__(self, work: Work, now_s: float) -> None:
-        self.work = work
-        self.number = 0
-        """The number of the batch among those of its instance."""
-        self.left = set(work.batch.offsets)
-        """What has not come back yet."""
-        self.began_s = now_s
-
-
 class Instances:
     """The workers of one section in one shard."""
 
@@ -157,11 +98,15 @@ class Instances:
         post: Callable[[Item], None],
         aio: asyncio.AbstractEventLoop,
         porter: Executor,
+        shelf: Shelf,
         lock: threading.RLock | None = None,
     ) -> None:
         self.mark = mark
         self._role, self._place, self._desk, self._post, self._aio, self._porter = role, place, desk, post, aio, porter
         self._lock = lock or threading.RLock()
+        self._shelf = shelf
+        self._sender = place.shard, place.epoch
+        self._vigil = Vigil(self, role, self._sender, self._lock, porter, place.now_s)
         self._hands: dict[int, Hand] = {}
         self._lost: set[int] = set()
         """Those that died, until the roster is without them."""
@@ -176,6 +121,9 @@ class Instances:
         """How many bytes of a batch, or of its outcome, an event takes up."""
         self._most = max(1, role.spec.section.batch)
         """Events that an asynchronous instance has at once from here."""
+        self._rests_until_s = 0.0
+        self._again_s: float | None = None
+        self._had_lag = False
         self._is_closing = False
         self.given_up: list[int] = []
         """Once it is closed: the instances that still had something then."""
@@ -212,24 +160,29 @@ class Instances:
         with self._lock:
             hand = self._free()
             if hand is None:  # there was room when it was asked, and the instance died since
-                self._post(self._given_back(flight))
+                self._post(given_back(flight))
                 return
             if not hand.flights:
                 hand.idle_since_s = now_s
             hand.flights.append(flight)
             flight.number = hand.sent
             hand.sent += 1
-        batch = pack_work(work)
-        self._weigh(len(batch), len(work.batch))
-        call = hand.actor.hear.remote(batch, self._sender, flight.number)
+        along: list[Any] = []
+        batch = pack_work(work, partial(self._share, flight, along))
+        self._weigh(INLINE_BYTES if along else len(batch), len(work.batch))
+        call = hand.actor.hear.remote(batch, self._sender, flight.number, *along)
         if self._role.is_async:
             asyncio.run_coroutine_threadsafe(self._collect(hand, flight, call), self._aio)
         else:
             call.future().add_done_callback(lambda done: self._came_back(hand, flight, done))
 
-    @property
-    def _sender(self) -> Moment:
-        return self._place.shard, self._place.epoch
+    def _share(self, flight: Flight, along: list[Any], rows: Rows, ixs: Sequence[int]) -> int | None:
+        ref = self._shelf.ref(rows, ixs)
+        if ref is None:
+            return None
+        flight.frames.append(rows.first)
+        along.append(ref)
+        return len(along) - 1
 
     @property
     def _shares(self) -> bool:
@@ -279,7 +232,7 @@ class Instances:
     def _came_back(self, hand: Hand, flight: Flight, done: Any) -> None:
         error = done.exception()
         if error is not None:
-            self._died(hand, error)
+            self._failed(hand, flight, error)
             return
         answer = done.result()
         if not answer:
@@ -288,7 +241,7 @@ class Instances:
             outcome, is_spent = unpack_outcome(answer, flight.work)
             self._weigh(len(answer), outcome.count)
         except Exception as broken:
-            self._died(hand, broken)
+            self.died(hand, broken)
             return
         self._take(hand, flight, outcome)
         if is_spent:
@@ -303,7 +256,26 @@ class Instances:
                 if is_spent:
                     self._spend(hand)
         except Exception as error:
-            self._died(hand, error)
+            self._failed(hand, flight, error)
+
+    def _failed(self, hand: Hand, flight: Flight, error: BaseException) -> None:
+        """A batch did not come back. Most often its instance is gone; or it could not read what went along."""
+        if not flight.frames or not is_unreadable(error):
+            self.died(hand, error)
+            return
+        self._shelf.could_not_read(flight.frames)
+        with self._lock:
+            self.give_back(hand, flight)
+
+    def give_back(self, hand: Hand, flight: Flight) -> None:
+        """Have a batch that this instance did not hear handed out again."""
+        if flight in hand.flights:
+            hand.flights.remove(flight)
+            self._post(given_back(flight))
+
+    def give_up(self, hand: Hand) -> None:
+        """Have the leader end it. Until Ray says that it is dead, it may be hearing."""
+        self._lost.add(hand.id)
 
     def _take(self, hand: Hand, flight: Flight, outcome: Outcome) -> None:
         with self._lock:
@@ -325,21 +297,21 @@ class Instances:
         with self._lock:
             hand.is_spent, hand.is_open = True, False
             if hand.flights and not hand.is_asked_back and not self._role.is_async:
-                self._ask_back(hand, list(hand.flights))
-        self._post(Wake())
+                self._vigil.ask_back(hand, list(hand.flights))
+        self.stir()
 
-    def _died(self, hand: Hand, error: BaseException) -> None:
+    def died(self, hand: Hand, error: BaseException) -> None:
         """An instance is gone. What it had comes back."""
         with self._lock:
             if self._hands.get(hand.id) is not hand:
                 return
             del self._hands[hand.id]
             self._lost.add(hand.id)
-            self._arrive()
+            self.arrive()
             self._give_back_all(hand, error, is_known=is_no_fault(error) and not (self._shares and "ray.kill" in str(error)))
             if not self._is_closing:
                 log.warning("player %s: an instance died: %s", self._role.spec.name, cause(error))
-        self._post(Wake())
+        self.stir()
 
     def _give_back_all(self, hand: Hand, error: BaseException, *, is_known: bool) -> None:
         """What an instance had that is gone. `is_known`: nothing of it is at fault."""
@@ -350,33 +322,11 @@ class Instances:
         is_certain = hand.is_private and len(flights) == 1 and len(left) == 1  # the answer of one before it may be lost
         is_alone = is_certain and not is_known and not (actors.UNKNOWN in str(error) and self._suspicion.spare(left[0]))
         for flight in flights:
-            self._post(self._given_back(flight, error if is_alone else None))
+            self._post(given_back(flight, error if is_alone else None))
         if is_alone:
             self._suspicion.clear(left)
         elif not is_known:
             self._suspicion.fall_on(left)
-
-    def _given_back(self, flight: Flight, error: BaseException | None = None) -> Outcome:
-        """What came of a batch whose instance is gone: nothing; with an error, its one event is charged with that."""
-        batch, events = flight.work.batch, flight.work.events
-        rows = [row for row, offset in enumerate(batch.offsets) if offset in flight.left]
-        failures, skipped = [], []
-        for row in rows:
-            if error is not None:
-                name = self._role.spec.name
-                why = f"InstanceDied: the process of player {name} died while it heard this event: {cause(error)}"
-                failures.append(
-                    Failure(
-                        batch.offsets[row], events[row].key, batch.keys[row], events[row].topic,
-                        flight.work.refs[row], flight.work.roots[row], why, "",
-                    )
-                )
-            else:
-                skipped.append((batch.offsets[row], batch.keys[row]))
-        return Outcome(
-            batch.section, len(rows), [batch.keys[row] for row in rows], (), None, batch.began_us,
-            failures=failures, skipped=skipped,
-        )  # fmt: skip
 
     # What the leader says, and what it is told
 
@@ -400,8 +350,8 @@ class Instances:
             for member in roster.members:
                 if member.id not in self._lost:
                     self._go_by(member, is_clear=not is_first or self._has_arrived)
-            self._arrive()
-        self._post(Wake())
+            self.arrive()
+        self.stir()
 
     def _go_by(self, member: Member, *, is_clear: bool) -> None:
         hand = self._hands.get(member.id)
@@ -419,22 +369,38 @@ class Instances:
         Not in a thread of Ray's, in which a call to Ray waits for itself.
         """
         watch = beside(hand.actor.watch, self._role, WATCH)
-        watch.remote().future().add_done_callback(lambda done: self._died(hand, done.exception()))
+        watch.remote().future().add_done_callback(lambda done: self.died(hand, done.exception()))
+
+    def arrive(self) -> None:
+        """Begin to hand out, if nobody hears any more what the process before this one did."""
+        if not self._has_arrived and self._seen != (0, 0) and all(hand.is_clear for hand in self._hands.values()):
+            self._has_arrived = True
+            self.stir()
 
     def has_nothing_of_ours(self, id: int) -> bool:
         """Whether this shard has nothing in flight with an instance."""
         hand = self._hands.get(id)
         return hand is None or not hand.flights
 
+    def stir(self) -> None:
+        """Something happened: look at the instances in the next turn."""
+        self._rests_until_s = 0.0
+        self._post(Wake())
+
     def tend(self, now_s: float, load: Callable[[], int]) -> float | None:
         if self._is_closing:
             return None
         lag = load()
+        if now_s < self._rests_until_s and bool(lag) == self._had_lag:
+            return min(self._again_s or self._rests_until_s, self._rests_until_s)
+        self._rests_until_s, self._had_lag = now_s + REST_S, bool(lag)
         with self._lock:
-            self._look_after(now_s)
+            for hand in list(self._hands.values()):
+                self._vigil.look_after(hand, now_s, is_late=bool(hand.flights) and self._is_late(hand, now_s))
             report = self._report(lag, now_s)
             again_s = self._desk.report(report, now_s, is_waiting=self._is_waiting(report))
-            return again_s if self._has_arrived else min(again_s or now_s + ASK_S, now_s + ASK_S)
+            self._again_s = again_s if self._has_arrived else min(again_s or now_s + ASK_S, now_s + ASK_S)
+            return self._again_s
 
     def _report(self, lag: int, now_s: float) -> Report:
         hands = self._hands.values()
@@ -475,98 +441,10 @@ class Instances:
         busy = [hand for hand in self._hands.values() if hand.flights and (hand.is_private or self._is_late(hand, now_s))]
         return max(((now_s - hand.head_s) / len(hand.flights[0].work.batch) for hand in busy), default=0.0)
 
-    # Instances that are late, or hang
-
-    def _look_after(self, now_s: float) -> None:
-        timeout_us = self._role.spec.timeout_us
-        for hand in list(self._hands.values()):
-            if not hand.is_clear:
-                self._ask_whether_clear(hand, now_s)
-            elif hand.flights:
-                if timeout_us is not None:
-                    self._end_what_hangs(hand, now_s, timeout_us / 1e6)
-                if not self._role.is_async and not hand.is_asked_back and self._role.spec.section.max > 1:
-                    waiting = list(hand.flights)[1 if hand.is_private else 0 :]
-                    if waiting and self._is_late(hand, now_s):
-                        self._ask_back(hand, waiting)
-
-    def _ask_whether_clear(self, hand: Hand, now_s: float) -> None:
-        """Have an instance refuse what the process before this one gave it, and see whether it still hears some of that."""
-        if hand.asked_s is None:
-            hand.asked_s = now_s
-        elif now_s - hand.asked_s > LETTING_GO_S:
-            self._lost.add(hand.id)  # the leader ends it; until Ray says that it is dead, it may be hearing
-        elif now_s - hand.looked_s < ASK_S:
-            return
-        hand.looked_s = now_s
-        answer = beside(hand.actor.clear, self._role).remote(self._sender).future()
-        answer.add_done_callback(partial(self._is_clear_now, hand))
-
-    def _is_clear_now(self, hand: Hand, done: Any) -> None:
-        with self._lock:
-            if done.exception() is None and done.result():
-                hand.is_clear, hand.asked_s = True, None
-                self._arrive()
-
-    def _arrive(self) -> None:
-        """Begin to hand out, if nobody hears any more what the process before this one did."""
-        if not self._has_arrived and self._seen != (0, 0) and all(hand.is_clear for hand in self._hands.values()):
-            self._has_arrived = True
-            self._post(Wake())
-
-    def _end_what_hangs(self, hand: Hand, now_s: float, timeout_s: float) -> None:
-        """Give up an instance that does not even answer that a call took too long. Its event is found as that of a dead one.
-
-        A call that holds the interpreter's lock keeps all of its process silent, and may do so for as long as its timeout.
-        Where others have something there too, only the instance knows for how long it has been hearing something from here.
-        """
-        most_s = GRACE_S + timeout_s * sum(len(flight.work.batch) for flight in hand.flights)
-        for_s = now_s - hand.flights[0].began_s if hand.is_private else hand.hears_ours_s
-        is_silent = hand.asked_s is not None and now_s - hand.asked_s > timeout_s + GRACE_S
-        if is_silent or for_s > most_s:
-            self._died(hand, TimeoutError(f"it took longer than its timeout of {timeout_s:g} s, and did not answer"))
-        elif hand.asked_s is None and now_s - max(hand.head_s, hand.answered_s) > ASK_S:
-            hand.asked_s = now_s
-            answer = beside(hand.actor.hears, self._role).remote().future()
-            answer.add_done_callback(partial(self._said_what_it_hears, hand, now_s))
-
-    def _said_what_it_hears(self, hand: Hand, asked_s: float, done: Any) -> None:
-        if done.exception() is not None:
-            return  # it died, and all that it had comes back
-        sender, number, for_s = done.result() or (None, 0, 0.0)
-        with self._lock:
-            hand.asked_s, hand.answered_s = None, asked_s
-            is_ours = sender == self._sender and bool(hand.flights) and number == hand.flights[0].number
-            hand.hears_ours_s = for_s if is_ours else 0.0
-
-    def _ask_back(self, hand: Hand, flights: Sequence[Flight]) -> None:
-        """Have an instance give back what it has not begun."""
-        hand.is_asked_back = True
-        numbers = [flight.number for flight in flights]
-        self._porter.submit(self._take_back, hand, numbers)
-
-    def _take_back(self, hand: Hand, numbers: list[int]) -> None:
-        answer = beside(hand.actor.take_back, self._role).remote(self._sender, numbers).future()
-        answer.add_done_callback(partial(self._came_back_untried, hand))
-
-    def _came_back_untried(self, hand: Hand, done: Any) -> None:
-        if done.exception() is not None:
-            return  # it died, and all that it had comes back
-        numbers = set(done.result())
-        with self._lock:
-            hand.is_asked_back = False
-            untried = [flight for flight in hand.flights if flight.number in numbers]
-            for flight in untried:
-                hand.flights.remove(flight)
-                self._post(self._given_back(flight))
-            if untried and not hand.flights:  # what it hears for so long is another shard's
-                hand.passed_by_s = min(PASSED_BY_MOST_S, 2 * hand.passed_by_s or LATE_S)
-                hand.passed_by_until_s = self._place.now_s() + hand.passed_by_s
-
     def scale(self, count: int | None) -> None:
         """Have so many instances from now on; None: as the load says again."""
         self._desk.scale(count)
-        self._post(Wake())
+        self.stir()
 
     def close(self) -> None:
         with self._lock:

@@ -19,12 +19,13 @@ import msgspec
 
 from ensemble.broker.words import Outcome
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.stage.inbox import Item, Role, Wake
+from ensemble.stage.inbox import Item, Role
 from ensemble.stage.on_ray import actors
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan
 from ensemble.stage.on_ray.roster import LEADER, Report, Roster, mark_of
+from ensemble.stage.on_ray.shelf import Shelf
 from ensemble.stage.on_ray.troupe import HUNGRY_S, TEND_S, Troupe
 from ensemble.stage.workers import Workers
 
@@ -56,12 +57,12 @@ class RayCrew:
         self._aio = aio
         self._peers = peers
         self._numbers = itertools.count(1)
-        self._posts: dict[str, Callable[[Item], None]] = {}
         self._troupes: dict[str, Troupe] = {}
         self._porter = ThreadPoolExecutor(1, "ensemble-porter")
         """Who makes and ends actors, one after the other: Ray takes 1 ms for it, and hundreds where the machine is busy."""
         self._crier = ThreadPoolExecutor(1, "ensemble-crier")
         """Who speaks to the other shards."""
+        self._shelf = Shelf(actors.put, lambda: len(self.sections) > 1)
         self._unsent: dict[tuple[int, str], Told] = {}
         self._sending = threading.Lock()
         self._auditioned: dict[str, tuple[Any, float, Any]] = {}
@@ -102,15 +103,14 @@ class RayCrew:
     def hire(self, role: Role, post: Callable[[Item], None], post_now: Callable[[Outcome], None]) -> Workers:
         name = role.spec.name
         mark = mark_of(Plan.load(self.plan), name)
-        self._posts[name] = post
         if not self.leads:
-            instances = Instances(role, mark, self, Following(self), post, self._aio, self._porter)
+            instances = Instances(role, mark, self, Following(self), post, self._aio, self._porter, self._shelf)
             self.sections[name] = instances
             return instances
         troupe = self._troupes.get(name)
         if troupe is None:
             troupe = self._troupes[name] = Troupe(self, post, self.send, self._porter)
-        instances = Instances(role, mark, self, Leading(self, troupe), post, self._aio, self._porter, troupe.lock)
+        instances = Instances(role, mark, self, Leading(self, troupe), post, self._aio, self._porter, self._shelf, troupe.lock)
         troupe.play(role, self.plan, mark, instances)
         self.sections[name] = instances
         if name in self._auditioned:
@@ -155,14 +155,15 @@ class RayCrew:
             troupe.tell(report.shard)
         if troupe.is_over:
             troupe.tend(self.now_s())
-        else:
-            self._posts[report.section](Wake())
+        elif (instances := self.sections.get(report.section)) is not None:
+            instances.stir()
 
     def close(self) -> None:
         self._dismiss()
         until_s = self.now_s() + (LEAVING_S if self.shards > 1 else 5.0)
         for troupe in self._troupes.values():
             troupe.close(until_s)
+        self._troupes = {}  # who tells them something now comes too late
         self._crier.shutdown()
         self._porter.shutdown()
 

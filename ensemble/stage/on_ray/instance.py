@@ -20,7 +20,7 @@ from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 from ensemble.stage.on_ray.memory import Bound
 from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
-from ensemble.stage.on_ray.wire import pack_outcome, unpack_work
+from ensemble.stage.on_ray.wire import Shared, pack_outcome, unpack_work
 from ensemble.stage.workers import Watch, lanes_of, timed
 
 Sender = tuple[int, int]
@@ -64,7 +64,7 @@ class InstanceActor:
         """Never returns: who waits for it learns when this process is gone."""
         threading.Event().wait()
 
-    def hear(self, batch: bytes, sender: Sender, number: int) -> bytes:
+    def hear(self, batch: bytes, sender: Sender, number: int, *along: Shared) -> bytes:
         """The outcome of a batch; nothing if it was taken back. A sender numbers its batches as it sends them."""
         assert self._instance is not None, "an instance is built before it hears"
         with self._turn:
@@ -74,7 +74,7 @@ class InstanceActor:
             self._begun[sender] = number
             self._now = sender, number, time.monotonic()
         try:
-            work = unpack_work(batch)
+            work = unpack_work(batch, along)
             self._memory.set()
             if self._timeout_s is None:
                 outcome, is_spent = timed(self._instance.hear, work), False
@@ -179,13 +179,13 @@ class AsyncInstanceActor:
         """As `InstanceActor.watch`."""
         await asyncio.Event().wait()
 
-    async def hear(self, batch: bytes, sender: Sender, number: int) -> AsyncIterator[bytes]:
+    async def hear(self, batch: bytes, sender: Sender, number: int, *along: Shared) -> AsyncIterator[bytes]:
         """The outcomes of a batch's lanes, each as soon as it is there."""
         instance = self._instance
         assert instance is not None, "an instance is built before it hears"
         if sender[1] < self._epochs.get(sender[0], 0):
             return
-        work = unpack_work(batch)
+        work = unpack_work(batch, along)
         self._memory.set()
         timeout_us = instance.player.spec.timeout_us
         timeout_s = None if timeout_us is None else timeout_us / 1e6

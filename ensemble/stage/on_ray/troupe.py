@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from ensemble.errors import EnsembleError, PlayerError
-from ensemble.stage.inbox import Announce, Item, Role, Wake
+from ensemble.stage.inbox import Announce, Item, Role
 from ensemble.stage.on_ray import actors
 from ensemble.stage.on_ray.cluster import shortage
 from ensemble.stage.on_ray.crew import Instances, Place
@@ -113,7 +113,7 @@ class Troupe:
                 if id in self._hired and not self._hired[id].is_spent:
                     self._hired[id].is_spent = True
                     self._send_off(self._hired[id])
-            if not report.is_suspicious:
+            if not report.is_suspicious or report.is_closed:
                 self._asked.pop(report.shard, None)
             elif report.mark == self._mark:
                 self._asked.setdefault(report.shard)
@@ -338,7 +338,7 @@ class Troupe:
                 self._tell_all()
             else:
                 self._start_failed(player, error, now_s)
-        self._post(Wake())
+        self._local.stir()
 
     def _start_failed(self, player: Hired, error: BaseException, now_s: float) -> None:
         del self._hired[player.id]

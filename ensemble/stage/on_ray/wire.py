@@ -9,8 +9,9 @@ sealed frame can stand in for them as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pickle import PickleBuffer
 from typing import Any
 
 import msgspec
@@ -24,13 +25,32 @@ from ensemble.player import Work
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Shared:
+    """A frame of the log that is put into the cluster's memory once; who reads it there gets no copy of it."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = memoryview(data)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Shared, (PickleBuffer(self.data),)
+
+
+Share = Callable[[Rows, Sequence[int]], int | None]
+"""Have the frame shared of which these rows are: its number among those that go along; None: the rows go in the batch."""
+
+
 class _Piece(msgspec.Struct, array_like=True, gc=False):
     """Rows of one frame of the log."""
 
     frame: bytes
-    """They, as a frame of their own."""
+    """They, as a frame of their own; empty where the whole frame goes along."""
     offsets: list[int] | None
     """Where they are not one run."""
+    of: int = -1
+    """The number of the frame among those that go along."""
+    lo: int = 0
+    hi: int = 0
+    """Of a frame that goes along: the run of its rows."""
 
 
 class _Batch(msgspec.Struct, array_like=True, gc=False):
@@ -73,8 +93,8 @@ _read_outcome = msgspec.msgpack.Decoder(_Outcome).decode
 # Batches
 
 
-def pack_work(work: Work) -> bytes:
-    """A batch with its events, and the state of the lanes that it touches."""
+def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
+    """A batch with its events, and the state of the lanes that it touches. What is shared of them is only named."""
     events = work.events
     pieces: list[_Piece] = []
     lo, count = 0, len(events)
@@ -86,7 +106,8 @@ def pack_work(work: Work) -> bytes:
             hi = count  # a run between two rows of one frame is all of that frame
         while hi < count and events[hi]._rows is rows:
             hi += 1
-        pieces.append(_piece(rows, [event._ix for event in events[lo:hi]]))
+        ixs = [event._ix for event in events[lo:hi]]
+        pieces.append(_piece(rows, ixs, share(rows, ixs)))
         lo = hi
     lanes = work.batch.keys
     is_by_key = len(pieces) == 1 and lanes == [event.key for event in events]
@@ -121,7 +142,10 @@ def _parts(events: Sequence[Event]) -> list[_Piece]:
     return [*pieces, _piece(rows, ixs)] if rows is not None else pieces
 
 
-def _piece(rows: Rows, ixs: Sequence[int]) -> _Piece:
+def _piece(rows: Rows, ixs: Sequence[int], of: int | None = None) -> _Piece:
+    if of is not None:
+        is_run = ixs[-1] - ixs[0] + 1 == len(ixs) and all(a < b for a, b in pairwise(ixs))
+        return _Piece(b"", None if is_run else [rows.first + ix for ix in ixs], of, ixs[0], ixs[-1] + 1)
     if ixs[-1] - ixs[0] + 1 == len(ixs) and all(a < b for a, b in pairwise(ixs)):
         chosen = rows.between(ixs[0], ixs[-1] + 1)
         return _Piece(frames.encode(Frame(chosen.first, chosen.time_us, chosen, {})), None)
@@ -129,8 +153,13 @@ def _piece(rows: Rows, ixs: Sequence[int]) -> _Piece:
     return _Piece(frames.encode(Frame(picked.first, picked.time_us, picked, {})), list(picked.offsets))
 
 
-def unpack_work(data: bytes) -> Work:
-    """The batch, as a player's instance hears it."""
+def shared(rows: Rows) -> Shared:
+    """A frame as it is shared: its rows, as the log has them."""
+    return Shared(frames.encode(Frame(rows.first, rows.time_us, rows, {})))
+
+
+def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
+    """The batch, as a player's instance hears it, with the frames that go along."""
     wire = _read_batch(data)
     events: list[Event] = []
     offsets: Sequence[int] = ()
@@ -138,14 +167,14 @@ def unpack_work(data: bytes) -> Work:
     roots: list[Ref] = []
     has_own_ids = False
     for piece in wire.pieces:
-        rows, where = _unpacked(piece, wire)
+        rows, where = _unpacked(piece, wire, along)
         offsets = where if not offsets else [*offsets, *where]
         has_own_ids = has_own_ids or rows.extras is not None
         events.extend(Event(rows, ix) for ix in range(len(rows)))
     if wire.parts:
         parts: dict[int, Event] = {}
         for piece in wire.parts:
-            rows, where = _unpacked(piece, wire)
+            rows, where = _unpacked(piece, wire, along)
             parts.update((offset, rows.event(ix)) for ix, offset in enumerate(where))
         events = [_whole(event, parts) for event in events]
     if has_own_ids:
@@ -156,13 +185,23 @@ def unpack_work(data: bytes) -> Work:
     return Work(batch, events, refs or offsets, roots, wire.table)
 
 
-def _unpacked(piece: _Piece, wire: _Batch) -> tuple[Rows, Sequence[int]]:
+def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared]) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets."""
+    if piece.of >= 0:
+        return _chosen(piece, frames.decode(along[piece.of].data, wire.log_id, wire.shard, is_checked=True).rows)
     rows = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
     assert rows is not None, "a batch has events"
     if piece.offsets is None:
         return rows, range(rows.first, rows.first + len(rows))
     return Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), piece.offsets
+
+
+def _chosen(piece: _Piece, rows: Rows | None) -> tuple[Rows, Sequence[int]]:
+    """The rows of a piece, and their offsets, out of a whole frame."""
+    assert rows is not None, "a frame that is shared has events"
+    if piece.offsets is None:
+        return rows.between(piece.lo, piece.hi), range(rows.first + piece.lo, rows.first + piece.hi)
+    return rows.pick([offset - rows.first for offset in piece.offsets]), piece.offsets
 
 
 def _whole(event: Event, parts: Mapping[int, Event]) -> Event:

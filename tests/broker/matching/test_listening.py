@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ensemble.broker import Broker, Opening, Publication, Said, State
+from ensemble.broker.matching import listening
 from ensemble.broker.words import Motive
 from ensemble.event import Frame, encode
 from ensemble.motif import Motif, leaves
@@ -29,8 +31,8 @@ class Shard:
         self._snapshot: tuple[bytes, int] | None = None
         self.open(0)
 
-    def open(self, now_us: int) -> None:
-        """Begin to play, from the snapshot and the frames since."""
+    def open(self, now_us: int, steps: int = 1000) -> None:
+        """Begin to play, from the snapshot and the frames since; a motif that trails catches up so many steps far."""
         state, number = State(), 0
         if self._snapshot is not None:
             data, number = self._snapshot
@@ -39,7 +41,8 @@ class Shard:
             state.apply(frame)
         self.broker = Broker(state, log_id="test", name="test", listeners={}, policies={})
         self._keep(self.broker.open(Opening(motives=self.motives), now_us, lambda patterns, offset: 0, self.rows))
-        while (offset := self.broker.listening.behind()) is not None:
+        while (offset := self.broker.listening.behind()) is not None and steps:
+            steps -= 1
             self._keep(self.broker.catch_up(self.rows(offset), now_us))
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
@@ -136,6 +139,29 @@ def test_a_motif_that_comes_late_or_was_away_hears_what_it_would_have_heard(
     now_us = (history[-1].time_us if history else 0) + LATER
     shard.motives = motives
     shard.open(now_us)
+    shard.wake(now_us)
+
+    assert sorted(shard.heard()) == told(motif, history, now_us)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=NO_CHECKS)
+@given(documents(), histories(), st.lists(st.integers(0, 4), max_size=5), st.integers(0, 5))
+def test_a_motif_that_is_stopped_while_it_catches_up_goes_on_where_it_was(
+    document: Any, history: list[Word], steps: list[int], saved: int
+) -> None:
+    motif = composite(document)
+    shard = Shard({})
+    for words in frames(history):
+        shard.say(words)
+    now_us = (history[-1].time_us if history else 0) + LATER
+    shard.motives = {"m": Motive(motif, "_band.motif.m")}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listening, "CAUGHT_UP_MOST", 1)  # a frame a step
+        for number, count in enumerate([*steps, 1000]):
+            shard.open(now_us, count)
+            if number == saved:
+                shard.save()
     shard.wake(now_us)
 
     assert sorted(shard.heard()) == told(motif, history, now_us)

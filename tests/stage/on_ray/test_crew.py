@@ -7,7 +7,7 @@ import pytest
 from ensemble.broker import Outcome
 from ensemble.errors import EnsembleError
 from ensemble.stage.inbox import Announce
-from ensemble.stage.on_ray import crew, suspicion, troupe
+from ensemble.stage.on_ray import suspicion, troupe, vigil
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.troupe import SCALED
 from tests.stage.on_ray.troupers import FakeActor, FakeCall, Stand, work
@@ -135,7 +135,7 @@ def test_an_instance_that_owes_an_answer_for_longer_than_one_call_may_take_is_en
     actor, began_s = begin(place, count=500)
 
     ends = []
-    for after_s in (1, 2 + crew.GRACE_S - 0.1, 2 + crew.GRACE_S + 0.1):  # asked after 1 s; it may keep silent for one call
+    for after_s in (1, 2 + vigil.GRACE_S - 0.1, 2 + vigil.GRACE_S + 0.1):  # asked after 1 s; it may keep silent for one call
         place.instances.tend(began_s + after_s, lambda: 500)
         ends.append(actor.is_killed)
 
@@ -149,7 +149,7 @@ def test_an_instance_that_answers_may_hear_for_as_long_as_all_its_events_may_tak
     actor, began_s = begin(place, count=500)
 
     ends = []
-    for number in [*range(1, 400), 501 + crew.GRACE_S]:
+    for number in [*range(1, 400), 501 + vigil.GRACE_S]:
         place.instances.tend(began_s + number, lambda: 500)
         if not actor.is_killed:
             actor.hears.asked[-1].set_result(((0, 1), 0, 0.0))

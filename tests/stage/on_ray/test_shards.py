@@ -107,7 +107,7 @@ def test_one_band_is_seen_whatever_the_shard(band: ensemble.Band, store: str) ->
     assert (band.event("mine").key, band.event("mine").shard) == (other, shard_of(other, SHARDS))
     times = [event.written_at for event in band.events()]
     assert times == sorted(times)
-    assert [event.key for event in band.events("answered")] == ["k-1!", f"{other}!"]
+    assert sorted(event.key for event in band.events("answered")) == sorted(["k-1!", f"{other}!"])
     [letter] = band.dead()
     assert (letter.id, letter.player, letter.event.topic) == ("mine", "group", "asked")
     [answered] = band.why(receipt.id).tree.said

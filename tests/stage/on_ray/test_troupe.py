@@ -8,6 +8,7 @@ from ensemble.broker import Outcome
 from ensemble.errors import EnsembleError, PlayerError
 from ensemble.stage.inbox import Announce
 from ensemble.stage.on_ray.crew import IN_FLIGHT
+from ensemble.stage.on_ray.roster import Roster
 from ensemble.stage.on_ray.troupe import SCALED
 from tests.stage.on_ray.troupers import KILLED, ORPHANED, FakeActor, FakeCall, Stand, work
 
@@ -198,10 +199,11 @@ def test_an_instance_that_does_not_let_go_of_a_shard_that_was_made_anew_is_ended
     three.tend(0, 1, 0, after_s=6)
 
     assert actor.is_killed
+    [_, other] = three.alive()
+    other.comes(pid=8)
+    three.tend(0, 1, 0)
     assert three.sections[1].room() == 0, "it is told to end, and may still hear"
     dies(KILLED)
-    [other] = three.alive()
-    other.comes(pid=8)
     three.tend(0, 1, 0)
     assert three.sections[1].room() > 0
 
@@ -225,6 +227,35 @@ def test_what_comes_twice_or_late_changes_nothing(three: Stand) -> None:
 
     assert [len(pids) for pids in before] == [3, 3, 3]
     assert [len(section.pids) for section in three.sections] == [1, 1, 1]
+
+
+def test_a_roster_that_is_older_or_was_meant_for_the_process_before_is_not_gone_by(three: Stand) -> None:
+    with_instances(three, 1)
+    three.sections[1].told(Roster("p", (1, 0), [], 1))
+    assert three.sections[1].pids == [1]
+
+    three.open(1)
+    three.sections[1].told(Roster("p", (1, 99), [], 1))
+    three.tend(1, 1, 1, after_s=1)
+
+    assert three.sections[1].pids == [1], "it waited for one that answers its own report"
+
+
+def test_a_report_that_is_older_is_not_gone_by(three: Stand) -> None:
+    with_instances(three, 1)
+    three.sections[0].scale(None)
+    three.now_s += 1
+    three.sections[1].tend(three.now_s, lambda: 5000)
+    late = list(three.letters)
+    three.tend(after_s=1)
+    assert late
+
+    for _ in range(12):
+        for shard, told in late:
+            three.crews[shard].hear(told)
+        three.tend(after_s=1)
+
+    assert not three.alive(), "nobody had anything to do"
 
 
 def test_an_instance_that_cannot_be_built_is_told_of_to_each_shard(three: Stand) -> None:

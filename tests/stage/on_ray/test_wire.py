@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from ensemble.score import Score
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.on_ray.wire import (
+    Shared,
     pack_outcome,
     pack_publication,
     pack_work,
+    shared,
     unpack_outcome,
     unpack_publication,
     unpack_work,
@@ -169,9 +172,27 @@ def player(answers: dict[int, str]) -> Player:
 HOWS = ["none", "one", "two", "later", "fails", "rejects", "gone"]
 
 
-@given(works())
-def test_a_batch_is_heard_there_as_it_would_be_here(work: Work) -> None:
-    there = unpack_work(pack_work(work))
+def travelled(work: Work, shares: list[bool]) -> Work:
+    """The batch on the other side, some of its frames by a reference."""
+    along: list[Shared] = []
+    which = iter(shares)
+
+    def share(rows: Rows, ixs: Sequence[int]) -> int | None:
+        if not next(which, False):
+            return None
+        buffers: list[Any] = []
+        data = pickle.dumps(shared(rows), protocol=5, buffer_callback=buffers.append)
+        assert len(buffers) == 1, "who reads it gets no copy"
+        along.append(pickle.loads(data, buffers=buffers))
+        return len(along) - 1
+
+    packed = pack_work(work, share)
+    return unpack_work(packed, along)
+
+
+@given(works(), st.lists(st.booleans(), max_size=6))
+def test_a_batch_is_heard_there_as_it_would_be_here(work: Work, shares: list[bool]) -> None:
+    there = travelled(work, shares)
 
     assert [told(event) for event in there.events] == [told(event) for event in work.events]
     assert (list(there.refs), list(there.roots)) == (list(work.refs), list(work.roots))
@@ -181,11 +202,13 @@ def test_a_batch_is_heard_there_as_it_would_be_here(work: Work) -> None:
     assert there.table == {lane: work.table[lane] for lane in mine.keys if lane in work.table}
 
 
-@given(works(), st.lists(st.sampled_from(HOWS), min_size=24, max_size=24), st.booleans())
-def test_what_comes_of_a_batch_there_is_what_would_have_come_of_it_here(work: Work, hows: list[str], is_spent: bool) -> None:
+@given(works(), st.lists(st.sampled_from(HOWS), min_size=24, max_size=24), st.booleans(), st.booleans())
+def test_what_comes_of_a_batch_there_is_what_would_have_come_of_it_here(
+    work: Work, hows: list[str], is_spent: bool, is_shared: bool
+) -> None:
     hear = player(dict(zip(sorted(work.batch.offsets), hows, strict=False)))
 
-    there = unpack_work(pack_work(work))
+    there = travelled(work, [is_shared] * 24)
     outcome, was_spent = unpack_outcome(pack_outcome(hear.build().hear(there), there, is_spent=is_spent), work)
 
     assert plain(outcome) == plain(hear.build().hear(work))

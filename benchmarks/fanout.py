@@ -1,0 +1,114 @@
+"""What it costs to bring a frame to several sections on Ray: in each call, through Ray's object store, or put there once.
+
+    python benchmarks/fanout.py [--seconds N]
+
+One process hands the same batches to 1, 2 and 5 actors, two in flight each, as a shard does; each unpacks what it gets and
+looks at each payload. Prints one JSON line: for each size of an event, events in a batch, and number of sections
+    call_ms    the batch packed for each section, in its call (Ray puts what is above 100 kB into its store, once a call)
+    once_ms    the frame put into the store once, and the rows in the call
+for one batch heard by all of them: wall time, and, under `cpu`, CPU of the process that hands out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ensemble.broker.section import Batch
+from ensemble.event import Event, Rows
+from ensemble.player import Work
+from ensemble.stage.on_ray import wire
+
+CASES = (
+    (100, 500), (1_000, 80), (10_000, 1), (10_000, 8), (100_000, 1), (120_000, 1), (200_000, 1), (400_000, 1), (100_000, 8),
+    (1_000_000, 1),
+)  # fmt: skip
+"""Bytes of an event, and events in a batch."""
+SECTIONS = (1, 2, 5)
+WARM = 10
+"""Batches before the clock runs."""
+
+
+class Hears:
+    def hear(self, batch: bytes) -> int:
+        return sum(len(event.payload) for event in wire.unpack_work(batch).events)
+
+    def hear_of(self, batch: bytes, frame: Any) -> int:
+        return sum(len(event.payload) for event in wire.unpack_work(batch, [frame]).events)
+
+
+def batch(size: int, count: int) -> Work:
+    rows = Rows("log", 0, 0, 0, ["a.b"], 0, [f"k-{n}" for n in range(count)], [bytes(size)] * count, ["/bench"], 0)
+    offsets = range(count)
+    keys = list(rows.keys)
+    return Work(Batch("s", offsets, keys, {}, 0), [Event(rows, n) for n in range(count)], offsets, offsets, {})
+
+
+def in_the_call(actors: list[Any], work: Work) -> list[Any]:
+    return [actor.hear.remote(wire.pack_work(work)) for actor in actors]
+
+
+def put_once(actors: list[Any], work: Work) -> list[Any]:
+    import ray
+
+    frame = ray.put(wire.shared(work.events[0]._rows))
+    return [actor.hear_of.remote(wire.pack_work(work, lambda rows, ixs: 0), frame) for actor in actors]
+
+
+def measure(send: Callable[[list[Any], Work], list[Any]], actors: list[Any], work: Work, seconds: float) -> tuple[float, float]:
+    """Milliseconds of wall time, and of CPU here, for a batch that all actors hear."""
+    import ray
+
+    flying: deque[list[Any]] = deque()
+    rounds = 0
+    start_s = start_cpu = 0.0
+    while rounds <= WARM + 20 or time.perf_counter() - start_s < seconds:
+        if rounds == WARM:
+            start_s, start_cpu = time.perf_counter(), time.process_time()
+        flying.append(send(actors, work))
+        if len(flying) == 2:
+            ray.get(flying.popleft())
+        rounds += 1
+    ray.get(flying.popleft())
+    done = rounds - WARM
+    return 1000 * (time.perf_counter() - start_s) / done, 1000 * (time.process_time() - start_cpu) / done
+
+
+def main() -> None:
+    import ray
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long each is measured (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="how often; the quickest counts (default: %(default)s)")
+    options = parser.parse_args()
+    ray.init(
+        address="local", num_cpus=16, object_store_memory=256 << 20, include_dashboard=False, logging_level=logging.ERROR
+    )
+    kind: Any = ray.remote(Hears)
+    everybody = [kind.options(num_cpus=0.1).remote() for _ in range(max(SECTIONS))]
+    cases = []
+    for size, count in CASES:
+        work = batch(size, count)
+        for sections in SECTIONS:
+            case: dict[str, Any] = {"bytes": size, "events": count, "sections": sections}
+            found: dict[str, list[tuple[float, float]]] = {"call_ms": [], "once_ms": []}
+            for _ in range(options.turns):  # in turn, since the machine is shared
+                found["call_ms"].append(measure(in_the_call, everybody[:sections], work, options.seconds))
+                found["once_ms"].append(measure(put_once, everybody[:sections], work, options.seconds))
+            for name, measured in found.items():
+                wall, cpu = (min(each) for each in zip(*measured, strict=True))
+                case[name] = {"wall": round(wall, 2), "cpu": round(cpu, 2)}
+            cases.append(case)
+            print(json.dumps(case), file=sys.stderr)
+    ray.shutdown()
+    print(json.dumps({"cases": cases}))
+
+
+if __name__ == "__main__":
+    main()

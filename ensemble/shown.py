@@ -1,0 +1,36 @@
+"""How things show themselves in a notebook: the one hook by which `ensemble` reaches what draws it.
+
+Owns nothing but the hook. `visualize` is imported when a notebook asks, and by name, so that nothing here depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import import_module
+from typing import Any
+
+
+class Shown:
+    """Mixed into what notebooks show: as a picture or a table, with plain text beside it."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Called by Jupyter when it is the last value of a cell. It never raises: what can't be drawn is told as plain text."""
+        bundle: dict[str, str] = import_module("visualize.notebook").bundle(self)
+        kept = bundle if include is None else {kind: data for kind, data in bundle.items() if kind in include}
+        return {kind: data for kind, data in kept.items() if kind not in (exclude or ())}
+
+
+def data_frame(rows: Any) -> Any:
+    """Rows as a pandas DataFrame.
+
+    Errors: ModuleNotFoundError, with what to install.
+    """
+    try:
+        pandas: Any = import_module("pandas")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; frames are pandas': pip install pandas") from error
+    return pandas.DataFrame(rows)

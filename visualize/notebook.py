@@ -1,0 +1,133 @@
+"""What a notebook shows of a score, a band, an event, a chain, a table, a status.
+
+Owns the choice of form: a picture where one says more, a table else; plain text always. What fails is left out: a cell's
+value is shown at any moment, also of a band that is closed, or without the packages that draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from html import escape
+from itertools import islice
+from typing import Any
+
+from ensemble.band import Band, Table
+from ensemble.errors import EnsembleError
+from ensemble.event import Event
+from ensemble.reader import Reader
+from ensemble.score import Score
+from ensemble.status import Chain, Reaction, Status
+
+PLAIN, HTML, SVG = "text/plain", "text/html", "image/svg+xml"
+ROWS = 20
+"""How many rows of a table are shown."""
+LAID_OVER = 50_000
+"""A band with more events is drawn without what was played: reading it would keep the notebook waiting."""
+
+
+def bundle(thing: Any) -> dict[str, str]:
+    """What Jupyter is given, by MIME type."""
+    made = {PLAIN: repr(thing)}
+    for kind, (form, show) in _SHOWN.items():
+        if isinstance(thing, kind):
+            with suppress(EnsembleError, ImportError):
+                made[form] = show(thing)
+            break
+    return made
+
+
+def _score(score: Score) -> str:
+    from visualize.graph import reaction_graph
+    from visualize.reaction import reaction_picture
+    from visualize.svg import svg
+
+    return svg(reaction_picture(reaction_graph(score, players=score.callables)))
+
+
+def _band(band: Band) -> str:
+    from visualize.graph import reaction_graph
+    from visualize.played import lay_over
+    from visualize.reaction import reaction_picture
+    from visualize.svg import svg
+
+    status = band.status()
+    graph, played = reaction_graph(band.score, players=band.score.callables, imports=True), None
+    if status.events <= LAID_OVER:
+        graph, played = lay_over(graph, band.history())
+    return f"{_status(status)}<div>{svg(reaction_picture(graph, played))}</div>"
+
+
+def _reader(reader: Reader) -> str:
+    return _status(reader.status())
+
+
+def _status(status: Status) -> str:
+    rows = [
+        (name, each.lag, each.heard, each.emitted, each.failed, each.dead, each.instances)
+        for name, each in status.sections.items()
+    ]
+    head = f"<p><b>{escape(status.name)}</b>: {status.events:,} events in <code>{escape(status.url)}</code></p>"
+    return head + _rows(("player", "lag", "heard", "emitted", "failed", "dead", "instances"), rows)
+
+
+def _event(event: Event) -> str:
+    fields = ("topic", "key", "data", "time", "id", "source", "causationid", "correlationid")
+    return _rows(("event", event.topic), [(name, getattr(event, name)) for name in fields[1:]])
+
+
+def _table(table: Table) -> str:
+    keys = list(islice(table, ROWS + 1))
+    rows = [(key, table.get(key)) for key in keys[:ROWS]]
+    more = f"<p>… {len(table):,} keys in all</p>" if len(keys) > ROWS else ""
+    return _rows((f"{table.name}: key", "state"), rows) + more
+
+
+def _chain(chain: Chain) -> str:
+    causes = "".join(f"<li>{_said(cause, None)}</li>" for cause in chain.causes)
+    told = f"<ol>{causes}</ol>" if causes else ""
+    return f"{told}<ul><li>{_reaction(chain.tree)}</li></ul>"
+
+
+def _reaction(root: Reaction) -> str:
+    """The tree as nested lists, built from its leaves, since a chain may be longer than Python's stack."""
+    order = [root]
+    for each in order:
+        order.extend(each.said)
+    made: dict[int, str] = {}
+    for each in reversed(order):
+        inner = "".join(f"<li>{made[id(answer)]}</li>" for answer in each.said)
+        made[id(each)] = _said(each.event, each.player) + (f"<ul>{inner}</ul>" if inner else "")
+    return made[id(root)]
+
+
+def _said(event: Event, player: str | None) -> str:
+    by = f" by {escape(player)}" if player else ""
+    return (
+        f"<b>{escape(event.topic)}</b> {escape(event.key)}{by} <small>{event.written_at:%H:%M:%S.%f} {escape(event.id)}</small>"
+    )
+
+
+def _rows(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    top = "".join(f'<th style="text-align:left">{escape(head)}</th>' for head in heads)
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f'<td style="text-align:right">{value:,}</td>'
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    return f'<td style="text-align:left">{escape(text if len(text) <= 500 else text[:499] + "…")}</td>'
+
+
+_SHOWN: Mapping[type, tuple[str, Callable[[Any], str]]] = {
+    Score: (SVG, _score),
+    Band: (HTML, _band),
+    Reader: (HTML, _reader),
+    Status: (HTML, _status),
+    Event: (HTML, _event),
+    Chain: (HTML, _chain),
+    Table: (HTML, _table),
+}
+"""The first that fits."""
