@@ -141,6 +141,17 @@ def part_of_the_month(folder: Path) -> Path:
     return part
 
 
+def products_and_rest(folder: Path, file: Path) -> tuple[str, str]:
+    """The same in two files. In several shards what is done about an order may overtake the listing of its product, which comes
+    another way: whoever needs both in order waits for the first.
+    """
+    lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+    products, rest = folder / "products.jsonl.gz", folder / "rest.jsonl.gz"
+    products.write_bytes(gzip.compress(b"".join(line for line in lines if b'"product.listed"' in line)))
+    rest.write_bytes(gzip.compress(b"".join(line for line in lines if b'"product.listed"' not in line)))
+    return str(products), str(rest)
+
+
 def listens() -> Mapping[str, Any]:
     return {name: partial(fits, listener(spec).patterns) for name, spec in ensemble.load(SCORE).players.items()}
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ensemble
-from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month
+from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month, products_and_rest
 
 SHARDS = 3
 PAUSE_MOST_S = 2.0
@@ -41,7 +41,10 @@ def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=file)
     kills = 0
 
-    with ensemble.open(score, store=str(shop.store)) as band:
+    products, rest = products_and_rest(tmp_path, file)
+    with ensemble.open(score, store=str(shop.store), inputs=[products]) as band:
+        band.settle(100)
+    with ensemble.open(score, store=str(shop.store), inputs=[rest]) as band:
         stage: Any = band._stage
         while kills < wanted:
             with suppress(TimeoutError):

@@ -15,7 +15,7 @@ from ensemble.errors import EnsembleError
 from ensemble.log import count_shards
 from ensemble.resharding import reshard
 from tests.conformance.stand import eventually
-from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month
+from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month, products_and_rest
 
 BEFORE, AFTER = 2, 3
 
@@ -24,14 +24,16 @@ def in_shards(count: int) -> ensemble.Score:
     return ensemble.load({**ensemble.load(SCORE).document, "stage": {"kind": "ray", "shards": count}})
 
 
-def kill_half_way(store: Path) -> None:
+def kill_half_way(store: Path, products: str, rest: str) -> None:
     """Play until about half of the orders are in, and kill all shards at once."""
     import ray
 
-    band = ensemble.open(in_shards(BEFORE), store=str(store))
+    with ensemble.open(in_shards(BEFORE), store=str(store), inputs=[products]) as band:
+        band.settle(100)
+    band = ensemble.open(in_shards(BEFORE), store=str(store), inputs=[rest])
     stage: Any = band._stage
     pids = [int(line.ask("hello")["pid"]) for line in stage._lines]
-    eventually(lambda: band.status().events > 3000)
+    eventually(lambda: band.status().events > 5000)
     for line in stage._lines:  # as who takes the cluster away: Ray makes none of them anew
         ray.kill(line.actor, no_restart=True)
     for pid in pids:
@@ -51,14 +53,15 @@ def test_a_shop_that_was_killed_and_divided_anew_plays_on_as_if_nothing_had_happ
         monkeypatch.setenv(name, value)
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=file)
 
-    kill_half_way(shop.store)
+    products, rest = products_and_rest(tmp_path, file)
+    kill_half_way(shop.store, products, rest)
     with ensemble.read(str(shop.store)) as reader:
         before = {event.id for event in reader.events()}
         left = sum(section.lag for section in reader.status().sections.values())
     done = reshard(str(shop.store), AFTER)
     with ensemble.read(str(shop.store)) as reader:
         kept = {event.id for event in reader.events()}
-    with ensemble.open(in_shards(AFTER), store=str(shop.store)) as band:
+    with ensemble.open(in_shards(AFTER), store=str(shop.store), inputs=[rest]) as band:
         band.settle(600)
 
     assert left, "all was heard before it was killed"
