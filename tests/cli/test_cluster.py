@@ -362,6 +362,7 @@ def test_a_band_that_is_not_up_is_named_with_those_that_are(cluster: Cluster) ->
     assert_said(cluster.run("events", "--store", "ray:"), 4, "no band is named; write ray:NAME")
 
 
+@pytest.mark.everywhere("it brings a band up three times, and tests/stage/on_ray/test_shards.py speaks to one too")
 def test_a_band_in_several_shards_is_spoken_to_like_one_in_one(cluster: Cluster) -> None:
     cluster.write_score(more="stage: {shards: 3}\n")
     assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0

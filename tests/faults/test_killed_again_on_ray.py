@@ -1,6 +1,6 @@
 """Kill -9 at any moment on Ray: the shard's process or instances, at random, while the ACME shop plays; at the end all adds up.
 
-`--kills N` says how often (default 6), `--seed N` draws the same moments again.
+`--kills N` says how often (default 3), `--seed N` draws the same moments again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def shard_pid(stage: Any) -> int:
 def test_killed_at_random_moments_on_ray_every_order_has_one_outcome_and_all_adds_up(
     cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS_ON_RAY", "6"))
+    wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS_ON_RAY", "3"))
     seed = request.config.getoption("--seed")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     print(f"--kills {wanted} --seed {seed}")

@@ -1,6 +1,6 @@
 """Kill -9 in a band of several shards: any shard's process, at random, while events cross from one to another.
 
-`--kills N` says how often (default 4), `--seed N` draws the same moments again.
+`--kills N` says how often (default 2), `--seed N` draws the same moments again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def shard_pids(stage: Any) -> list[int]:
 def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses_between_them(
     cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request.config.getoption("--kills") or 4
+    wanted = request.config.getoption("--kills") or 2
     seed = request.config.getoption("--seed")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     print(f"--kills {wanted} --seed {seed}")

@@ -45,6 +45,7 @@ def kill_half_way(store: Path, products: str, rest: str) -> None:
 
 
 @pytest.mark.patience(900)
+@pytest.mark.everywhere("half a minute; tests/test_resharding.py and the properties divide stores in seconds")
 def test_a_shop_that_was_killed_and_divided_anew_plays_on_as_if_nothing_had_happened(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
