@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -89,7 +90,10 @@ class Cluster:
         """The first so many events of a topic, once they are there. One process that follows costs less than many that look."""
         following = self.start("tail", topic, "--since", "0", "--json", "--store", self.store)
         assert following.stdout is not None
+        patience = threading.Timer(PATIENCE_S, following.kill)
+        patience.start()
         events = [json.loads(line) for line in islice(following.stdout, count)]
+        patience.cancel()
         following.kill()
         _, err = following.communicate()
         assert len(events) == count, err

@@ -194,16 +194,16 @@ def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
 
 
 @pytest.mark.patience(300)
-@pytest.mark.parametrize("sabotage", ["forget places", "hear again"])
-def test_these_tests_can_fail_a_band_that_forgets_is_caught(tmp_path: Path, sabotage: str) -> None:
+@pytest.mark.parametrize(("sabotage", "caught"), [("forget places", "lines were published"), ("hear again", "again in frame")])
+def test_these_tests_can_fail_a_band_that_forgets_is_caught(tmp_path: Path, sabotage: str, caught: str) -> None:
     chance = random.Random(7)
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=SMALL, sabotage=sabotage)
     for _ in range(12):
         shop.play_and_kill(chance)
+    if sabotage == "forget places":  # the other leaves timers behind that the end would wait for
+        shop.play_to_the_end()
 
-    shop.play_to_the_end()
-
-    assert shop.log_faults() != []
+    assert any(caught in fault for fault in shop.log_faults())
 
 
 def test_these_tests_can_fail_the_witness_sees_effects_that_are_torn_doubled_or_missing(tmp_path: Path) -> None:
