@@ -25,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGTERM, _interrupt)
+    # Ray's autoscaler speaks to all who are connected, on their stdout: that is for results.
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     try:
         from ensemble.cli.app import command
 

@@ -108,6 +108,17 @@ def cluster(shell: Shell, keeper: Keeper, request: pytest.FixtureRequest) -> Ite
         cluster.run("down", cluster.name)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hungry(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """Who plays a score that no node has a place for, from the first of these tests on: that is told of after 10 s."""
+    shell = Shell(tmp_path_factory.mktemp("hungry"))
+    cluster = Cluster(shell, keeper, "hungry")
+    cluster.write_score(("section: {cpus: 0.1}, on: order.placed", "section: {resources: {banana: 1}}, on: order.placed"))
+    shell.write_orders(5)
+    yield cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl")
+    shell.end()
+
+
 def assert_said(ran: Ran, code: int, *texts: str) -> None:
     assert ran.code == code, ran.err
     for text in texts:
@@ -242,22 +253,6 @@ def test_the_log_lines_of_a_player_come_with_its_name_its_process_and_the_event(
 
     ids = [event["id"] for event in cluster.run("events", "order.paid", "--json").json_lines]
     assert all(f", event {event_id}: paid" in line for event_id, line in zip(ids, lines, strict=True)), lines
-
-
-def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_for_a_node_that_can(cluster: Cluster) -> None:
-    cluster.write_score(("section: {cpus: 0.1}, on: order.placed", "section: {resources: {banana: 1}}, on: order.placed"))
-    cluster.shell.write_orders(5)
-
-    playing = cluster.start("run", "shop.yaml", "--stage", "ray", "--input", "orders.jsonl", "--json")
-    assert playing.stderr is not None
-    line = next(line for line in playing.stderr if "waits for a place" in line)
-    cluster.keeper.add_node({"num_cpus": 1, "resources": {"banana": 1}})
-    out, _ = playing.communicate(timeout=PATIENCE_S)
-
-    assert "player pay: an instance waits for a place: it needs CPU 1, banana 1, and no node can ever give that" in line
-    assert "the cluster's nodes have: CPU 16" in line
-    assert playing.returncode == 0
-    assert json.loads(out)["players"]["pay"]["heard"] == 1
 
 
 # Code and what it needs
@@ -455,3 +450,20 @@ def test_a_player_that_the_nodes_cannot_import_is_told_of_with_its_node(
         told = cluster.run("status", "--store", cluster.store)
 
     assert_said(told, 1, "player pay can't be imported on ", "only_here")
+
+
+# Last, since what it waits for takes time in which the others play
+
+
+def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_for_a_node_that_can(
+    keeper: Keeper, hungry: subprocess.Popen[str]
+) -> None:
+    assert hungry.stderr is not None
+    line = next(line for line in hungry.stderr if "waits for a place" in line)
+    keeper.add_node({"num_cpus": 1, "resources": {"banana": 1}})
+    out, _ = hungry.communicate(timeout=PATIENCE_S)
+
+    assert "player pay: an instance waits for a place: it needs CPU 1, banana 1, and no node can ever give that" in line
+    assert "the cluster's nodes have: CPU 16" in line
+    assert hungry.returncode == 0
+    assert out.startswith("hungry: played to the end; "), "what Ray says of nodes that are missing is no result"
