@@ -106,6 +106,7 @@ class RayCrew:
         if not self.leads:
             instances = Instances(role, mark, self, Following(self), post, self._aio, self._porter, self._shelf)
             self.sections[name] = instances
+            instances.stir()  # so that the leader hears of it, though there is nothing to do
             return instances
         troupe = self._troupes.get(name)
         if troupe is None:
