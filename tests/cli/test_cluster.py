@@ -380,6 +380,7 @@ def test_a_band_in_several_shards_is_spoken_to_like_one_in_one(cluster: Cluster)
     assert_said(cluster.run("up", "shop.yaml", "--store", "kept"), 4, "it has 3 shards, and one is asked for")
 
 
+@pytest.mark.everywhere("tests/stage/on_ray/test_join.py says the same without a band")
 def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Cluster) -> None:
     cluster.shell.write("loyalty.yaml", LOYALTY.replace("points:", "tally:").replace('"loyalty:points"', '"loyalty:points"'))
     assert cluster.run("up", "shop.yaml").code == 0

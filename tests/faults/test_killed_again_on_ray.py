@@ -46,6 +46,7 @@ def shard_pid(stage: Any) -> int:
 
 
 @pytest.mark.patience(1800)
+@pytest.mark.everywhere("test_ray_shards.py kills shards that play the same shop, test_ray_faults.py shards and instances")
 def test_killed_at_random_moments_on_ray_every_order_has_one_outcome_and_all_adds_up(
     cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from tests.faults.witness import effect_faults
 from tests.ray_keeper import is_alive
 
 pytestmark = pytest.mark.patience(300)
+ON_FAKES_TOO = pytest.mark.everywhere("tests/stage/on_ray/test_troupe.py and test_shared_instances.py promise it, on fakes")
 
 PATIENCE_S = 90
 SHARDS = 3
@@ -108,6 +109,7 @@ def test_the_keys_of_these_tests_belong_to_all_shards() -> None:
     assert {shard_of(key, SHARDS) for key in KEYS} == set(range(SHARDS))
 
 
+@ON_FAKES_TOO
 def test_all_shards_hear_with_the_same_instances_and_there_are_never_more_than_there_may_be(play: Play) -> None:
     band = play.begin(answer, section={"min": 0, "max": 2, "idle": "1s", "cooldown": "1s"})
 
@@ -124,6 +126,7 @@ def test_all_shards_hear_with_the_same_instances_and_there_are_never_more_than_t
     assert [event.data["number"] for event in band.events("heard")].count(600) == 1, "an event of any shard wakes them"
 
 
+@ON_FAKES_TOO
 def test_as_many_instances_as_a_user_asks_for_are_there_for_each_shard(play: Play) -> None:
     band = play.begin(answer, section={"max": 4})
     stage: Any = band._stage
@@ -169,6 +172,7 @@ def test_an_event_that_kills_whoever_hears_it_is_found_among_those_of_all_shards
     assert attempts_of(band) == {1}, "only the one that kills was charged"
 
 
+@ON_FAKES_TOO
 def test_an_event_that_hangs_with_the_interpreters_lock_is_found_and_only_it_is_charged(play: Play) -> None:
     pids: list[int] = at_home([])
     band = play.begin(hangs(1, "with the interpreter's lock", pids), timeout="1s")
@@ -229,6 +233,7 @@ def keeps_a_diary(diary: Any) -> Callable[..., Any]:
     return hear
 
 
+@ON_FAKES_TOO
 def test_a_shard_that_is_killed_hands_nothing_out_again_while_an_instance_still_hears_it(play: Play) -> None:
     diary = Diary()
     band = play.begin(keeps_a_diary(diary), section={"min": 2, "max": 2})
