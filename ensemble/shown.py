@@ -34,3 +34,14 @@ def data_frame(rows: Any) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; frames are pandas': pip install pandas") from error
     return pandas.DataFrame(rows)
+
+
+def live(band: Any, every_s: float) -> Any:
+    """What shows a band while it plays.
+
+    Errors: ModuleNotFoundError, with what to install.
+    """
+    try:
+        return import_module("visualize.live").Live(band, every_s)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; a live picture needs: pip install 'ensemble-band[notebook]'") from error
