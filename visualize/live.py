@@ -20,8 +20,7 @@ import traitlets
 
 from ensemble.band import Band
 from ensemble.errors import EnsembleError
-from visualize.graph import nodes
-from visualize.live_counts import ROOM, line, live_graph, live_svg, plain, told
+from visualize.live_counts import line, live_graph, live_svg, plain, rooms, told
 from visualize.page import variables
 from visualize.palette import DARK, LIGHT
 
@@ -76,7 +75,7 @@ class Live(anywidget.AnyWidget):
         if self._band.score is not self._score:  # at first, and when a player has joined
             self._score = self._band.score
             self._graph = live_graph(self._score)
-            self.rooms = {id: ROOM[node.kind] for id, node in nodes(self._graph) if node.kind in ROOM}
+            self.rooms = rooms(self._graph)
             self.picture = live_svg(self._graph)
         self._status = status = self._band.status()
         head = {"state": "playing", "line": f"{status.name}: {line(status, self._rate())}", "trouble": ""}

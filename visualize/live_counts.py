@@ -26,7 +26,7 @@ from visualize.svg import FONTS, elements
 ROOM: Mapping[str, str] = {
     "event": "8,888,888",
     "player": "888,888 heard · lag 88,888 · 8 at once",
-    "motif": "888,888 times",
+    "motif": "888,888 matches",
     "source": "8,888,888 said",
 }
 """By kind of node, a text that keeps the place of what is told."""
@@ -39,10 +39,16 @@ def live_graph(score: Score) -> Graph:
 def live_svg(graph: Graph) -> str:
     """The graph with empty places for what is told, in colours that a page's variables give."""
     known = dict(nodes(graph))
-    places = {id: ROOM[node.kind] for id, node in known.items() if node.kind in ROOM}
+    places = rooms(graph)
     picture = reaction_picture(graph, Played(badges=places, seen=frozenset(known)))
     parts = [_untold(part, places) for part in picture.parts if part.kind != "legend"]
     return _svg(msgspec.structs.replace(picture, parts=parts))
+
+
+def rooms(graph: Graph) -> dict[str, str]:
+    """By node the text that keeps the place of what is told of it. A condition on one event has none: nobody counts it."""
+    told = [(id, node) for id, node in nodes(graph) if node.kind in ROOM and "event" not in node.facts.get("motif", ())]
+    return {id: ROOM[node.kind] for id, node in told}
 
 
 def _untold(part: Part, places: Mapping[str, str]) -> Part:
@@ -71,13 +77,13 @@ def told(graph: Graph, status: Status) -> dict[str, Any]:
             topic = MATCH + what.removeprefix("@") if what.startswith("@") else what
             if topic in status.topics:
                 counts[id] = status.topics[topic]
-                texts[id] = f"{counts[id]:,} times"
+                texts[id] = f"{counts[id]:,} match{'' if counts[id] == 1 else 'es'}"
         elif node.kind == "source" and what in status.sources:
             counts[id] = status.sources[what].said
             texts[id] = f"{counts[id]:,} said"
         elif node.kind == "player" and what in status.sections:
             section = status.sections[what]
-            counts[id] = section.heard
+            counts[id] = section.heard + section.failed
             texts[id] = _heard(section)
         elif node.kind == "dead" and what in status.sections:
             counts[id] = status.sections[what].dead
