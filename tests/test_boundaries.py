@@ -18,7 +18,7 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
-    "status", "history",
+    "status", "history", "progress",
     "player", "ready", "stage", "resharding",
     "trial", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
