@@ -59,6 +59,7 @@ class Bar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
+            self._bar.refresh()  # in a notebook the end would not show its last state
             self._bar.stop()
 
 

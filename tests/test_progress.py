@@ -91,7 +91,10 @@ def test_an_error_is_the_same_and_ends_the_bar(band: ensemble.Band, terminal: St
     with pytest.raises(ensemble.InvalidEvent, match=r"item 3: .* \(2 before it were published\)"):
         band.publish_many([1, 2, object()], topic="a", progress=True)
 
-    assert not [each for each in threading.enumerate() if type(each).__name__ == "_RefreshThread"]
+    for each in threading.enumerate():
+        if type(each).__name__ == "_RefreshThread":  # it was told to end, and nobody waits for that
+            each.join(10)
+            assert not each.is_alive()
     assert "shop: publish" in terminal.getvalue()
 
 
