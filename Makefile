@@ -74,6 +74,7 @@ pictures: setup
 	@rm -rf .ensemble/pictures
 	@ACME_INPUT=data/acme_small.jsonl.gz ACME_FLAKY=0.3 $(BIN)/ensemble run scores/acme_fitness.yaml --store .ensemble/pictures --json >/dev/null
 	@$(BIN)/ensemble timeline --store .ensemble/pictures --key walter-1 -o docs/order.svg
+	@$(BIN)/python docs/terminal.py docs/terminal.svg
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
