@@ -241,12 +241,14 @@ class Band(Reader):
             return
         if self._door is not None:
             self._door.close()
-        if self._live is not None:  # as long as the band can be asked
-            self._live.look()
-        self._stage.close()
-        self._closed = True
-        if self._live is not None:
-            self._live.ended()
+        try:
+            if self._live is not None:  # as long as the band can be asked
+                self._live.look()
+        finally:
+            self._stage.close()
+            self._closed = True
+            if self._live is not None:
+                self._live.ended()
 
     def _open_door(self) -> None:
         """Let other processes speak to this band."""

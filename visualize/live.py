@@ -25,8 +25,8 @@ from visualize.page import variables
 from visualize.palette import DARK, LIGHT
 
 RATE_OVER_S = 2.0
-JOINED_S = 5.0
-"""How long an end waits for a look that is under way."""
+PATIENCE_S = 2.0
+"""How long an end waits for a look that is under way: a shard that is made anew may take a minute to answer."""
 
 _DARK = '[data-jp-theme-light="false"] .ensemble-live, [data-vscode-theme-kind*="dark"] .ensemble-live'
 """How the front ends say that they are dark."""
@@ -63,13 +63,15 @@ class Live(anywidget.AnyWidget):
 
     def look(self) -> None:
         """Tell how the band stands now; of one that can't be asked, why."""
-        with self._looking:
-            if self._over.is_set():
-                return
-            try:
+        if not self._looking.acquire(timeout=PATIENCE_S):  # another look waits for an answer: who closes the band does not
+            return
+        try:
+            if not self._over.is_set():
                 self._tell()
-            except EnsembleError as error:
-                self.told = {**self.told, "state": "lost", "trouble": str(error)}
+        except EnsembleError as error:
+            self.told = {**self.told, "state": "lost", "trouble": str(error)}
+        finally:
+            self._looking.release()
 
     def _tell(self) -> None:
         if self._band.score is not self._score:  # at first, and when a player has joined
@@ -102,7 +104,8 @@ class Live(anywidget.AnyWidget):
     def ended(self) -> None:
         """The band is closed: show how it stood last, and look no more. Called once, by the band."""
         self._stop()
-        self.told = {**self.told, "state": "closed", "line": f"{self._status.name}: {line(self._status, 0)} · closed"}
+        last = f"{self._status.name}: {line(self._status, 0)} · closed"
+        self.told = {**self.told, "state": "closed", "line": last, "trouble": ""}
 
     def close(self) -> None:
         """Take the picture away; the band plays on."""
@@ -112,7 +115,7 @@ class Live(anywidget.AnyWidget):
     def _stop(self) -> None:
         self._over.set()
         if self._thread is not None and threading.current_thread() is not self._thread:
-            self._thread.join(JOINED_S)
+            self._thread.join(PATIENCE_S)
 
     def __repr__(self) -> str:
         return plain(self._status)

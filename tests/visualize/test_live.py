@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 import ensemble
 from visualize.live import Live
-from visualize.live_counts import ROOM
+from visualize.live_counts import ROOM, live_graph, told
 
 SCORE = """
 ensemble: 1
@@ -187,6 +188,56 @@ def test_a_band_that_can_not_be_asked_says_why_and_is_asked_again(band: ensemble
     live.look()
 
     assert (live.told["state"], live.told["trouble"]) == ("playing", "")
+
+
+def test_a_band_that_can_not_be_asked_closes_all_the_same(band: ensemble.Band, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = band.live(every_s=3600)
+    answers, asked = threading.Event(), threading.Event()
+
+    def late() -> Any:
+        asked.set()
+        answers.wait(30)
+        raise ensemble.Unavailable("it took too long")
+
+    monkeypatch.setattr(band, "status", late)
+    monkeypatch.setattr("visualize.live.PATIENCE_S", 0.05)
+    looking = threading.Thread(target=live.look)
+    looking.start()
+    assert asked.wait(10)
+    band.close()
+    state = dict(live.told)
+    answers.set()
+    looking.join(10)
+
+    with pytest.raises(ensemble.Unavailable):
+        band.publish("order.placed", 1)
+    assert (state["state"], state["trouble"]) == ("closed", "")
+
+
+def test_an_error_that_nobody_foresaw_does_not_keep_a_band_from_closing(
+    band: ensemble.Band, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    band.live(every_s=3600)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(band, "status", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            band.close()
+
+    with pytest.raises(ensemble.Unavailable):
+        band.publish("order.placed", 1)
+    assert threads() == []
+
+
+def test_how_many_instances_are_at_it_is_told(band: ensemble.Band) -> None:
+    status = band.status()
+    section = msgspec.structs.replace(status.sections["charge"], instances=4, lag=1234)
+    status = msgspec.structs.replace(status, sections={"charge": section})
+
+    texts = told(live_graph(band.score), status)["texts"]
+
+    assert texts["player:charge"] == "0 heard · lag 1,234 · 4 at once"
+    assert "player:rich" not in texts
 
 
 def test_a_closed_band_has_no_live_picture(band: ensemble.Band) -> None:

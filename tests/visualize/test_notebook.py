@@ -11,6 +11,7 @@ import pytest
 
 import ensemble
 from ensemble.magic import play, register
+from visualize.timeline import timeline_of_key
 
 SCORE = """
 ensemble: 1
@@ -51,6 +52,22 @@ def test_a_band_shows_its_sections_and_what_it_played(band: ensemble.Band) -> No
 
     assert '<td style="text-align:left">charge</td>' in bundle["text/html"]
     assert "1 heard" in bundle["text/html"]
+
+
+def test_functions_of_a_notebook_are_drawn_with_their_state_and_without_warnings(band: ensemble.Band) -> None:
+    assert "state by key" in shown(band)["text/html"]
+    assert "it has no play:" not in shown(band)["text/html"]
+
+    band.add("audit", lambda event: None, on="payment.captured")
+
+    assert "it has no play:" not in shown(band)["text/html"]
+
+
+def test_what_is_drawn_shows_itself(band: ensemble.Band) -> None:
+    drawn = timeline_of_key(band.history(), "<k>")._repr_svg_()
+
+    ElementTree.fromstring(drawn)
+    assert "charge" in drawn
 
 
 def test_events_chains_tables_and_statuses_show_themselves_escaped(band: ensemble.Band) -> None:
