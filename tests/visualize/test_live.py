@@ -196,7 +196,7 @@ def test_a_band_that_can_not_be_asked_closes_all_the_same(band: ensemble.Band, m
 
     def late() -> Any:
         asked.set()
-        answers.wait(30)
+        answers.wait(10)
         raise ensemble.Unavailable("it took too long")
 
     monkeypatch.setattr(band, "status", late)
@@ -205,12 +205,13 @@ def test_a_band_that_can_not_be_asked_closes_all_the_same(band: ensemble.Band, m
     looking.start()
     assert asked.wait(10)
     band.close()
-    state = dict(live.told)
+    state, is_waiting = dict(live.told), looking.is_alive()
     answers.set()
     looking.join(10)
 
     with pytest.raises(ensemble.Unavailable):
         band.publish("order.placed", 1)
+    assert is_waiting
     assert (state["state"], state["trouble"]) == ("closed", "")
 
 
