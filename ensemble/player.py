@@ -25,6 +25,7 @@ from ensemble import whereabouts
 from ensemble.broker.failure import one_line, token_of
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Said
+from ensemble.codec import StateCodec, Tables
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
 from ensemble.event import EPOCH, NESTED_MOST, Emission, Event, Ref, decode, encode, is_utf8, payload_of, refuse_deep, writable
 from ensemble.motif import matches, pattern_fault
@@ -58,7 +59,8 @@ class Work(msgspec.Struct):
     """A batch with its events.
 
     Shapes: one entry of `events`, `refs` (how an answer names it) and `roots` (of its chain) an event of the batch. `table`
-            is the player's state by lane, encoded.
+            is the player's state by lane, encoded. `reads` are other players' tables, as far as it has these lanes; `enriched`
+            is field -> what was looked up for each event, encoded.
     """
 
     batch: Batch
@@ -66,6 +68,8 @@ class Work(msgspec.Struct):
     refs: Sequence[Ref]
     roots: Sequence[Ref]
     table: Mapping[str, bytes]
+    reads: Mapping[str, Mapping[str, bytes]] = {}
+    enriched: Mapping[str, Sequence[bytes | None]] = {}
 
 
 class PlayerLog(logging.LoggerAdapter[logging.Logger]):
@@ -82,10 +86,13 @@ class PlayerLog(logging.LoggerAdapter[logging.Logger]):
 class Context:
     """What a player may know beside the event: `ctx`.
 
-    `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
+    `state` is the state of the event's lane, loaded when first asked for and kept with what was emitted.
     """
 
-    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "settings")
+    __slots__ = (
+        "_given", "_hearing", "_is_loaded", "_ix", "_loaded", "_rows", "_state", "_tables", "_which",
+        "attempt", "live", "settings",
+    )  # fmt: skip
 
     def __init__(self, hearing: Hearing, which: Sequence[int], given: Sequence[Any], attempt: int) -> None:
         self._hearing = hearing
@@ -94,8 +101,10 @@ class Context:
         self._rows: dict[int, int] | None = None
         """Identity of each argument -> its row of the batch; made when first asked for."""
         self._ix = which[0]
-        self._state: MutableMapping[str, Any] | None = None
+        self._state: Any = None
         self._loaded: bytes | None = None
+        self._is_loaded = False
+        self._tables: Mapping[str, Any] | None = None
         self.attempt = attempt
         """The number of this attempt, from 1."""
         self.live = True
@@ -103,20 +112,37 @@ class Context:
         self.settings: Mapping[str, Any] = hearing.settings
 
     @property
-    def state(self) -> MutableMapping[str, Any]:
-        """The player's state for this key. Empty at first; empty again means gone."""
-        if self._state is None:
-            self._loaded = self._hearing.load(self._ix)
-            self._state = decode(self._loaded) if self._loaded is not None else {}
+    def state(self) -> Any:
+        """The player's state for this key: a dict, empty at first; empty again means gone.
+
+        With `state: {type: ...}` one of these, a new one at first.
+        """
+        if not self._is_loaded:
+            self._load()
+            self._state = self._hearing.player.codec.read(self._loaded)
         return self._state
 
     @state.setter
-    def state(self, value: Mapping[str, Any]) -> None:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
-        if self._state is None:
-            self._loaded = self._hearing.load(self._ix)
-        self._state = dict(value)
+    def state(self, value: Any) -> None:
+        """None, or an empty mapping: gone."""
+        state = self._hearing.player.codec.taken(value)
+        if not self._is_loaded:
+            self._load()
+        self._state = state
+
+    def _load(self) -> None:
+        self._loaded = self._hearing.load(self._ix)
+        self._is_loaded = True
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        """What the players of `reads:` keep for this key, by their names: as of when the batch was handed out.
+
+        Errors: KeyError for a player that `reads:` does not name.
+        """
+        if self._tables is None:
+            self._tables = self._hearing.tables(self._ix)
+        return self._tables
 
     @property
     def log(self) -> PlayerLog:
@@ -164,10 +190,11 @@ class Context:
 
     def changed(self) -> tuple[bool, bytes | None]:
         """Whether the state is another than before, and what it is now; None: gone."""
-        if self._state is None:
+        if not self._is_loaded:
             return False, None
-        state = payload_of(self._state) if self._state else None
-        return state != self._loaded, state
+        codec = self._hearing.player.codec
+        state = codec.written(self._state)
+        return state != self._loaded and not (self._loaded is None and state == codec.fresh), state
 
 
 class Player:
@@ -179,6 +206,8 @@ class Player:
         self.call = call
         self.shape: Shape = shape(call)
         self.log = logging.getLogger(f"ensemble.player.{spec.name}")
+        self.codec = StateCodec(spec.name, vocabulary.state(spec.name))
+        self.lookups = {name: StateCodec(name, vocabulary.state(name)) for name in spec.reads}
         self.topics: list[str] = []
         self._vocabulary = vocabulary
         self._words: dict[str, Word] = {}
@@ -345,6 +374,7 @@ class Hearing:
         """Call the player for each of these rows of the batch."""
         events, lanes = self.work.events, self.work.batch.keys
         wants_ctx, decoder, call = self.player.shape.ctx, self.player.decode, self.call
+        enriched = self.work.enriched
         heard, data, later = self._heard, self._data, self._later
         blocked = self._blocked
         for ix in which:
@@ -355,7 +385,10 @@ class Hearing:
             self._current = (ix,)
             try:
                 event = events[ix]
-                argument = event if decoder is None else decoder(event._rows.data[event._ix])
+                if enriched:
+                    argument = self._enriched(ix)
+                else:
+                    argument = event if decoder is None else decoder(event._rows.data[event._ix])
                 if wants_ctx:
                     context = self.context((ix,), (argument,))
                     answer = call(argument, ctx=context)
@@ -412,9 +445,9 @@ class Hearing:
         self._groups += [group[middle:], group[:middle]]
 
     def _hear_group(self, group: Sequence[int]) -> None:
-        events, decoder = self.work.events, self.player.decode
+        events = self.work.events
         # Views of their own for each call: one that failed may have changed the data that it decoded.
-        heard = [events[ix].view() if decoder is None else decoder(events[ix].payload) for ix in group]
+        heard = [self._given(ix) for ix in group]
         extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
@@ -448,8 +481,7 @@ class Hearing:
                 self._skip(ix)
                 continue
             try:
-                event, decoder = self.work.events[ix], self.player.decode
-                argument = event if decoder is None else decoder(event.payload)
+                argument = self._given(ix)
                 context = self.context((ix,), (argument,)) if self.player.shape.ctx else None
                 extra = {} if context is None else {"ctx": context}
                 async with asyncio.timeout(timeout_s):
@@ -473,6 +505,40 @@ class Hearing:
     def context(self, which: Sequence[int], given: Sequence[Any]) -> Context:
         """What a call for these rows may know, which is given these arguments."""
         return Context(self, which, given, self.work.batch.attempts.get(self.work.batch.offsets[which[0]], 1))
+
+    def _given(self, ix: int) -> Any:
+        """What the player is given for a row: the event, or its data as the type that it hears."""
+        if self.work.enriched:
+            return self._enriched(ix)
+        event, decoder = self.work.events[ix], self.player.decode
+        return event.view() if decoder is None else decoder(event.payload)
+
+    def _enriched(self, ix: int) -> Any:
+        """The same with what the broker looked up for it."""
+        event = self.work.events[ix].view()
+        data = event.data
+        if type(data) is not dict:
+            raise PlayerError(
+                f"player {self.player.name}: {data!r:.80} can't be enriched, since it is no mapping; say this event with named "
+                "fields, or leave it out of on:"
+            )
+        for field, column in self.work.enriched.items():
+            state = column[ix]
+            data[field] = None if state is None else decode(state)
+        return event if self.player.decode is None else self.player.decode(encode(data))
+
+    def tables(self, ix: int) -> Mapping[str, Any]:
+        """What other players keep for a row's lane. PlayerError where it has none."""
+        lookups = self.player.lookups
+        if lookups and self.player.shape.batch:
+            raise PlayerError(
+                f"player {self.player.name} hears whole batches, which have no one key to look up by; hear events one by one, "
+                "or have them enriched: enrich: {field: PLAYER[key]}"
+            )
+        lane = self.work.batch.keys[ix]
+        return Tables(
+            self.player.name, {name: codec.read(self.work.reads[name].get(lane)) for name, codec in lookups.items()}
+        )
 
     def load(self, ix: int) -> bytes | None:
         """The state of a row's lane as of now. PlayerError where a player can have none."""

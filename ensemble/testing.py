@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -205,12 +205,13 @@ class TestContext:
 
     __test__ = False  # pytest: a class that is no test
 
-    state: MutableMapping[str, Any] = field(default_factory=dict)
+    state: Any = field(default_factory=dict)
     token: str = "token"
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     attempt: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: bool = True
+    tables: Mapping[str, Any] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("ensemble.player.test"))
 
     def token_of(self, event: Any) -> str:
@@ -218,6 +219,6 @@ class TestContext:
         return f"{self.token}-{event.id if isinstance(event, Event) else event!r}"
 
 
-def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:
-    """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings` and `live` may be given."""
+def context(state: Any = None, **given: Any) -> TestContext:
+    """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings`, `tables` and `live` may be given."""
     return TestContext(state if state is not None else {}, **given)

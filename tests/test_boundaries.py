@@ -19,8 +19,8 @@ LAYERS = (
     "broker", "listening",
     "log",
     "status", "history",
-    "player", "ready", "stage", "resharding",
-    "trial", "reader", "band", "opening", "deployment", "magic",
+    "codec", "player", "ready", "stage", "resharding",
+    "trial", "table", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

@@ -12,12 +12,13 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from ensemble.band import Band, Table
+from ensemble.band import Band
 from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
+from ensemble.table import Table
 
 PLAIN, HTML, SVG = "text/plain", "text/html", "image/svg+xml"
 ROWS = 20

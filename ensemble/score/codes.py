@@ -40,6 +40,11 @@ CODES = {
     "endless-cycle": Code("warning", "players that answer each other for ever"),
     "no-key": Code("warning", "events without a key, which all wait in one lane"),
     "state-without-key": Code("warning", "a player keeps state but has no one key to keep it by"),
+    "state-type": Code("error", "a player's state: type: can't be imported, or is no type that state can have"),
+    "lookup-unknown": Code("warning", "reads: or enrich: names a player that is not in the score"),
+    "reads-other-key": Code("warning", "a player reads the table of one that goes by another key"),
+    "enrich-covers": Code("warning", "enrich: takes the place of a field that the event has itself"),
+    "enrich-elsewhere": Code("error", "enrich: looks up what may lie in another shard than the event"),
     "idle-instances": Code("warning", "more instances than can ever hear at a time"),
     "unused-silence": Code("warning", "a silenced warning that is not given any more"),
 }

@@ -65,6 +65,8 @@ class _Batch(msgspec.Struct, array_like=True, gc=False):
     table: dict[str, bytes]
     parts: list[_Piece] = []
     """The events that matches among them are made of."""
+    reads: dict[str, dict[str, bytes]] = {}
+    enriched: dict[str, list[bytes | None]] = {}
 
 
 class _Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -123,6 +125,8 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
             work.batch.began_us,
             {lane: table[lane] for lane in dict.fromkeys(lanes) if lane in table} if table else {},
             _parts(events),
+            work.reads,  # type: ignore[arg-type]
+            work.enriched,  # type: ignore[arg-type]
         )
     )
 
@@ -182,7 +186,7 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
     roots = [event._rows.root(event._ix) for event in events]
     lanes = [event.key for event in events] if wire.lanes is None else wire.lanes
     batch = Batch(wire.section, offsets, lanes, wire.attempts, wire.began_us)
-    return Work(batch, events, refs or offsets, roots, wire.table)
+    return Work(batch, events, refs or offsets, roots, wire.table, wire.reads, wire.enriched)
 
 
 def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared]) -> tuple[Rows, Sequence[int]]:
