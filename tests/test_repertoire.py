@@ -7,7 +7,7 @@ import runpy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,42 @@ def test_what_must_not_get_in_is_refused_by_name(
 ) -> None:
     with acme(monkeypatch) as band, pytest.raises(ensemble.InvalidEvent, match=word):
         band.publish(topic, data)
+
+
+def test_what_only_several_quakes_tell_is_what_a_slow_reading_of_the_week_finds() -> None:
+    regions: dict[str, list[tuple[datetime, float, dict[str, Any]]]] = {}
+    for line in read_input(SCORES / "data/quakes_2018-02.jsonl.gz"):
+        at, report = datetime.fromisoformat(line["time"]), line["data"]
+        regions.setdefault(report["region"], []).append((at, report["magnitude"], report))
+    end = max(each[0] for reports in regions.values() for each in reports)
+    swarms, trains, calms = [], [], []
+    for region, reports in regions.items():
+        recent: list[datetime] = []
+        for at, magnitude, report in reports:
+            if report["kind"] == "earthquake" and 0.5 <= magnitude < 5:
+                recent = [*(each for each in recent if at - each < timedelta(hours=1)), at]
+                if len(recent) == 10:
+                    swarms.append((region, recent[0], recent[-1]))
+                    recent = []
+            later = [(when - at, each) for when, each, _ in reports if when > at]
+            after = [each for gap, each in later if gap < timedelta(hours=12) and 4 <= each < magnitude]
+            if magnitude >= 6 and len(after) >= 3 and at + timedelta(hours=12) <= end:
+                trains.append((report["id"], len(after), max(after)))
+            is_broken = any(gap < timedelta(hours=24) and each >= 4 for gap, each in later)
+            if magnitude >= 5.5 and not is_broken and at + timedelta(hours=24) <= end:
+                calms.append(report["id"])
+
+    with played(SCORES / "quakes.yaml") as band:
+        said = {
+            topic: [event.data for event in band.events(topic)]
+            for topic in ("swarm.noted", "aftershocks.counted", "calm.noted")
+        }
+        assert list(band.events("_band.motif.>")) == [], "nothing was late, and nothing was given up"
+
+    assert sorted((each["region"], each["began"], each["ended"]) for each in said["swarm.noted"]) == sorted(swarms)
+    assert sorted((each["main"], each["aftershocks"], each["strongest"]) for each in said["aftershocks.counted"]) == trains
+    assert sorted(each["main"] for each in said["calm.noted"]) == sorted(calms)
+    assert (len(swarms), len(trains), len(calms)) == (4, 1, 2)
 
 
 def test_a_week_of_earthquakes_is_sorted_and_counted() -> None:
