@@ -114,6 +114,9 @@ class _Checker:
             if topic not in told:
                 cure = "let a player listen to it, or silence this with a reason"
                 self.add("unheard-event", where, f"nobody hears {topic}", cure)
+        for name in reactions.unused(self._score):
+            cure = "write its name under a player's on:, or remove it"
+            self.add("unused-motif", ("motifs", name), f"no player listens for {name}, so it is not matched", cure)
 
     def _is_declared(self, pattern: str) -> bool:
         if is_pattern(pattern):
