@@ -16,6 +16,7 @@ from ensemble.errors import InvalidEvent, Unavailable
 from ensemble.event import Receipt, rfc3339
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
+from ensemble.shown import live
 from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
@@ -36,6 +37,7 @@ class Band(Reader):
         self._inlet = inlet
         self._closed = False
         self._door: Any = None
+        self._live: Any = None
         self._adding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Score] | None = None
         """How a player joins: what has it play by another score."""
 
@@ -133,6 +135,20 @@ class Band(Reader):
         left += [f"source {name} is not done" for name, source in status.sources.items() if not source.done]
         return "; ".join(left) or "events are on their way"
 
+    def live(self, every_s: float = 0.5) -> Any:
+        """A picture of the band that moves while it plays, with a button that closes the band: for notebooks.
+
+        Shapes: a band has one; the one before is taken away. As text it is how the band stands.
+        Errors: ModuleNotFoundError, with what to install; Unavailable if the band is closed; ValueError.
+        """
+        if not isinstance(every_s, (int, float)) or not 0.05 <= every_s <= 3600:
+            raise ValueError(f"live(every_s={every_s!r:.80}): it looks every so many seconds, from 0.05 to 3600")
+        made = live(self, every_s)
+        if self._live is not None:
+            self._live.close()
+        self._live = made
+        return made
+
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
 
@@ -173,8 +189,12 @@ class Band(Reader):
             return
         if self._door is not None:
             self._door.close()
+        if self._live is not None:  # as long as the band can be asked
+            self._live.look()
         self._stage.close()
         self._closed = True
+        if self._live is not None:
+            self._live.ended()
 
     def _open_door(self) -> None:
         """Let other processes speak to this band."""

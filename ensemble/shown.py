@@ -35,3 +35,14 @@ def data_frame(rows: Any) -> Any:
             module: Any = import_module(library)
             return module.DataFrame(rows)
     raise ModuleNotFoundError("frames are those of pandas or polars, and neither is installed: pip install pandas")
+
+
+def live(band: Any, every_s: float) -> Any:
+    """What shows a band while it plays.
+
+    Errors: ModuleNotFoundError, with what to install.
+    """
+    try:
+        return import_module("visualize.live").Live(band, every_s)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; a live picture needs: pip install 'ensemble-band[notebook]'") from error
