@@ -12,6 +12,7 @@ import ensemble
 from ensemble import Event, emit
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import Unavailable
+from ensemble.event import microseconds
 from tests.conformance.stand import eventually
 
 SHARDS = 3
@@ -122,6 +123,32 @@ def test_one_band_is_seen_whatever_the_shard(band: ensemble.Band, store: str) ->
     with ensemble.read(store) as reader:
         assert [event.id for event in reader.events("asked")] == [receipt.id, "mine"]
         assert dict(reader.table("keep")) == dict(band.table("keep"))
+
+
+def test_looked_back_each_event_was_heard_once_by_each_player_wherever_that_was(band: ensemble.Band) -> None:
+    band.publish_many(questions(0, 40), topic="asked")
+    band.publish("asked", {"key": "k-1", "group": "g-1", "number": -1}, id="mine")
+    band.settle(60)
+
+    past = band.history()
+
+    said = {(event.shard, event.offset): event for event in past.events}
+    told = [event.id for event in past.events if not event.topic.startswith("_band")]
+    assert sorted(told) == sorted(event.id for event in band.events())
+    assert [event.written_at for event in past.events] == sorted(event.written_at for event in past.events)
+    for player, topic in {"answer": "asked", "keep": "answered", "group": "asked", "count": "asked"}.items():
+        heard = [said[hearing.place] for hearing in past.hearings if hearing.player == player]
+        assert sorted(event.id for event in heard) == sorted(event.id for event in band.events(topic)), player
+    for hearing in past.hearings:
+        assert microseconds(said[hearing.place].written_at) <= (hearing.began_us or hearing.ended_us) <= hearing.ended_us
+    [died] = [hearing for hearing in past.hearings if hearing.outcome != "heard"]
+    assert (died.player, said[died.place].id, died.error) == ("group", "mine", "Reject: minus one")
+    now = band.status().sections
+    assert {name: (each.heard, each.dead, each.lag) for name, each in past.sections.items()} == {
+        name: (each.heard, each.dead, each.lag) for name, each in now.items()
+    }
+    assert past.topics["asked"] == 41
+    assert all(lag == 0 for lag in past.lags[-1][1].values())
 
 
 def test_dead_letters_are_heard_again_in_the_shard_where_they_died(band: ensemble.Band) -> None:
