@@ -19,10 +19,16 @@ def ship(ready: Match) -> Emission:
 
 
 def write_orders(path: Path) -> None:
-    """Orders: of three one is never paid, one is packed before it is paid, one is paid and never packed."""
-    lines = [
-        *(("order.placed", number) for number in range(ORDERS)),
-        *(("order.packed", number) for number in range(ORDERS) if number % 3 == 1),
-        *(("payment.captured", number) for number in range(ORDERS) if number % 3),
-    ]
-    path.write_text("".join(json.dumps({"topic": topic, "key": f"o-{number}"}) + "\n" for topic, number in lines))
+    """Orders: of three one is never paid, one is packed before it is paid, one is paid and never packed.
+
+    What belongs to an order lies some hundred lines apart, so that at any moment many wait for something.
+    """
+    lines = []
+    for number in range(ORDERS):
+        lines.append((number, "order.placed", number))
+        if number % 3 == 1:
+            lines.append((number + 50, "order.packed", number))
+        if number % 3:
+            lines.append((number + 100, "payment.captured", number))
+    lines.sort()
+    path.write_text("".join(json.dumps({"topic": topic, "key": f"o-{number}"}) + "\n" for _, topic, number in lines))

@@ -71,7 +71,8 @@ def test_killed_while_matches_are_half_open_and_timers_pending_each_is_told_once
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()  # it plays
-            time.sleep(chance.uniform(0, 0.2))  # till it is killed
+            time.sleep(chance.uniform(0.1, 0.6))  # till it is killed
+            assert process.poll() is None, "it came to its end"
             process.kill()
 
     with ensemble.open(SCORE, store=store) as band:
@@ -89,10 +90,9 @@ def test_on_ray_too_a_shard_that_is_killed_with_timers_pending_tells_each_once(c
     with ensemble.open(SCORE, stage="ray", store=store) as band:
         stage: Any = band._stage
         for _ in range(2):
-            band.settle(60)
+            time.sleep(chance.uniform(0.5, 1.0))
             with suppress(ProcessLookupError):
                 os.kill(int(stage._lines[0].ask("hello")["pid"]), signal.SIGKILL)
-            time.sleep(chance.uniform(0, 1))
         eventually(lambda: is_told(band), "the reminders", 60)
         band.settle(60)
         assert faults(band) == []
