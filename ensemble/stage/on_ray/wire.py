@@ -18,7 +18,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Match, Picked, Ref, Rows
+from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought_along
 from ensemble.log import frame as frames
 from ensemble.player import Work
 
@@ -132,8 +132,9 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
 
 
 def _parts(events: Sequence[Event]) -> list[_Piece]:
-    """The events that matches are made of, each once, frame by frame."""
-    found = {part.offset: part for event in events if isinstance(event, Match) for part in event.events}
+    """The events that matches are made of, each once, frame by frame; but for those that a copy has with it."""
+    matches = [event for event in events if isinstance(event, Match) and event._rows.parts(event._ix)]
+    found = {part.offset: part for match in matches for part in match.events}
     pieces: list[_Piece] = []
     rows: Rows | None = None
     ixs: list[int] = []
@@ -175,7 +176,7 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
         offsets = where if not offsets else [*offsets, *where]
         has_own_ids = has_own_ids or rows.extras is not None
         events.extend(Event(rows, ix) for ix in range(len(rows)))
-    if wire.parts:
+    if wire.parts or any(event._rows.extra(event._ix, "parts") for event in events if event._rows.extras is not None):
         parts: dict[int, Event] = {}
         for piece in wire.parts:
             rows, where = _unpacked(piece, wire, along)
@@ -211,6 +212,8 @@ def _chosen(piece: _Piece, rows: Rows | None) -> tuple[Rows, Sequence[int]]:
 def _whole(event: Event, parts: Mapping[int, Event]) -> Event:
     """The event; a match with what it is made of."""
     offsets = event._rows.parts(event._ix)
+    if along := brought_along(event._rows, event._ix):
+        return Match(event._rows, event._ix, msgspec.UNSET, along)
     if not offsets:
         return event
     return Match(event._rows, event._ix, msgspec.UNSET, [parts[offset].view() for offset in offsets])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import Event, emit
+from ensemble import Event, Match, emit
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import Unavailable
 from ensemble.event import microseconds
@@ -215,3 +215,36 @@ def test_a_store_has_as_many_shards_as_it_was_made_with(cluster: None, store: st
         ensemble.open({**SCORE, "stage": {"kind": "ray", "shards": 2}}, store=store, players=PLAYERS)
     with pytest.raises(Unavailable, match="has 3 shards, and one is asked for"):
         ensemble.open(SCORE, stage="solo", store=store, players=PLAYERS)
+
+
+def total(match: Match, ctx: Any) -> None:
+    """In the lane of all, whose shard is another than that of most of the matches."""
+    ctx.state[match.key] = [match["asked"].data["number"], [event.topic for event in match.events]]
+
+
+def whose(match: Match, ctx: Any) -> None:
+    ctx.state[match.key] = [event.data["number"] for event in match.events]
+
+
+def test_a_match_that_is_heard_in_another_shard_is_a_match_there_with_its_events(cluster: None, store: str) -> None:
+    score = {
+        "ensemble": 1,
+        "name": "matched",
+        "motifs": {"done": {"all": [{"event": "asked", "as": "asked"}, "answered"]}},
+        "players": {
+            "total": {"on": "done", "order": "all", "section": {"cpus": 0.1}},
+            "whose": {"on": {"count": "asked", "times": 2}, "order": "all", "section": {"cpus": 0.1}},
+        },
+        "stage": {"kind": "ray", "shards": SHARDS},
+    }
+    with ensemble.open(score, store=store, players={"total": total, "whose": whose}) as band:
+        for topic in ("asked", "answered", "asked"):
+            band.publish_many({"topic": topic, "key": key, "data": {"number": n}} for n, key in enumerate(KEYS))
+        band.settle(60)
+
+        [done] = band.table("total").values()
+        [twice] = band.table("whose").values()
+        assert band.dead() == []
+
+    assert done == {key: [n, ["asked", "answered"]] for n, key in enumerate(KEYS)}
+    assert twice == {key: [n, n] for n, key in enumerate(KEYS)}
