@@ -14,6 +14,7 @@ import msgspec
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import InvalidEvent, Unavailable
 from ensemble.event import Receipt, rfc3339
+from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
 from ensemble.shown import live
@@ -64,13 +65,18 @@ class Band(Reader):
         shard = shard_of(publication.said.keys[0], len(self._shards))
         return Receipt(id or f"{self._shards[shard].log.id}-{offset}", shard, offset)
 
-    def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True) -> int:
+    def publish_many(
+        self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False
+    ) -> int:
         """Say many events, in batches; returns how many, once all are durable.
 
         Shapes: each item is the data alone where `topic` is given, else a mapping with topic, data, key, id, time, or a
-                CloudEvent.
+                CloudEvent. `progress` shows a bar, on a terminal or in a notebook.
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
+        if progress:
+            with Bar(f"{self.name}: publish") as bar:
+                return self.publish_many(bar.over(items), topic=topic, wait=wait)
         count = 0
         most, most_bytes = self._stage.publication_most
         replies: list[Answer] = []
@@ -111,17 +117,21 @@ class Band(Reader):
         players = {**self.score.document.get("players", {}), name: spec}
         self.score = self._adding({**self.score.document, "players": players}, name, call)
 
-    def settle(self, timeout: float | None = None) -> None:
+    def settle(self, timeout: float | None = None, *, progress: bool = False) -> None:
         """Wait until nothing is left to react to: sources that end have ended, all is heard, no retry is pending.
 
         Held events, timers and `every:` sources are not waited for. Under a manual clock: play all that is due now.
+        Shapes: `progress` shows a bar, on a terminal or in a notebook.
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
-            self._stage.settle(timeout)
+            if progress:
+                settle_seen(self._stage.settle, self.status, f"{self.name}: play", timeout)
+            else:
+                self._stage.settle(timeout)
         except TimeoutError:
             raise TimeoutError(f"band {self.name} did not settle in {timeout} s: {self._left()}") from None
 

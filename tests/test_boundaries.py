@@ -18,8 +18,8 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
-    "status", "history",
-    "codec", "player", "ready", "stage", "resharding",
+    "status", "history", "progress",
+    "player", "ready", "stage", "resharding",
     "trial", "table", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""

@@ -18,9 +18,9 @@ from ensemble.score import Score
 from ensemble.status import SectionStatus, Status
 from visualize.graph import Graph, nodes, reaction_graph
 from visualize.page import variable
-from visualize.picture import Part, Picture
+from visualize.picture import Block, Label, Mark, Part, Picture
 from visualize.played import MATCH, Played
-from visualize.reaction import reaction_picture
+from visualize.reaction import MARGIN, reaction_picture
 from visualize.svg import FONTS, elements
 
 ROOM: Mapping[str, str] = {
@@ -42,7 +42,14 @@ def live_svg(graph: Graph) -> str:
     places = rooms(graph)
     picture = reaction_picture(graph, Played(badges=places, seen=frozenset(known)))
     parts = [_untold(part, places) for part in picture.parts if part.kind != "legend"]
-    return _svg(msgspec.structs.replace(picture, parts=parts))
+    height = max(_bottom(mark) for part in parts for mark in part.marks) + MARGIN
+    return _svg(msgspec.structs.replace(picture, parts=parts, height=height))
+
+
+def _bottom(mark: Mark) -> float:
+    if isinstance(mark, Block):
+        return mark.at.bottom
+    return mark.room.bottom if isinstance(mark, Label) else max(point.y for point in mark.points)
 
 
 def rooms(graph: Graph) -> dict[str, str]:
