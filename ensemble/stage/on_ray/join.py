@@ -68,7 +68,7 @@ def carried(old: Plan, new: Plan) -> Plan:
             f"band {name} is up and keeps its log in {old.url}; this score would have it in {new.url}: give this one another "
             f"name, or say --store {old.url} to change the band that is up, or take that one down first (ensemble down {name})"
         )
-    new = msgspec.structs.replace(new, run=old.run)
+    new = msgspec.structs.replace(new, run=old.run, called=old.called)
     for name, theirs in old.joined.items():
         parts = {kind: {each: old.document[kind][each] for each in theirs[kind]} for kind in KINDS}
         players = theirs["players"]

@@ -114,16 +114,18 @@ def test_nothing_of_the_one_may_have_the_name_of_something_of_the_other(kind: st
 
 
 def test_a_score_is_changed_with_those_that_have_joined_staying() -> None:
-    both, _ = join(plan(SHOP), LOYALTY)
+    called = ["band:shop:0", "band:shop:1"]
+    both, _ = join(plan(SHOP, shards=2, called=called), LOYALTY)
     newer = {**SHOP, "players": {"pay": {"on": "order.placed", "emits": ["order.paid", "order.refused"]}}}
 
-    changed = carried(both, msgspec.structs.replace(plan(newer), run="another run"))
+    changed = carried(both, msgspec.structs.replace(plan(newer, shards=2), run="another run"))
 
     assert changed.run == "the run", "the band is the same for as long as it is up"
+    assert changed.called == called, "and so are its shards"
     assert changed.document["players"]["pay"] == newer["players"]["pay"]
     assert set(changed.document["players"]) == {"pay", "points"}
     assert changed.calls["points"] == b"points"
-    assert left(changed, "loyalty")[0] == plan(newer)
+    assert left(changed, "loyalty")[0] == plan(newer, shards=2, called=called)
 
 
 def test_a_changed_score_that_has_a_player_of_one_that_joined_is_refused() -> None:
