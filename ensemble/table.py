@@ -9,7 +9,7 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 from ensemble.broker.outbox import shard_of
-from ensemble.codec import StateCodec
+from ensemble.player import StateCodec
 from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import View
 
