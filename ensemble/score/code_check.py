@@ -153,7 +153,8 @@ class _Code:
             known = None if is_pattern(heard.pattern) else self._fields(heard.pattern)
             if known is None or self._type(heard.pattern) is made.hears:
                 continue
-            missing = [field for field in wanted.required if field not in known.names]
+            enriched = self._score.players[name].enrich
+            missing = [field for field in wanted.required if field not in known.names and field not in enriched]
             if missing and (known.is_closed or any(nearest(field, known.names) for field in missing)):
                 wrong = f"{made.hears.__name__} needs {', '.join(missing)}, which {heard.pattern} does not have"
                 self._add("hears-type", heard.where, wrong, f"it has {', '.join(known.names)}")
