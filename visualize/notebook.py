@@ -29,7 +29,7 @@ LAID_OVER = 50_000
 
 def bundle(thing: Any) -> dict[str, str]:
     """What Jupyter is given, by MIME type."""
-    made = {PLAIN: repr(thing)}
+    made = {PLAIN: str(thing) if isinstance(thing, Chain) else repr(thing)}
     for kind, (form, show) in _SHOWN.items():
         if isinstance(thing, kind):
             with suppress(EnsembleError, ImportError):
