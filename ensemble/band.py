@@ -5,7 +5,7 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +13,12 @@ import msgspec
 
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import InvalidEvent, Unavailable
-from ensemble.event import Receipt, decode, rfc3339
+from ensemble.event import Receipt, rfc3339
 from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
-from ensemble.shown import Shown, data_frame, live
-from ensemble.stage.base import Answer, Stage, View
+from ensemble.shown import live
+from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
 
@@ -26,44 +26,6 @@ from ensemble.stage.inlet import Inlet
 def _plain(value: Any) -> Any:
     """A setting as a score would have it."""
     return rfc3339(value) if isinstance(value, datetime) else value
-
-
-class Table(Mapping[str, Any], Shown):
-    """A player's state by key, as of each look. What is seen is durable."""
-
-    def __init__(self, name: str, views: Sequence[View]) -> None:
-        self.name = name
-        self._views = views
-
-    def __getitem__(self, key: str) -> Any:
-        value = self._views[shard_of(key, len(self._views))].table_value(self.name, key)
-        if value is None:
-            raise KeyError(key)
-        return decode(value)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys())
-
-    def __len__(self) -> int:
-        return len(self._keys())
-
-    def _keys(self) -> list[str]:
-        return [key for view in self._views for key in view.table_keys(self.name)]
-
-    def items(self) -> Any:
-        """All of it at one moment; in several shards, at a moment in each."""
-        return {key: decode(value) for view in self._views for key, value in view.table_items(self.name).items()}.items()
-
-    def values(self) -> Any:
-        return dict(self.items()).values()
-
-    def frame(self) -> Any:
-        """Its states as a pandas DataFrame, a row a key; what is no mapping stands under `state`."""
-        rows = self.items()
-        return data_frame([{"key": key, **(state if isinstance(state, dict) else {"state": state})} for key, state in rows])
-
-    def __repr__(self) -> str:
-        return f"Table({self.name!r}, {dict(self.items())!r})"
 
 
 class Band(Reader):
@@ -182,10 +144,6 @@ class Band(Reader):
         ]
         left += [f"source {name} is not done" for name, source in status.sources.items() if not source.done]
         return "; ".join(left) or "events are on their way"
-
-    def table(self, name: str) -> Mapping[str, Any]:
-        self._check_player(name)
-        return Table(name, [shard.view for shard in self._shards])
 
     def live(self, every_s: float = 0.5) -> Any:
         """A picture of the band that moves while it plays, with a button that closes the band: for notebooks.

@@ -69,7 +69,7 @@ class Rows(msgspec.Struct, gc=False):
     """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
-    (born). A copy of what lies in another shard has its place there too (at), and its topic.
+    (born). A copy of what lies in another shard has its place there too (at), and its topic; a match its events (parts).
     A match has the offsets of its parts (causes), and the root of the first (root).
     """
 
@@ -360,6 +360,16 @@ class Match(Event, gc=False, eq=False):
 
     def __reduce__(self) -> Any:
         return Match, (self._rows.pick([self._ix]), 0, msgspec.UNSET, self.events)
+
+
+def brought_along(rows: Rows, ix: int) -> list[Event]:
+    """The events that a match of another shard is made of, which came along with its copy; none for any other row."""
+    return [
+        Rows(
+            rows.log_id, own["at"][0], offset, time_us, [own["topic"]], 0, [key], [payload], [own["source"]], 0, extras={0: own}
+        ).event(0)
+        for offset, time_us, key, payload, own in rows.extra(ix, "parts") or ()
+    ]  # fmt: skip
 
 
 class Frame(msgspec.Struct):

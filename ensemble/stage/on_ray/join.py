@@ -1,4 +1,4 @@
-"""Scores that join a band, and leave it again: plans made of plans.
+"""Scores and players that join a band, and scores that leave it again: plans made of plans.
 
 Owns what goes together: no player, source, motif or event of one score may be another of the other.
 """
@@ -38,6 +38,24 @@ def joined(plan: Plan, score: Score, own: Plan) -> tuple[Plan, list[str]]:
     return new, players
 
 
+def added(plan: Plan, name: str, own: Plan) -> Plan:
+    """The plan of a band with one more player in it, or with another in the place of the one of its name.
+
+    Shapes: `own` is a plan that has this player; what else is in it does not count.
+    Errors: ScoreError where the player does not go together with the rest.
+    """
+    document = {**plan.document, "players": {**plan.document.get("players", {}), name: own.document["players"][name]}}
+    load(document)
+    calls = {each: call for each, call in plan.calls.items() if each != name}
+    return msgspec.structs.replace(
+        plan,
+        document=document,
+        calls={**calls, name: own.calls[name]} if name in own.calls else calls,
+        kinds={**plan.kinds, name: own.kinds[name]},
+        folders={**plan.folders, **({name: own.folders[name]} if name in own.folders else {})},
+    )
+
+
 def carried(old: Plan, new: Plan) -> Plan:
     """A new plan of a band that is up, with the scores in it that had joined the old one.
 
@@ -50,7 +68,7 @@ def carried(old: Plan, new: Plan) -> Plan:
             f"band {name} is up and keeps its log in {old.url}; this score would have it in {new.url}: give this one another "
             f"name, or say --store {old.url} to change the band that is up, or take that one down first (ensemble down {name})"
         )
-    new = msgspec.structs.replace(new, run=old.run)
+    new = msgspec.structs.replace(new, run=old.run, called=old.called)
     for name, theirs in old.joined.items():
         parts = {kind: {each: old.document[kind][each] for each in theirs[kind]} for kind in KINDS}
         players = theirs["players"]

@@ -5,6 +5,7 @@ Owns the actor's life: made when the band is opened, and ended with it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -22,7 +23,7 @@ from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
-from ensemble.stage.on_ray.join import carried
+from ensemble.stage.on_ray.join import added, carried
 from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
@@ -38,6 +39,8 @@ FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
 LOOK_EVERY_S = 0.05
 """How often several shards are asked whether there is something new."""
+
+log = logging.getLogger("ensemble.stage")
 
 _kept: dict[str, Any] = {}
 """The actors of named logs in memory that this process has made, by name. Ray ends an actor when who made it forgets it."""
@@ -168,6 +171,14 @@ class RayStage:
         self._check_open()
         self._lines[0].ask("scale", section, count)
 
+    def add(self, name: str, own: Plan) -> None:
+        """Have one more player play, that of this name in `own`. Nobody else is stopped.
+
+        Errors: as `change`.
+        """
+        self._check_open()
+        _rescore(self._lines, added(_plan_of(self._lines), name, own), [name])
+
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""
         return list(self._lines[0].ask("pids", section))
@@ -250,8 +261,10 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
                     f"while it plays; take it down (ensemble down {score.name}), divide its store anew (ensemble reshard), and "
                     "bring it up again"
                 )
-            _rescore(lines, carried(_plan_of(lines), plan), list(score.players))
-            return RayStage(lines), True
+            note = _rescore(lines, carried(_plan_of(lines), plan), list(score.players))
+            stage = RayStage(lines)
+            stage.notes += (note,) if note else ()
+            return stage, True
         names = [cluster.shard_name(score.name, number) for number in range(plan.shards)]
         lines = _begin(plan, names, {"lifetime": "detached"})
         try:
@@ -278,8 +291,11 @@ def down(name: str, address: str | None) -> None:
         for line in reversed(lines):
             _kill(line)
         until = time.monotonic() + GONE_S
-        while cluster.find(cluster.shard_name(name)) is not None and time.monotonic() < until:
-            time.sleep(0.02)  # Ray takes its time, and who asks for the band meanwhile would find a closed one
+        left = [cluster.shard_name(name, number) for number in range(len(lines))]
+        while left and time.monotonic() < until:
+            # Ray takes its time: who asks for the band meanwhile would find a closed one, or could not bring it up again.
+            left = [each for each in left if cluster.find(each) is not None]
+            time.sleep(0.02 if left else 0)
     finally:
         cluster.leave()
 
@@ -292,7 +308,9 @@ def change(name: str, address: str | None, to: Callable[[Plan], tuple[Plan, list
     cluster.join(address or cluster.ANY, working_dir=".")
     try:
         lines = _lines(name)
-        _rescore(lines, *to(_plan_of(lines)))
+        note = _rescore(lines, *to(_plan_of(lines)))
+        if note:
+            log.warning("%s", note)
     finally:
         cluster.leave()
 
@@ -315,10 +333,25 @@ def _plan_of(lines: Sequence[Line]) -> Plan:
     return Plan.load(lines[0].ask("plan"))
 
 
-def _rescore(lines: Sequence[Line], plan: Plan, changed: Sequence[str]) -> None:
-    """Shard after shard. What can't be played is found out by the first, before anything has changed."""
+def _rescore(lines: Sequence[Line], plan: Plan, changed: Sequence[str]) -> str | None:
+    """Shard after shard. What can't be played is found out by the first, before anything has changed.
+
+    If who changed it before did not come to its end, some shards play what the first plays no more: then all players are
+    replaced, in all shards, and what is to be told of that comes back.
+    """
+    before = [line.ask("plan") for line in lines]
+    behind = [str(number) for number, known in enumerate(before) if known != before[0]]
+    if behind:
+        changed = list(plan.document.get("players", {}))
     for line in lines:
         line.ask("rescore", plan.dump(), changed)
+    if not behind:
+        return None
+    which = f"shard {behind[0]}" if len(behind) == 1 else f"shards {', '.join(behind)}"
+    return (
+        f"band {lines[0].name}: an earlier change of its score had stopped half way, and {which} of {len(lines)} still played "
+        "by the score before it; all play by this one now"
+    )
 
 
 def _kill(line: Line) -> None:

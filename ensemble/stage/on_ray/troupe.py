@@ -19,6 +19,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from ensemble.errors import EnsembleError, PlayerError
+from ensemble.score.model import Section
 from ensemble.stage.inbox import Announce, Item, Role
 from ensemble.stage.on_ray import actors
 from ensemble.stage.on_ray.cluster import shortage
@@ -289,7 +290,18 @@ class Troupe:
         hungry = [each for each in self._hired.values() if not each.is_ready and now_s - each.started_s > HUNGRY_S]
         if hungry and not self._has_complained:
             self._has_complained = True
-            log.warning("player %s: %s", self._name, shortage(self._role.spec.section))
+            self._porter.submit(self._tell_shortage, self._role.spec.section)
+
+    def _tell_shortage(self, section: Section) -> None:
+        """Not in the loop's thread, nor under the lock: Ray is asked, and may take its time."""
+        try:
+            told = shortage(section)
+        except Exception as error:
+            told = f"an instance waits for a place, and Ray does not say what the nodes have: {actors.cause(error)}"
+        with self.lock:
+            is_hungry = any(not each.is_ready for each in self._hired.values())
+        if is_hungry:
+            log.warning("player %s: %s", self._name, told)
 
     # Starting and ending
 

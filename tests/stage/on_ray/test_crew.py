@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 
 from ensemble.broker import Outcome
 from ensemble.errors import EnsembleError
+from ensemble.score.model import Section
 from ensemble.stage.inbox import Announce
 from ensemble.stage.on_ray import suspicion, troupe, vigil
 from ensemble.stage.on_ray.crew import Instances
@@ -77,6 +81,41 @@ def test_an_instance_that_finds_no_place_is_told_of_once_and_waited_for(
     assert caplog.messages == ["player p: it needs 1 CPU"]
     place.actors[0].comes(pid=7)
     assert place.instances.pids == [7]
+
+
+def test_what_the_nodes_have_is_asked_outside_of_the_loop_and_told_only_where_somebody_still_waits(
+    place: Alone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.scale(1, now_s=0)
+    waiting: list[Callable[[], object]] = []
+    porter = SimpleNamespace(submit=lambda call, *given: waiting.append(lambda: call(*given)))
+    monkeypatch.setattr(place.crews[0]._troupes["p"], "_porter", porter)  # Ray takes its time
+
+    place.instances.tend(11, lambda: 1)
+    [ask] = waiting
+    assert caplog.messages == []
+    ask()
+    assert caplog.messages == ["player p: it needs 1 CPU"]
+    place.actors[0].comes(pid=7)
+    ask()
+
+    assert len(caplog.messages) == 1
+
+
+def test_a_cluster_that_does_not_say_what_it_has_ends_nobody(
+    place: Alone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(section: Section) -> str:
+        raise RuntimeError("the GCS is away")
+
+    monkeypatch.setattr(troupe, "shortage", fails)
+    place.scale(1, now_s=0)
+
+    place.instances.tend(11, lambda: 1)
+
+    assert caplog.messages == [
+        "player p: an instance waits for a place, and Ray does not say what the nodes have: the GCS is away"
+    ]
 
 
 def test_a_batch_for_an_instance_that_died_since_there_was_room_comes_back_untried(place: Alone) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.score import load
-from ensemble.stage.on_ray.join import carried, joined, left
+from ensemble.stage.on_ray.join import added, carried, joined, left
 from ensemble.stage.on_ray.plan import Kind, Plan
 
 SHOP: dict[str, Any] = {
@@ -67,6 +67,24 @@ def test_who_leaves_takes_its_own_along_and_nothing_else() -> None:
         left(alone, "loyalty")
 
 
+def test_one_more_player_joins_by_itself_and_takes_the_place_of_the_one_of_its_name() -> None:
+    band, _ = join(plan(SHOP), LOYALTY)
+    new = plan({**SHOP, "players": {"ship": {"on": "order.paid"}}})
+    new.folders = {"ship": "/new"}
+
+    more = added(band, "ship", new)
+    alone = plan({**SHOP, "players": {"ship": {"on": "order.placed", "play": "shop:ship"}}})
+    alone.calls = {}
+    again = added(more, "ship", alone)
+
+    assert set(more.document["players"]) == {"pay", "points", "ship"}
+    assert (more.calls["ship"], more.folders["ship"], more.joined) == (b"ship", "/new", band.joined)
+    assert again.document["players"]["ship"]["on"] == "order.placed"
+    assert set(again.calls) == {"pay", "points"}, "its code is what play: names"
+    with pytest.raises(ScoreError):
+        added(band, "ship", plan({**SHOP, "players": {"ship": {"on": "order..paid"}}}))
+
+
 def test_who_joins_again_takes_its_own_place() -> None:
     both, _ = join(plan(SHOP), LOYALTY)
     newer = {**LOYALTY, "players": {"stars": {"on": "order.paid"}}}
@@ -96,16 +114,18 @@ def test_nothing_of_the_one_may_have_the_name_of_something_of_the_other(kind: st
 
 
 def test_a_score_is_changed_with_those_that_have_joined_staying() -> None:
-    both, _ = join(plan(SHOP), LOYALTY)
+    called = ["band:shop:0", "band:shop:1"]
+    both, _ = join(plan(SHOP, shards=2, called=called), LOYALTY)
     newer = {**SHOP, "players": {"pay": {"on": "order.placed", "emits": ["order.paid", "order.refused"]}}}
 
-    changed = carried(both, msgspec.structs.replace(plan(newer), run="another run"))
+    changed = carried(both, msgspec.structs.replace(plan(newer, shards=2), run="another run"))
 
     assert changed.run == "the run", "the band is the same for as long as it is up"
+    assert changed.called == called, "and so are its shards"
     assert changed.document["players"]["pay"] == newer["players"]["pay"]
     assert set(changed.document["players"]) == {"pay", "points"}
     assert changed.calls["points"] == b"points"
-    assert left(changed, "loyalty")[0] == plan(newer)
+    assert left(changed, "loyalty")[0] == plan(newer, shards=2, called=called)
 
 
 def test_a_changed_score_that_has_a_player_of_one_that_joined_is_refused() -> None:
