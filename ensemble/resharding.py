@@ -29,7 +29,7 @@ from ensemble.broker import Broker, State
 from ensemble.broker.carrying import Carrying
 from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.event import Frame
+from ensemble.event import Frame, encode
 from ensemble.listening import motives
 from ensemble.log import division, new_id, place_of
 from ensemble.log import manifest as manifests
@@ -39,7 +39,7 @@ from ensemble.log.division import Division
 from ensemble.log.draft import Draft
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
-from ensemble.motif import Motif, parse
+from ensemble.motif import Motif, document, parse
 from ensemble.score import load
 from ensemble.score.condition import parse as check_where
 from ensemble.score.units import duration_us
@@ -163,19 +163,23 @@ def _motifs(states: Sequence[State], logs: Sequence[EventLog | None], log_ids: S
     """The motifs of several events on their way. Unavailable where they can't be carried over."""
     score = next((state.score for state in states if state.score is not None and state.motifs), None)
     wanted = None if score is None else motives(load(score))
+    made = {encode(document(each.motif)): each.motif for each in (wanted or {}).values()}
+
+    def read(written: Any) -> Motif:
+        known = made.get(encode(written))
+        return parse(written, duration_us=duration_us, check_where=check_where) if known is None else known
+
     rows = [_no_frames if log is None else log.rows for log in logs]
     try:
-        return Moving(states, log_ids, rows, _motif, shards, wanted)
+        return Moving(states, log_ids, rows, read, shards, wanted)
     except Unavailable as error:
         raise Unavailable(f"band {name}: {error}") from None
+    except ValueError as error:
+        raise Unavailable(f"band {name}: a motif that was listened for can't be read any more: {error}") from error
 
 
 def _no_frames(offset: int) -> Iterator[Frame]:
     return iter(())
-
-
-def _motif(document: Any) -> Motif:
-    return parse(document, duration_us=duration_us, check_where=check_where)
 
 
 def _write(folder: Path, logs: Sequence[EventLog | None], name: str, shards: int, files: Files) -> int:
