@@ -1,6 +1,6 @@
 """The loop: one thread that owns the broker of a shard, on every stage.
 
-Everything else speaks to the shard through the loop's inbox, and hears back when what it asked for is durable (`front`). In each
+Everything else speaks to the shard through the inbox (`front`), and hears back when what it asked for is durable. In each
 turn the loop takes in what came, lets players hear what is durable, and commits. With a manual clock there is no thread at all:
 `settle` and the clock drive the same turns in the caller's thread, so that a run can be repeated byte by byte.
 
