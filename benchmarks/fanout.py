@@ -9,8 +9,8 @@ looks at each payload. Prints one JSON line: for each size of an event, events i
 for one batch heard by all of them: wall time, and, under `cpu`, CPU of the process that hands out.
 
 With `--frames` it is one frame that two sections hear in several batches, the smallest of them of 120 kB: each batch with its
-events in it, or the frame put once and read whole by each batch. `put_ms` is the putting alone: what it costs to come to a frame
-that is no longer kept.
+events in it, or the frame put once and read whole by each batch. `put_ms` is the putting alone: what it costs to come to a
+frame that is no longer kept.
 """
 
 from __future__ import annotations

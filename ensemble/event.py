@@ -69,7 +69,8 @@ class Rows(msgspec.Struct, gc=False):
     """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
-    (born). A copy of what lies in another shard has its place there too (at), and its topic.
+    (born). A copy of what lies in another shard has its place there too (at), and its topic; that of a match what it is made of
+    (parts: offset, when it was written, key, data and extras of each).
     A match has the offsets of its parts (causes), and the root of the first (root).
     """
 
@@ -360,6 +361,22 @@ class Match(Event, gc=False, eq=False):
 
     def __reduce__(self) -> Any:
         return Match, (self._rows.pick([self._ix]), 0, msgspec.UNSET, self.events)
+
+
+def brought(event: Event) -> Event:
+    """The event; a copy of a match as a match, with the events that came along: they lie in another shard."""
+    rows = event._rows
+    along = rows.extra(event._ix, "parts")
+    if not along:
+        return event
+    parts = [
+        Rows(
+            rows.log_id, same["at"][0], offset, time_us, [same["topic"]], 0, [key], [data], [same["source"]], 0,
+            extras={0: same},
+        ).event(0)
+        for offset, time_us, key, data, same in along
+    ]  # fmt: skip
+    return Match(rows, event._ix, msgspec.UNSET, parts)
 
 
 class Frame(msgspec.Struct):

@@ -19,7 +19,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.broker.words import Publication, Said
-from ensemble.event import Event, Ref, Rows
+from ensemble.event import Event, Match, Ref, Rows
 from ensemble.motif import matches
 
 FORWARDED = "_band.by."
@@ -172,6 +172,10 @@ def _identity(event: Event) -> dict[str, Any]:
         same["causationid"] = event.causationid
     if (born := rows.born(ix)) != event.id:
         same["born"] = born
+    if isinstance(event, Match):  # it lies where its events lie, and nobody looks for them from elsewhere
+        same["parts"] = [
+            [part.offset, part._rows.time_us, part.key, part.payload, _identity(part)] for part in event.events
+        ]
     given = rows.extra(ix, "traceparent")
     return {**same, "traceparent": given} if given else same
 

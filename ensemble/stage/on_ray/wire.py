@@ -18,7 +18,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Match, Picked, Ref, Rows
+from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought
 from ensemble.log import frame as frames
 from ensemble.player import Work
 
@@ -129,7 +129,8 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
 
 def _parts(events: Sequence[Event]) -> list[_Piece]:
     """The events that matches are made of, each once, frame by frame."""
-    found = {part.offset: part for event in events if isinstance(event, Match) for part in event.events}
+    matches = [event for event in events if isinstance(event, Match) and event._rows.parts(event._ix)]
+    found = {part.offset: part for match in matches for part in match.events}
     pieces: list[_Piece] = []
     rows: Rows | None = None
     ixs: list[int] = []
@@ -178,6 +179,7 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
             parts.update((offset, rows.event(ix)) for ix, offset in enumerate(where))
         events = [_whole(event, parts) for event in events]
     if has_own_ids:
+        events = [brought(event) for event in events]
         refs = [event._rows.ref(event._ix) for event in events]
     roots = [event._rows.root(event._ix) for event in events]
     lanes = [event.key for event in events] if wire.lanes is None else wire.lanes
