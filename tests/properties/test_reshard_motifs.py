@@ -225,6 +225,21 @@ def check_trailing(document: Any, history: list[Word], into: int, steps: int, be
     assert band.heard() == sorted(heard(motif, history, now_us))
 
 
+def test_a_motif_by_something_else_than_the_key_goes_on_in_one_shard_with_what_each_of_several_had() -> None:
+    motif = read({"seq": ["A", "B"], "by": "card"})
+    keys = [next(f"k-{n}" for n in range(99) if shard_of(f"k-{n}", 3) == shard) for shard in range(3)]
+    band = Band(3, {"m": Motive(motif, TOPIC)})
+    band.say([Word(0, MINUTE, "A", keys[0], {"card": 7})])
+    band.say([Word(1, 2 * MINUTE, "A", keys[1], {"card": 7}), Word(2, 2 * MINUTE, "A", keys[1], {"card": 8})])
+    assert band.heard() == []
+
+    band.divide(1, 3 * MINUTE)
+    band.say([Word(3, 4 * MINUTE, "B", keys[2], {"card": 7}), Word(4, 4 * MINUTE, "B", keys[2], {"card": 7})])
+    band.say([Word(5, 5 * MINUTE, "B", keys[0], {"card": 8})])
+
+    assert band.heard() == [Heard("7", 4 * MINUTE, (0, 3), ()), Heard("8", 5 * MINUTE, (2, 5), ())]
+
+
 # Planted bugs
 
 Patch = pytest.MonkeyPatch
