@@ -11,13 +11,14 @@ TESTS  ?=
 MEASURED := tests/broker tests/log tests/properties
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
-.PHONY: help setup play test coverage lint types docs bench pictures clean
+.PHONY: help setup play test coverage lint types docs notebooks notebooks-write bench pictures clean
 
 help:
 	@echo "make play       play the ACME shop's real orders"
 	@echo "make test       run all tests (TESTS='tests/cli -k run' runs some)"
 	@echo "make lint       check style; make types: check types; make docs: run the code in the docs"
 	@echo "make coverage   the tests of the broker and the log, with the share of lines and branches that they reach (95 % at least)"
+	@echo "make notebooks  play the notebooks from top to bottom, in a copy; make notebooks-write: and keep what they show in the files"
 	@echo "make pictures   draw the pictures of the docs anew"
 	@echo "make bench      measure speed; make setup: only make .venv; make clean: remove .venv and what tools left behind"
 
@@ -57,6 +58,12 @@ types: setup
 
 docs: setup
 	@$(BIN)/pytest tests/test_docs.py
+
+notebooks: setup
+	@$(BIN)/python notebooks/play.py
+
+notebooks-write: setup
+	@$(BIN)/python notebooks/play.py --write
 
 bench: setup
 	@$(BIN)/python benchmarks/chain.py

@@ -5,7 +5,7 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +13,12 @@ import msgspec
 
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import InvalidEvent, Unavailable
-from ensemble.event import Receipt, decode, rfc3339
+from ensemble.event import Receipt, rfc3339
+from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
-from ensemble.shown import Shown, data_frame
-from ensemble.stage.base import Answer, Stage, View
+from ensemble.shown import live
+from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
 
@@ -25,44 +26,6 @@ from ensemble.stage.inlet import Inlet
 def _plain(value: Any) -> Any:
     """A setting as a score would have it."""
     return rfc3339(value) if isinstance(value, datetime) else value
-
-
-class Table(Mapping[str, Any], Shown):
-    """A player's state by key, as of each look. What is seen is durable."""
-
-    def __init__(self, name: str, views: Sequence[View]) -> None:
-        self.name = name
-        self._views = views
-
-    def __getitem__(self, key: str) -> Any:
-        value = self._views[shard_of(key, len(self._views))].table_value(self.name, key)
-        if value is None:
-            raise KeyError(key)
-        return decode(value)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys())
-
-    def __len__(self) -> int:
-        return len(self._keys())
-
-    def _keys(self) -> list[str]:
-        return [key for view in self._views for key in view.table_keys(self.name)]
-
-    def items(self) -> Any:
-        """All of it at one moment; in several shards, at a moment in each."""
-        return {key: decode(value) for view in self._views for key, value in view.table_items(self.name).items()}.items()
-
-    def values(self) -> Any:
-        return dict(self.items()).values()
-
-    def frame(self) -> Any:
-        """Its states as a pandas DataFrame, a row a key; what is no mapping stands under `state`."""
-        rows = self.items()
-        return data_frame([{"key": key, **(state if isinstance(state, dict) else {"state": state})} for key, state in rows])
-
-    def __repr__(self) -> str:
-        return f"Table({self.name!r}, {dict(self.items())!r})"
 
 
 class Band(Reader):
@@ -75,6 +38,7 @@ class Band(Reader):
         self._inlet = inlet
         self._closed = False
         self._door: Any = None
+        self._live: Any = None
         self._adding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Score] | None = None
         """How a player joins: what has it play by another score."""
 
@@ -101,13 +65,18 @@ class Band(Reader):
         shard = shard_of(publication.said.keys[0], len(self._shards))
         return Receipt(id or f"{self._shards[shard].log.id}-{offset}", shard, offset)
 
-    def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True) -> int:
+    def publish_many(
+        self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False
+    ) -> int:
         """Say many events, in batches; returns how many, once all are durable.
 
         Shapes: each item is the data alone where `topic` is given, else a mapping with topic, data, key, id, time, or a
-                CloudEvent.
+                CloudEvent. `progress` shows a bar, on a terminal or in a notebook.
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
+        if progress:
+            with Bar(f"{self.name}: publish") as bar:
+                return self.publish_many(bar.over(items), topic=topic, wait=wait)
         count = 0
         most, most_bytes = self._stage.publication_most
         replies: list[Answer] = []
@@ -148,17 +117,21 @@ class Band(Reader):
         players = {**self.score.document.get("players", {}), name: spec}
         self.score = self._adding({**self.score.document, "players": players}, name, call)
 
-    def settle(self, timeout: float | None = None) -> None:
+    def settle(self, timeout: float | None = None, *, progress: bool = False) -> None:
         """Wait until nothing is left to react to: sources that end have ended, all is heard, no retry is pending.
 
         Held events, timers and `every:` sources are not waited for. Under a manual clock: play all that is due now.
+        Shapes: `progress` shows a bar, on a terminal or in a notebook.
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
-            self._stage.settle(timeout)
+            if progress:
+                settle_seen(self._stage.settle, self.status, f"{self.name}: play", timeout)
+            else:
+                self._stage.settle(timeout)
         except TimeoutError:
             raise TimeoutError(f"band {self.name} did not settle in {timeout} s: {self._left()}") from None
 
@@ -172,9 +145,19 @@ class Band(Reader):
         left += [f"source {name} is not done" for name, source in status.sources.items() if not source.done]
         return "; ".join(left) or "events are on their way"
 
-    def table(self, name: str) -> Mapping[str, Any]:
-        self._check_player(name)
-        return Table(name, [shard.view for shard in self._shards])
+    def live(self, every_s: float = 0.5) -> Any:
+        """A picture of the band that moves while it plays, with a button that closes the band: for notebooks.
+
+        Shapes: a band has one; the one before is taken away. As text it is how the band stands.
+        Errors: ModuleNotFoundError, with what to install; Unavailable if the band is closed; ValueError.
+        """
+        if not isinstance(every_s, (int, float)) or not 0.05 <= every_s <= 3600:
+            raise ValueError(f"live(every_s={every_s!r:.80}): it looks every so many seconds, from 0.05 to 3600")
+        made = live(self, every_s)
+        if self._live is not None:
+            self._live.close()
+        self._live = made
+        return made
 
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
@@ -216,8 +199,12 @@ class Band(Reader):
             return
         if self._door is not None:
             self._door.close()
+        if self._live is not None:  # as long as the band can be asked
+            self._live.look()
         self._stage.close()
         self._closed = True
+        if self._live is not None:
+            self._live.ended()
 
     def _open_door(self) -> None:
         """Let other processes speak to this band."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ensemble.band import Band
-from ensemble.opening import inlet_of
+from ensemble.opening import inlet_of, with_adding
 from ensemble.ready import ready
 from ensemble.score import Score
 from ensemble.stage.on_ray import stage as ray_stage
@@ -36,7 +36,7 @@ def up(
     url = store or score.store.url or f".ensemble/{score.name}"
     plan = plan_of(score, calls, prepared, url)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
-    return Band(score, stage, inlet_of(vocabulary, f"/{score.name}", stage), f"ray:{score.name}")
+    return with_adding(Band(score, stage, inlet_of(vocabulary, f"/{score.name}", stage), f"ray:{score.name}"), stage, calls)
 
 
 def down(name: str, *, address: str | None = None) -> None:

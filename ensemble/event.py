@@ -69,8 +69,7 @@ class Rows(msgspec.Struct, gc=False):
     """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
-    (born). A copy of what lies in another shard has its place there too (at), and its topic; that of a match what it is made of
-    (parts: offset, when it was written, key, data and extras of each).
+    (born). A copy of what lies in another shard has its place there too (at), and its topic; a match its events (parts).
     A match has the offsets of its parts (causes), and the root of the first (root).
     """
 
@@ -363,20 +362,14 @@ class Match(Event, gc=False, eq=False):
         return Match, (self._rows.pick([self._ix]), 0, msgspec.UNSET, self.events)
 
 
-def brought(event: Event) -> Event:
-    """The event; a copy of a match as a match, with the events that came along: they lie in another shard."""
-    rows = event._rows
-    along = rows.extra(event._ix, "parts")
-    if not along:
-        return event
-    parts = [
+def brought_along(rows: Rows, ix: int) -> list[Event]:
+    """The events that a match of another shard is made of, which came along with its copy; none for any other row."""
+    return [
         Rows(
-            rows.log_id, same["at"][0], offset, time_us, [same["topic"]], 0, [key], [data], [same["source"]], 0,
-            extras={0: same},
+            rows.log_id, own["at"][0], offset, time_us, [own["topic"]], 0, [key], [payload], [own["source"]], 0, extras={0: own}
         ).event(0)
-        for offset, time_us, key, data, same in along
+        for offset, time_us, key, payload, own in rows.extra(ix, "parts") or ()
     ]  # fmt: skip
-    return Match(rows, event._ix, msgspec.UNSET, parts)
 
 
 class Frame(msgspec.Struct):

@@ -31,6 +31,11 @@ def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
     return Listener(heard, order=spec.order, by=by)
 
 
+def lookups(spec: PlayerSpec) -> dict[str, tuple[str, Callable[[Event], str]]]:
+    """Field of what a player hears -> whose table the broker looks into for it, and the key of an event there."""
+    return {field: (each.player, _own_key if each.path is None else _path(each.path)) for field, each in spec.enrich.items()}
+
+
 def motif_topic(player: str) -> str:
     """The topic of the matches of a player's own motif, one that has no name."""
     return f"_band.motif.{player}"
@@ -83,10 +88,14 @@ def offset_at(log: Frames, from_us: int) -> int | None:
 
 
 def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:
-    """What becomes of a player's failures, made ready."""
+    """What becomes of a player's failures, and how long its state is kept, made ready."""
     emit = spec.on_failure
     check = vocabulary.word(emit.topic).check if isinstance(emit, Emit) else None
-    return Policy(spec.retry, emit, check)
+    return Policy(spec.retry, emit, check, spec.state.expire_us or 0)
+
+
+def _own_key(event: Event) -> str:
+    return event.key
 
 
 def _path(path: str) -> Callable[[Event], str]:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -28,6 +28,9 @@ from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.solo import SoloCrew
+
+if TYPE_CHECKING:
+    from ensemble.stage.on_ray.stage import RayStage
 
 
 def open(  # noqa: A001 - ensemble.open(...)
@@ -69,7 +72,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
-        return Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url)
+        return with_adding(Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url), on_ray, calls)
     log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
     crew = SoloCrew(prepared, by_hand=clock is not None)
     loop = begin(
@@ -159,6 +162,28 @@ def read(url: str) -> Reader:
         return band
     logs = _on_ray(url) or [read_log(url, shard) for shard in range(count_shards(url) or 1)]
     return Reader([Shard(log, FoldedView(log)) for log in logs], url)
+
+
+def with_adding(band: Band, on_ray: RayStage, calls: dict[str, Callable[..., Any]]) -> Band:
+    """A band on Ray that lets players join. `calls` are the callables that were given for its score."""
+    from ensemble.stage.on_ray.plan import plan_of
+
+    folder = band.score.folder
+
+    def add(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Score:
+        given = {each: what for each, what in calls.items() if each != name}
+        if call is not None:
+            given[name] = call
+        changed = ready(msgspec.structs.replace(load(document), folder=folder), given)
+        own = plan_of(changed.score, given if call is None else {name: call}, changed.players, "")
+        own.folders = {name: str(Path(folder).resolve())}
+        on_ray.add(name, own)
+        calls.clear()
+        calls.update(given)
+        return changed.score
+
+    band._adding = add
+    return band
 
 
 def inlet_of(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:

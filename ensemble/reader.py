@@ -28,6 +28,7 @@ from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import Shard
 from ensemble.stage.view import Question, StateView, merged
 from ensemble.status import Chain, DeadLetter, Reaction, Status
+from ensemble.table import Table
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
@@ -190,13 +191,13 @@ class Reader(Shown):
 
     # State
 
-    def table(self, name: str) -> Mapping[str, Any]:
-        """A player's state by key, as a mapping.
+    def table(self, name: str, type: Any = None) -> Table:
+        """A player's state by key, as of each look: dicts, or of this type, a Struct, dataclass or model.
 
         Errors: KeyError if no player of that name has played here.
         """
         self._check_player(name)
-        return {key: decode(value) for shard in self._shards for key, value in shard.view.table_items(name).items()}
+        return Table(name, [shard.view for shard in self._shards], type)
 
     def dead(self, player: str | None = None) -> list[DeadLetter]:
         """The dead letters, in the order in which they died."""

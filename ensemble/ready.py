@@ -9,10 +9,13 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ensemble.errors import ScoreError
 from ensemble.player import Player
 from ensemble.score import Score, check, load
 from ensemble.score.callable import find
+from ensemble.score.composing import Callables
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
@@ -44,6 +47,8 @@ def ready(
         raise ScoreError(errors)
     vocabulary = Vocabulary(score)
     prepared = {name: _prepare(spec, calls, score, vocabulary) for name, spec in score.players.items()}
+    # Whoever holds the band asks its score who plays: to draw it, and to tell where a player's code is.
+    score = msgspec.structs.replace(score, callables=Callables(calls))
     return Ready(score, calls, vocabulary, prepared)
 
 

@@ -6,6 +6,7 @@ Owns nothing but the hook. `visualize` is imported when a notebook asks, and by 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -25,12 +26,23 @@ class Shown:
 
 
 def data_frame(rows: Any) -> Any:
-    """Rows as a pandas DataFrame.
+    """Rows as a DataFrame, of pandas or, where that is not installed, of polars.
+
+    Errors: ModuleNotFoundError, with what to install.
+    """
+    for library in ("pandas", "polars"):
+        with suppress(ModuleNotFoundError):
+            module: Any = import_module(library)
+            return module.DataFrame(rows)
+    raise ModuleNotFoundError("frames are those of pandas or polars, and neither is installed: pip install pandas")
+
+
+def live(band: Any, every_s: float) -> Any:
+    """What shows a band while it plays.
 
     Errors: ModuleNotFoundError, with what to install.
     """
     try:
-        pandas: Any = import_module("pandas")
+        return import_module("visualize.live").Live(band, every_s)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; frames are pandas': pip install pandas") from error
-    return pandas.DataFrame(rows)
+        raise ModuleNotFoundError(f"{error}; a live picture needs: pip install 'ensemble-band[notebook]'") from error

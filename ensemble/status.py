@@ -110,3 +110,21 @@ class Chain(msgspec.Struct, Shown, frozen=True):
     event: Event
     causes: tuple[Event, ...]
     tree: Reaction
+
+    def __str__(self) -> str:
+        """As a tree: what led to it line by line, then what it led to, each answer further in."""
+        lines = [_line(cause) for cause in self.causes]
+        waiting = [(self.tree, 0)]
+        while waiting:  # a chain may be longer than Python's stack
+            reaction, depth = waiting.pop()
+            by = f"  by {reaction.player}" if reaction.player else ""
+            lines.append("    " * (depth - 1) + "└── " * bool(depth) + _line(reaction.event) + by)
+            waiting += [(answer, depth + 1) for answer in reversed(reaction.said)]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Chain({self.event.topic!r}, key={self.event.key!r}, id={self.event.id!r}, {len(self.causes)} before it)"
+
+
+def _line(event: Event) -> str:
+    return f"{event.topic}  {event.key}  {event.id}" if event.key else f"{event.topic}  {event.id}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from ensemble.errors import Unavailable
-from ensemble.event import EPOCH, Event, Frame, Rows, encode, microseconds
+from ensemble.event import EPOCH, Event, Frame, Match, Rows, encode, microseconds
 from ensemble.log.base import EventLog, Position, Snapshot
 
 
@@ -84,6 +86,22 @@ def event(
         source_ix=0,
         extras={0: {"id": id}} if id else None,
     ).event(0)
+
+
+def match(topic: str, *events: Event, labels: Mapping[str, int | list[int]] | None = None, key: str | None = None) -> Match:
+    """A match of a motif as a player would hear it, made of these events, to call players with in a test.
+
+    Shapes: `labels` says which of the events has which label, by their places: `{"first": 0, "others": [1, 2]}`.
+    Its key is that of its first event unless `key` says otherwise, its time that of the last.
+    """
+    parts = [
+        event(part.topic, part.data, key=part.key, id=part.id, time=part.time, offset=at) for at, part in enumerate(events)
+    ]
+    said = event(topic, {"labels": dict(labels)} if labels else {}, key=parts[0].key if key is None else key, offset=len(parts))
+    rows = msgspec.structs.replace(
+        said._rows, time_us=parts[-1]._rows.time_us, extras={0: {"causes": list(range(len(parts))), "root": 0}}
+    )
+    return Match(rows, 0, msgspec.UNSET, parts)
 
 
 class FaultyLog:
@@ -205,12 +223,13 @@ class TestContext:
 
     __test__ = False  # pytest: a class that is no test
 
-    state: MutableMapping[str, Any] = field(default_factory=dict)
+    state: Any = field(default_factory=dict)
     token: str = "token"
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     attempt: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: bool = True
+    tables: Mapping[str, Any] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("ensemble.player.test"))
 
     def token_of(self, event: Any) -> str:
@@ -218,6 +237,6 @@ class TestContext:
         return f"{self.token}-{event.id if isinstance(event, Event) else event!r}"
 
 
-def context(state: MutableMapping[str, Any] | None = None, **given: Any) -> TestContext:
-    """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings` and `live` may be given."""
+def context(state: Any = None, **given: Any) -> TestContext:
+    """A `ctx` to call players with in a test: `token`, `now`, `attempt`, `settings`, `tables` and `live` may be given."""
     return TestContext(state if state is not None else {}, **given)

@@ -18,9 +18,9 @@ LAYERS = (
     "score",
     "broker", "listening",
     "log",
-    "status", "history",
+    "status", "history", "progress",
     "player", "ready", "stage", "resharding",
-    "trial", "reader", "band", "opening", "deployment", "magic",
+    "trial", "table", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 
@@ -122,6 +122,7 @@ def test_the_broker_is_free_of(kind: str) -> None:
     [
         ("yaml", "ensemble", "ensemble/score/"),
         ("matplotlib", "visualize", "visualize/"),
+        ("anywidget", "visualize", "visualize/"),
     ],
 )
 def test_a_library_is_known_to_one_file_only(library: str, folder: str, home: str) -> None:

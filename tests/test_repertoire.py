@@ -7,6 +7,7 @@ import runpy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import ensemble
 from ensemble.score import check, json_schema
 from ensemble.testing import ManualClock
-from tests.players.oracle import Shop, faults, read_input, tables
+from tests.players.oracle import Shop, care_faults, faults, read_input, tables
 
 SCORES = Path(__file__).parents[1] / "scores"
 ACME = SCORES / "acme_fitness.yaml"
@@ -91,9 +92,10 @@ def test_the_real_orders_of_the_whole_month_add_up(monkeypatch: pytest.MonkeyPat
 
     with acme(monkeypatch, input=MONTH) as band:
         assert faults(band, shop) == []
+        assert list(care_faults(band)) == []
         outcomes = Counter(event.topic for event in band.events("order.*"))
 
-    assert outcomes["order.completed"] + outcomes["order.cancelled"] == 2776
+    assert outcomes["order.completed"] + outcomes["order.cancelled"] == 2779
 
 
 @pytest.mark.parametrize("rules", ["A", "B"])
@@ -124,6 +126,7 @@ def test_the_visitors_meet_their_fates(monkeypatch: pytest.MonkeyPatch) -> None:
             "elaine-1": ("delivered", None),
             "eric-1": ("cancelled", "out of stock"),
             "han-1": ("cancelled", "payment refused: card is expired"),
+            "frank-1": ("cancelled", "payment refused: card is expired"),
             "phoebe-1": ("cancelled", "the total 100.00 is not the cart's 99.00"),
         }
         assert carts["walter"]["items"] == []
@@ -134,6 +137,13 @@ def test_the_visitors_meet_their_fates(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused.data["reason"] == "the name walter is taken"
         [refused] = band.events("checkout.refused")
         assert refused.key == "shri"
+        [reminded] = band.events("customer.reminded")
+        assert (reminded.key, reminded.data["left_at"]) == ("jim", datetime(2011, 11, 1, 6, 20, tzinfo=UTC)), (
+            "once, for the last of two things"
+        )
+        assert [event.data["orders"] for event in band.events("customer.suspected", key="frank")] == [
+            ["frank-1", "frank-2", "frank-3"]
+        ]
 
 
 def test_providers_that_fail_now_and_then_change_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +188,29 @@ def test_a_parcel_on_its_way_arrives_when_its_time_has_come(monkeypatch: pytest.
         assert faults(band, shop) == []
 
 
+def test_an_order_that_is_paid_and_not_shipped_in_a_day_raises_one_alert(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACME_INPUT", str(SMALL))
+    clock, store = ManualClock(), str(tmp_path / "store")
+
+    def lose(ready: ensemble.Match, **settings: object) -> None:
+        assert [event.topic for event in ready.events] == ["order.reserved", "order.paid"]
+
+    with ensemble.open(ACME, store=store, clock=clock, players={"shipping": lose}) as band:
+        band.settle()
+        paid = {event.key for event in band.events("order.paid")}
+        clock.advance(hours=23, minutes=59)
+        assert list(band.events("order.overdue")) == []
+    for _ in range(2):  # opened again while it waits, and after it was told
+        with ensemble.open(ACME, store=store, clock=clock, players={"shipping": lose}) as band:
+            clock.advance(minutes=2)
+            alerts = [event.key for event in band.events("order.overdue")]
+
+    assert len(paid) > 50
+    assert sorted(alerts) == sorted(paid)
+
+
 def test_a_store_that_was_played_to_the_end_plays_nothing_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with acme(monkeypatch, store=str(tmp_path / "store")) as band:
         events = band.status().events
@@ -205,13 +238,14 @@ def test_an_order_can_be_followed_back_to_its_invoice(monkeypatch: pytest.Monkey
         "invoice.recorded",
         "cart.checked_out",
         "order.requested",
-        *causes[3:-4],
+        *causes[3:-5],
         "order.payment.requested",
         "payment.card.validated",
-        "order.shipment.requested",
+        "order.paid",
+        "ready-to-ship",
         "shipment.delivered",
     ]
-    assert set(causes[3:-4]) <= {"order.placed", "stock.requested", "stock.reserved", "order.reserved"}
+    assert set(causes[3:-5]) <= {"order.placed", "stock.requested", "stock.reserved", "order.reserved"}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +263,42 @@ def test_what_must_not_get_in_is_refused_by_name(
 ) -> None:
     with acme(monkeypatch) as band, pytest.raises(ensemble.InvalidEvent, match=word):
         band.publish(topic, data)
+
+
+def test_what_only_several_quakes_tell_is_what_a_slow_reading_of_the_week_finds() -> None:
+    regions: dict[str, list[tuple[datetime, float, dict[str, Any]]]] = {}
+    for line in read_input(SCORES / "data/quakes_2018-02.jsonl.gz"):
+        at, report = datetime.fromisoformat(line["time"]), line["data"]
+        regions.setdefault(report["region"], []).append((at, report["magnitude"], report))
+    end = max(each[0] for reports in regions.values() for each in reports)
+    swarms, trains, calms = [], [], []
+    for region, reports in regions.items():
+        recent: list[datetime] = []
+        for at, magnitude, report in reports:
+            if report["kind"] == "earthquake" and 0.5 <= magnitude < 5:
+                recent = [*(each for each in recent if at - each < timedelta(hours=1)), at]
+                if len(recent) == 10:
+                    swarms.append((region, recent[0], recent[-1]))
+                    recent = []
+            later = [(when - at, each) for when, each, _ in reports if when > at]
+            after = [each for gap, each in later if gap < timedelta(hours=12) and 4 <= each < magnitude]
+            if magnitude >= 6 and len(after) >= 3 and at + timedelta(hours=12) <= end:
+                trains.append((report["id"], len(after), max(after)))
+            is_broken = any(gap < timedelta(hours=24) and each >= 4 for gap, each in later)
+            if magnitude >= 5.5 and not is_broken and at + timedelta(hours=24) <= end:
+                calms.append(report["id"])
+
+    with played(SCORES / "quakes.yaml") as band:
+        said = {
+            topic: [event.data for event in band.events(topic)]
+            for topic in ("swarm.noted", "aftershocks.counted", "calm.noted")
+        }
+        assert list(band.events("_band.motif.>")) == [], "nothing was late, and nothing was given up"
+
+    assert sorted((each["region"], each["began"], each["ended"]) for each in said["swarm.noted"]) == sorted(swarms)
+    assert sorted((each["main"], each["aftershocks"], each["strongest"]) for each in said["aftershocks.counted"]) == trains
+    assert sorted(each["main"] for each in said["calm.noted"]) == sorted(calms)
+    assert (len(swarms), len(trains), len(calms)) == (4, 1, 2)
 
 
 def test_a_week_of_earthquakes_is_sorted_and_counted() -> None:

@@ -44,7 +44,7 @@ from ensemble.motif import (
     topics,
 )
 from ensemble.score import Code, Finding, PlayerSpec, Score, SourceSpec, check, code_of, duration_text
-from ensemble.score.model import Emit
+from ensemble.score.model import Emit, Lookup
 
 Graph: TypeAlias = "nx.DiGraph[str]"
 
@@ -223,10 +223,14 @@ class _Builder:
         lines = [f"by {player.by}"] if player.by else []
         lines += [f"order: {player.order}"] if player.order != "key" else []
         lines += [f"up to {section.max} instances"] if section.max > 1 else []
+        read = [*player.reads, *(each.player for each in player.enrich.values())]
+        lines += [f"reads {', '.join(dict.fromkeys(read))}"] if read else []
         failure = player.on_failure
         facts = {
             "play": player.play, "code": code.place, "in the score": self._place("players", name), "by": player.by,
-            "order": player.order, "instances": f"{section.min} to {section.max}", "with": dict(player.settings),
+            "order": player.order, "reads": ", ".join(player.reads) or None,
+            "enriched with": ", ".join(f"{field}: {_lookup_text(each)}" for field, each in player.enrich.items()) or None,
+            "instances": f"{section.min} to {section.max}", "with": dict(player.settings),
             "attempts": player.retry.attempts,
             "timeout": None if player.timeout_us is None else duration_text(player.timeout_us),
             "on failure": f"emit {failure.topic}" if isinstance(failure, Emit) else failure,
@@ -351,6 +355,10 @@ def _by_place(findings: tuple[Finding, ...]) -> dict[tuple[str, ...], list[str]]
         if place is not None:
             found.setdefault((place[1], place[2] or place[3]), []).append(each.message)
     return found
+
+
+def _lookup_text(lookup: Lookup) -> str:
+    return f"{lookup.player}[{'key' if lookup.path is None else 'data.' + lookup.path}]"
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from ensemble.band import Band, Table
+from ensemble.band import Band
 from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
+from ensemble.table import Table
 
 PLAIN, HTML, SVG = "text/plain", "text/html", "image/svg+xml"
 ROWS = 20
@@ -28,7 +29,7 @@ LAID_OVER = 50_000
 
 def bundle(thing: Any) -> dict[str, str]:
     """What Jupyter is given, by MIME type."""
-    made = {PLAIN: repr(thing)}
+    made = {PLAIN: str(thing) if isinstance(thing, Chain) else repr(thing)}
     for kind, (form, show) in _SHOWN.items():
         if isinstance(thing, kind):
             with suppress(EnsembleError, ImportError):

@@ -32,11 +32,11 @@ def page(picture: Picture, graph: Graph | None = None, theme: Theme | None = Non
         data["edges"] = [(a, b) for a, b, _ in links(graph)]
     filled: Mapping[str, str] = {
         "title": html.escape(picture.title),
-        "light": _variables(LIGHT),
-        "dark": _variables(DARK),
+        "light": variables(LIGHT),
+        "dark": variables(DARK),
         "width": f"{picture.width:.1f}",
         "height": f"{picture.height:.1f}",
-        "svg": "\n".join(elements(picture, _variable)),
+        "svg": "\n".join(elements(picture, variable)),
         # In a script nothing may look like its end.
         "data": json.dumps(data, ensure_ascii=False, default=str).replace("<", "\\u003c"),
     }
@@ -44,9 +44,11 @@ def page(picture: Picture, graph: Graph | None = None, theme: Theme | None = Non
     return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], template)
 
 
-def _variable(role: Role) -> str:
+def variable(role: Role) -> str:
+    """A colour as the page's variable of that role."""
     return f"var(--{role.replace('.', '-')})"
 
 
-def _variables(theme: Theme) -> str:
+def variables(theme: Theme) -> str:
+    """What gives these variables the colours of a theme, as CSS."""
     return " ".join(f"--{role.replace('.', '-')}: {colour};" for role, colour in theme.colours.items())

@@ -121,6 +121,12 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     parts: Sequence[Part]
     title: str = ""
 
+    def _repr_svg_(self) -> str:
+        """Called by Jupyter when it is the last value of a cell."""
+        from visualize.svg import svg
+
+        return svg(self)
+
 
 def rounded(points: Sequence[Point], radius: float) -> list[tuple[Point, Point, Point]]:
     """The bends of a line: where each begins, its corner, and where it ends."""

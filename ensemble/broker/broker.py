@@ -1,6 +1,6 @@
 """The broker of one shard: every decision, as a frame.
 
-Owns the rules of design section 3 that are about events: dedupe, order, retries, dead letters, timers. Each method that
+Owns the rules of design section 3 that are about events: dedupe, order, retries, dead letters, timers, expiry. Each method that
 decides gives the frame to be appended, already folded into `state`; the caller appends the frames in the order in which it
 got them, and shows nothing of them to anyone before they are durable. No I/O, no clock: `now_us` comes in.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import islice, takewhile
 from typing import Any
 
 from ensemble.broker.failure import DEAD, End, backoff_us, end_of, token_of
@@ -20,12 +21,14 @@ from ensemble.broker.matching import Listening
 from ensemble.broker.outbox import Parcel, copies, parcel, shard_of, split
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Advance, Section
-from ensemble.broker.state import Patterns, State, Timer, dedupe_key, lag, said
+from ensemble.broker.state import Patterns, SectionState, State, Timer, dedupe_key, lag, said
 from ensemble.broker.words import Failure, Motive, Opening, Outcome, Policy, Publication, Said
 from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, Ref, Rows, encode
 
 NO_LETTERS: Mapping[int, Event] = {}
+EXPIRED_MOST = 10_000
+"""Keys of a section whose state goes with one frame."""
 
 
 class Broker:
@@ -104,20 +107,22 @@ class Broker:
 
     def _seated(
         self, name: str, listener: Listener, since: Callable[[Patterns, int], int], begin: int | None
-    ) -> list[tuple[str, list[Any]]]:
-        """What there is to record of a section that takes its seat: where it begins, or what it turned to."""
+    ) -> list[tuple[str, Any]]:
+        """What there is to record of a section that takes its seat: where it begins, what it turned to, how long it keeps."""
         section, patterns = self.state.sections.get(name), listener.patterns
+        keep_us = self._policies[name].keep_us
+        kept = [] if keep_us == (section.keep_us if section else 0) else [("kept", keep_us)]
         if section is None:
             all_said = said(self.state, patterns)
             if begin is None or begin >= self.state.end:
                 place = [self.state.end, all_said]
             else:
                 place = [begin, all_said - since(patterns, begin) if begin else 0]
-            return [("joined", [*place, list(patterns)])]
+            return [("joined", [*place, list(patterns)]), *kept]
         if section.patterns != patterns:
             before = since(patterns, section.position) if section.position < self.state.end else 0
-            return [("turned", [said(self.state, patterns) - before, list(patterns)])]
-        return []
+            return [("turned", [said(self.state, patterns) - before, list(patterns)]), *kept]
+        return kept
 
     def seat(
         self,
@@ -372,13 +377,18 @@ class Broker:
     # By time
 
     def fire(self, now_us: int) -> Frame | None:
-        """Say what the timers that are due by now have to say; None if none is."""
+        """Say what the timers that are due by now have to say, and take away what has expired; None if nothing is due."""
         due: list[int] = []
         while self._timers and self._timers[0][0] <= now_us:
             due.append(heappop(self._timers)[1])
-        if not due:
+        expired = {name: keys for name, section in self.state.sections.items() if (keys := _expired(section, now_us))}
+        if not due and not expired:
             return self._hear_time(now_us)
-        marks: dict[str, Any] = {"fired": due}
+        marks: dict[str, Any] = {}
+        if due:
+            marks["fired"] = due
+        if expired:
+            marks["expired"] = expired
         out: dict[int, list[Parcel]] = {}
         timers = [self.state.timers[number] for number in due]
         said = [(self._keep(_said(timer), timer.source, out)[0], timer.source) for timer in timers]
@@ -398,8 +408,9 @@ class Broker:
         return frame
 
     def due_us(self) -> int | None:
-        """The next moment at which a retry, a timer or a motif falls due."""
+        """The next moment at which a retry, a timer, a motif or somebody's state falls due."""
         moments = [section.due_us for section in self.sections.values() if section.due_us is not None]
+        moments += [next(iter(section.expires.values())) for section in self.state.sections.values() if section.expires]
         if self._timers:
             moments.append(self._timers[0][0])
         heard_us = self.listening.due_us()
@@ -560,6 +571,12 @@ class Broker:
             list(sources), source_ix if len(sources) > 1 else 0,
             causes or None, roots or None, extras or None,
         )  # fmt: skip
+
+
+def _expired(section: SectionState, now_us: int) -> list[str]:
+    """The keys whose state is due to go."""
+    due = takewhile(lambda item: item[1] <= now_us, section.expires.items())
+    return [key for key, _ in islice(due, EXPIRED_MOST)]
 
 
 def _moved(advance: Advance) -> list[Any]:

@@ -33,6 +33,8 @@ from ensemble.event import Frame, Ref, Rows, decode, encode
 Place = tuple[int, int]
 """An old shard, and an offset there."""
 
+FOREVER = 1 << 62
+"""Later than any moment at which something expires."""
 TABLE_BYTES = 1 << 20
 """How much of a table goes into one frame."""
 
@@ -433,6 +435,10 @@ class Carrying:
         for name in self.names:
             for shard, standing in enumerate(self._standings(name)):
                 marks[shard]["carried"][name] = standing
+            keep_us = max(state.section(name).keep_us for state in self.states)
+            if keep_us:
+                for each in marks:
+                    each.setdefault("kept", {})[name] = keep_us
         timers = sorted(
             (timer.due_us, shard, number, timer)
             for shard, state in enumerate(self.states)
@@ -501,19 +507,23 @@ class Carrying:
         sets[home].add(at)
 
     def tables(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The tables by the lanes of their keys: new shard and marks, in pieces."""
+        """The tables by the lanes of their keys: new shard and marks, in pieces. What expires first comes first."""
         for name in self.names:
+            sections = [state.section(name) for state in self.states]
+            expires = {key: due_us for section in sections for key, due_us in section.expires.items()}
+            rows = [row for section in sections for row in section.table.items()]
+            if expires:
+                rows.sort(key=lambda row: expires.get(row[0], FOREVER))
             pieces: list[dict[str, bytes]] = [{} for _ in range(self.shards)]
             sizes = [0] * self.shards
-            for state in self.states:
-                for key, value in state.section(name).table.items():
-                    home = shard_of(key, self.shards)
-                    pieces[home][key] = value
-                    sizes[home] += len(key) + len(value)
-                    if sizes[home] > TABLE_BYTES:
-                        yield home, {"wrote": {name: pieces[home]}}
-                        pieces[home], sizes[home] = {}, 0
-            yield from ((home, {"wrote": {name: piece}}) for home, piece in enumerate(pieces) if piece)
+            for key, value in rows:
+                home = shard_of(key, self.shards)
+                pieces[home][key] = value
+                sizes[home] += len(key) + len(value)
+                if sizes[home] > TABLE_BYTES:
+                    yield home, _table(name, pieces[home], expires)
+                    pieces[home], sizes[home] = {}, 0
+            yield from ((home, _table(name, piece, expires)) for home, piece in enumerate(pieces) if piece)
 
     def late(self) -> Iterator[tuple[int, Publication]]:
         """What had not arrived: new shard, and what is to be said there."""
@@ -528,6 +538,13 @@ class Carrying:
 
 
 COUNTS = ("heard", "emitted", "failed")
+
+
+def _table(name: str, piece: dict[str, bytes], expires: Mapping[str, int]) -> dict[str, Any]:
+    marks: dict[str, Any] = {"wrote": {name: piece}}
+    if expires:
+        marks["expiring"] = {name: {key: expires[key] for key in piece if key in expires}}
+    return marks
 
 
 def _kept(extra: dict[str, Any], log_id: str, offset: int) -> dict[str, Any]:

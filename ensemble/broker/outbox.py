@@ -172,9 +172,9 @@ def _identity(event: Event) -> dict[str, Any]:
         same["causationid"] = event.causationid
     if (born := rows.born(ix)) != event.id:
         same["born"] = born
-    if isinstance(event, Match):  # it lies where its events lie, and nobody looks for them from elsewhere
+    if isinstance(event, Match):  # they lie here, and whoever hears it there can't look them up
         same["parts"] = [
-            [part.offset, part._rows.time_us, part.key, part.payload, _identity(part)] for part in event.events
+            [part.offset, part._rows.time_us, part.key, part.payload, _identity(part.view())] for part in event.events
         ]
     given = rows.extra(ix, "traceparent")
     return {**same, "traceparent": given} if given else same

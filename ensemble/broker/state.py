@@ -8,6 +8,7 @@ Invariants, for a section s and any offset o that concerns it:
     s.open  is a subset of  [0, s.position),  s.unasked  of  s.open
     s.held  is a subset of  s.dead, and its offsets are not yet passed
     lag(s) = events said under s.patterns - s.passed + len(s.open)
+    s.keep_us > 0   =>  s.expires has the keys of s.table, ascending by their moments
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class SectionState(msgspec.Struct):
     """Dead letters whose key waits for them (`on_failure: hold`)."""
     table: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Key -> the player's state, encoded."""
+    keep_us: int = 0
+    """How long a key's state stays after it was last written; 0: for ever."""
+    expires: dict[str, int] = msgspec.field(default_factory=dict)
+    """Key -> when its state goes (microseconds since 1970), the next one first. Empty where state stays for ever."""
     heard: int = 0
     emitted: int = 0
     failed: int = 0
@@ -239,6 +244,20 @@ def _deduped(state: State, mark: list[int], frame: Frame) -> None:
     state._forget(frame.time_us)
 
 
+def _kept(state: State, mark: dict[str, int], frame: Frame) -> None:
+    """A section keeps its state for another time from here on; what was written before counts from then, if that is known."""
+    for name, keep_us in mark.items():
+        section = state.section(name)
+        if not keep_us:
+            section.expires = {}
+        elif section.keep_us:
+            longer_us = keep_us - section.keep_us
+            section.expires = {key: due_us + longer_us for key, due_us in section.expires.items()}
+        else:
+            section.expires = dict.fromkeys(section.table, frame.time_us + keep_us)
+        section.keep_us = keep_us
+
+
 def _again(state: State, mark: dict[str, list[int]], frame: Frame) -> None:
     for name, offsets in mark.items():
         section = state.section(name)
@@ -288,10 +307,37 @@ def _dead(state: State, mark: dict[str, list[list[Any]]], frame: Frame) -> None:
 
 def _wrote(state: State, mark: dict[str, dict[str, bytes | None]], frame: Frame) -> None:
     for name, writes in mark.items():
-        table = state.section(name).table
+        section = state.section(name)
+        table = section.table
         table.update(writes)  # type: ignore[arg-type]
         for key in [key for key, value in writes.items() if value is None]:
             del table[key]
+        if section.keep_us:
+            _written(section, writes, frame.time_us + section.keep_us)
+
+
+def _written(section: SectionState, writes: dict[str, bytes | None], due_us: int) -> None:
+    """Frames' times never go back, so what is written last expires last."""
+    expires = section.expires
+    for key, value in writes.items():
+        expires.pop(key, None)
+        if value is not None:
+            expires[key] = due_us
+
+
+def _expiring(state: State, mark: dict[str, dict[str, int]], frame: Frame) -> None:
+    for name, moments in mark.items():
+        expires = state.section(name).expires
+        for key, due_us in moments.items():
+            expires.pop(key, None)
+            expires[key] = due_us
+
+
+def _expired(state: State, mark: dict[str, list[str]], frame: Frame) -> None:
+    for name, keys in mark.items():
+        section = state.section(name)
+        for key in keys:
+            del section.table[key], section.expires[key]
 
 
 def _sent(state: State, mark: dict[str, Any], frame: Frame) -> None:
@@ -362,6 +408,7 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "carried": _carried,
     "joined": _joined,
     "turned": _turned,
+    "kept": _kept,
     "score": _scored,
     "plan": _planned,
     "dedupe": _deduped,
@@ -370,6 +417,8 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "failed": _failed,
     "dead": _dead,
     "wrote": _wrote,
+    "expiring": _expiring,
+    "expired": _expired,
     "sent": _sent,
     "place": _placed,
     "fired": _fired,

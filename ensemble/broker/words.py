@@ -140,9 +140,11 @@ class Outcome(msgspec.Struct):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What the score says of a player's failures."""
+    """What the score says of a player's failures, and of how long its state is kept."""
 
     retry: RetryPolicy = RetryPolicy()
     on_failure: str | Emit = "dead-letter"
     check: Callable[[Any], None] | None = None
     """Raises InvalidEvent where an event of `on_failure: {emit: ...}` can't have this data."""
+    keep_us: int = 0
+    """How long a key's state stays after it was last written; 0: for ever."""

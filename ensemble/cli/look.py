@@ -69,14 +69,20 @@ def tail(
 def table(
     player: Annotated[str, typer.Argument(metavar="PLAYER", help="Whose state.", show_default=False)],
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only the state of this key.", show_default=False)] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin so, in order.", show_default=False)
+    ] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Show the state that a player keeps."""
     import ensemble
 
+    if key is not None and prefix is not None:
+        raise typer.BadParameter("name a KEY or a --prefix, not both")
     with ensemble.read(store_url(store)) as reader:
-        rows = reader.table(player)
+        table = reader.table(player)
+        rows = dict(table.items()) if prefix is None else table.range(prefix)
         if key is not None:
             if key not in rows:
                 raise KeyError(f"player {player} keeps no state for the key {key!r}; it has {_some(rows)}")
@@ -93,7 +99,7 @@ def table(
                 state = shown(json_text(rows[name]), None if room is None else max(20, room - widest - 2))
                 result(f"{shown(name).ljust(widest)}  {state}")
             if not rows:
-                talk(f"player {player} keeps no state")
+                talk(f"player {player} keeps no state" + (f" for keys that begin with {prefix!r}" if prefix else ""))
 
 
 def status(store: Store = None, json: Json = False) -> None:

@@ -121,7 +121,10 @@ def _label(event: Event, player: str | None, style: str, begin: datetime, failur
     text.append(event.topic, style=style or "cyan")
     text.append(f"  {shown(event.key, 40)}" if event.key else "")
     text.append(f"  {shown(json_text(event.data), 80)}", style="dim")
-    text.append(f"  by {player}" if player else "  from outside", style="green" if player else "magenta")
+    is_match = bool(event._rows.parts(event._ix))
+    text.append(
+        f"  by {player}" if player else "  a match" if is_match else "  from outside", style="green" if player else "magenta"
+    )
     text.append(f"  {event.id}", style="dim")
     later = event.written_at - begin
     text.append(f"  +{_short(later)}" if later else f"  {event.written_at:%Y-%m-%d %H:%M:%S}", style="dim")

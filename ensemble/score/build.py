@@ -22,6 +22,7 @@ from ensemble.score.model import (
     NOW,
     Emit,
     EventSpec,
+    Lookup,
     Places,
     PlayerSpec,
     RetryPolicy,
@@ -30,12 +31,13 @@ from ensemble.score.model import (
     Silence,
     SourceSpec,
     StageSpec,
+    StateSpec,
     StoreSpec,
 )
 
 T = TypeVar("T")
 
-_NAME, _PLAY = re.compile(doc.NAME), re.compile(doc.PLAY)
+_NAME, _PLAY, _LOOKUP = re.compile(doc.NAME), re.compile(doc.PLAY), re.compile(doc.LOOKUP)
 LONGEST_NAME = 100
 SCHEMES = ("memory", "file", "s3", "gs", "az")
 
@@ -154,10 +156,47 @@ class _Builder:
             on_failure=on_failure,
             order=player.order,
             by=player.by,
+            state=self._state(player.state, (*at, "state")),
+            reads=self._reads(name, player, (*at, "reads")),
+            enrich={field: lookup for field in player.enrich if (lookup := self._lookup(field, player, at)) is not None},
             from_=player.from_,
             from_us=self._begin(player.from_, (*at, "from")),
         )
         return None if on is None else spec
+
+    def _state(self, state: doc.StateDoc, at: Where) -> StateSpec:
+        self._play(state.type, (*at, "type"), "a type, as in players.shop.state:Cart")
+        expire_us = None
+        if state.expire is not None:
+            expire_us = self._read(duration_us, state.expire, (*at, "expire"))
+            if expire_us == 0:
+                cure = "write a duration, or leave expire: out to keep it for ever"
+                self._report((*at, "expire"), "0 keeps nothing at all", cure)
+        return StateSpec(type=state.type, expire_us=expire_us)
+
+    def _reads(self, name: str, player: doc.PlayerDoc, at: Where) -> tuple[str, ...]:
+        listed = [player.reads] if isinstance(player.reads, str) else list(player.reads)
+        for i, other in enumerate(listed):
+            where = at if isinstance(player.reads, str) else (*at, i)
+            if other == name:
+                self._report(where, "a player's own state is ctx.state", "name another player")
+            elif other in listed[:i]:
+                self._report(where, f"{other!r} is there twice", "remove one of them")
+        if listed and player.order == "none":
+            wrong = "with order: none a player has no key to look up by"
+            self._report(at, wrong, "write order: key, or look up by a path: enrich: {field: PLAYER[data.PATH]}")
+        return tuple(listed)
+
+    def _lookup(self, field: str, player: doc.PlayerDoc, at: Where) -> Lookup | None:
+        text = player.enrich[field]
+        found = _LOOKUP.fullmatch(text)
+        if not field or found is None:
+            wrong = f"{text!r:.80} is no lookup" if field else "an empty name for a field"
+            cure = "write the player whose state it is, and the key's place: customers[data.customer_id], or customers[key]"
+            self._report((*at, "enrich", field) if field else (*at, "enrich"), wrong, cure)
+            return None
+        other, _, path = text.removesuffix("]").partition("[")
+        return Lookup(other, None if path == "key" else path.removeprefix("data."))
 
     def _begin(self, text: str, at: Where) -> int:
         """Where a new player begins to hear."""

@@ -65,6 +65,39 @@ def find_type(name: str, folder: str = ".") -> Any:
     return found
 
 
+def find_state_type(name: str, folder: str = ".") -> Any:
+    """The same for a player's state, which begins as a new one: every field has a default.
+
+    Errors: PlayerError.
+    """
+    found = find_type(name, folder)
+    if typing.is_typeddict(found) or issubclass(found, tuple):
+        raise PlayerError(
+            f"{name} is a {'TypedDict' if typing.is_typeddict(found) else 'NamedTuple'}; state is changed field by field: "
+            "name a msgspec Struct, a dataclass or a pydantic model"
+        )
+    required = _required(found)
+    if required:
+        raise PlayerError(
+            f"{name} needs {', '.join(required)} to be made, and state begins as a new one; give every field a default"
+        )
+    return found
+
+
+def _required(found: Any) -> list[str]:
+    """The fields without which a type of data can't be made."""
+    if hasattr(found, "model_fields"):
+        return [name for name, field in found.model_fields.items() if field.is_required()]
+    if issubclass(found, msgspec.Struct):
+        return [field.name for field in msgspec.structs.fields(found) if field.required]
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(found)
+        if field.init and field.default is missing and field.default_factory is missing
+    ]
+
+
 def is_data_type(value: Any) -> bool:
     """Whether data can be of this type: msgspec Struct, dataclass, TypedDict, NamedTuple or pydantic model."""
     return isinstance(value, type) and (

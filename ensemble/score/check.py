@@ -15,6 +15,7 @@ from ensemble.motif import is_pattern, matches, overlap
 from ensemble.score import reactions
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
+from ensemble.score.lookup_check import say_of_lookups
 from ensemble.score.model import Emit, Score, SourceSpec
 from ensemble.score.obituary import FIELDS, misfit
 from ensemble.score.schemas import KEYWORDS, unknown_keywords
@@ -33,6 +34,7 @@ def check(
     checker = _Checker(score, dict(players or {}))
     checker.say_of_score()
     checker.say_of_failures(imports=imports)
+    say_of_lookups(score, checker.add)
     if imports:
         checker.say_of_code()
     return checker.told()
@@ -112,6 +114,9 @@ class _Checker:
             if topic not in told:
                 cure = "let a player listen to it, or silence this with a reason"
                 self.add("unheard-event", where, f"nobody hears {topic}", cure)
+        for name in reactions.unused(self._score):
+            cure = "write its name under a player's on:, or remove it"
+            self.add("unused-motif", ("motifs", name), f"no player listens for {name}, so it is not matched", cure)
 
     def _is_declared(self, pattern: str) -> bool:
         if is_pattern(pattern):

@@ -13,7 +13,7 @@ from ensemble.errors import PlayerError
 from ensemble.motif import is_pattern, matches
 from ensemble.score import reactions
 from ensemble.score.behaviour import Behaviour, Saying, behaviour
-from ensemble.score.callable import Shape, SourceShape, find, find_type, shape, source_shape
+from ensemble.score.callable import Shape, SourceShape, find, find_state_type, find_type, shape, source_shape
 from ensemble.score.fields import Fields, of_schema, of_type
 from ensemble.score.finding import Where, nearest
 from ensemble.score.model import PlayerSpec, Score
@@ -53,6 +53,13 @@ class _Code:
                 self._types[event.type] = find_type(event.type, self._score.folder)
             except PlayerError as error:
                 self._add("event-type", ("events", topic, "type"), str(error))
+        for name, player in self._score.players.items():
+            if player.state.type is None:
+                continue
+            try:
+                find_state_type(player.state.type, self._score.folder)
+            except PlayerError as error:
+                self._add("state-type", ("players", name, "state", "type"), str(error))
 
     def _type(self, topic: str) -> Any:
         spec = self._score.event_spec(topic)
@@ -86,6 +93,10 @@ class _Code:
             self._sayings(seen.says, spec.emits, at)
             if seen.keeps_state or made.batch:
                 self._state(seen, made, spec)
+            if made.batch and spec.reads:
+                wrong = "it hears whole batches, which have no one key to look up by"
+                cure = "hear events one by one, or have them enriched: enrich: {field: PLAYER[key]}"
+                self._add("state-without-key", ("players", name, "reads"), wrong, cure)
 
     def sources(self) -> None:
         for name, spec in self._score.sources.items():
@@ -142,7 +153,8 @@ class _Code:
             known = None if is_pattern(heard.pattern) else self._fields(heard.pattern)
             if known is None or self._type(heard.pattern) is made.hears:
                 continue
-            missing = [field for field in wanted.required if field not in known.names]
+            enriched = self._score.players[name].enrich
+            missing = [field for field in wanted.required if field not in known.names and field not in enriched]
             if missing and (known.is_closed or any(nearest(field, known.names) for field in missing)):
                 wrong = f"{made.hears.__name__} needs {', '.join(missing)}, which {heard.pattern} does not have"
                 self._add("hears-type", heard.where, wrong, f"it has {', '.join(known.names)}")

@@ -19,6 +19,7 @@ TOKEN = r"[A-Za-z0-9_-]+"
 TOPIC = rf"^{TOKEN}(\.{TOKEN})*$"
 PATTERN = rf"^(({TOKEN}|\*)(\.({TOKEN}|\*))*(\.>)?|>)$"
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+LOOKUP = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\[(key|data(\.[^.\s\[\]]+)+)\]$"
 PLAY = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
 
@@ -107,6 +108,18 @@ class FailureDoc(_Doc):
     emit: Annotated[Topic, _about("The topic of that event.")]
 
 
+class StateDoc(_Doc):
+    """What a player remembers by key: `ctx.state`."""
+
+    type: Annotated[
+        Play | None, _about("A Python type of it, module:Name, of which every field has a default; left out: a dict.")
+    ] = None
+    expire: Annotated[Duration | None, _about("How long a key's state stays after it was last written.")] = None
+
+
+Lookup = Annotated[str, _like(LOOKUP, "customers[data.customer_id]", "catalog[key]")]
+
+
 class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
     """A stateless function or class that listens to a motif and may answer with events."""
 
@@ -131,6 +144,14 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
         Literal["key", "none", "all"], _about("Which events are heard one at a time: those of one key, none, or all.")
     ] = "key"
     by: Annotated[Path | None, _about("Path into data to order and keep state by, instead of the event's key.")] = None
+    state: Annotated[StateDoc, _about("What it remembers by key.")] = msgspec.field(default_factory=StateDoc)
+    reads: Annotated[
+        list[str] | str, _about("Players whose state of the same key it may look up, in ctx.tables; it can't write it.")
+    ] = []
+    enrich: Annotated[
+        dict[str, Lookup],
+        _about("Fields that the broker adds to what it hears: the state that a player keeps for a key, PLAYER[data.PATH]."),
+    ] = {}
     from_: Annotated[
         str,
         Meta(

@@ -86,6 +86,23 @@ class Emit(msgspec.Struct, frozen=True):
     topic: str
 
 
+class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a player's state is, and how long it stays."""
+
+    type: str | None = None
+    """`module:Name` of a Python type; None: a dict."""
+    expire_us: int | None = None
+    """How long a key's state stays after it was last written; None: for ever."""
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """`TABLE[key]` or `TABLE[data.PATH]`: the state that a player keeps for a key."""
+
+    player: str
+    path: str | None = None
+    """Path into data of the key; None: the event's own key."""
+
+
 class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     on: Motif
@@ -101,6 +118,11 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: Literal["dead-letter", "hold"] | Emit = "dead-letter"
     order: Literal["key", "none", "all"] = "key"
     by: str | None = None
+    state: StateSpec = StateSpec()
+    reads: tuple[str, ...] = ()
+    """Players whose state of the same key it may look up."""
+    enrich: Mapping[str, Lookup] = {}
+    """Field of what it hears -> what the broker puts there."""
     from_: str = "start"
     """`start`, `now`, or a time."""
     from_us: int = 0

@@ -1,7 +1,7 @@
 """Who says what and who hears it: the score's reaction graph, as far as the score alone tells.
 
 Owns the places at which topics are said and heard, and what they tell about each other: unheard events, motifs that nobody can
-fulfil, circles with no way out.
+fulfil or listens for, circles with no way out.
 """
 
 from __future__ import annotations
@@ -128,6 +128,34 @@ def unsaid(score: Score) -> Iterator[tuple[Heard, Collection[str]]]:
     for each in heard(score):
         if not each.pattern.startswith("_band") and not any(overlap(each.pattern, pattern) for pattern in known):
             yield each, known
+
+
+def unused(score: Score) -> Iterator[str]:
+    """The named motifs that no player listens for, neither itself nor by way of another motif.
+
+    Nothing where there are no players at all: such a score is there for others to include.
+    """
+    heard = [text for name in score.players for text in _texts(_at(score.document, ("players", name, "on")))]
+    left = dict.fromkeys(score.motifs if heard else ())
+    for text in heard:  # it grows: motifs may hear others
+        # The matches of a motif of several events are events, which a pattern may fit; a simple one is there by its name only.
+        found = [name for name in left if text == name or (leaves(score.motifs[name]) is None and matches(text, name))]
+        for name in found:
+            del left[name]
+            heard += _texts(_at(score.document, ("motifs", name)))
+    yield from left
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The topics, patterns and names in a motif as the document has it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in ("event", "any", "all", "seq", "not", "next", "optional", "count", "of"):
+            yield from _texts(value.get(key))
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
 
 
 def circles(score: Score, always_answer: Collection[str]) -> list[list[str]]:

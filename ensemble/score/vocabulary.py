@@ -39,6 +39,7 @@ class Vocabulary:
     """The words of a score.
 
     Errors: ScoreError if a `schema:` is no schema or a `type:` can't be imported; at once, not at the first event.
+    The types of players' states are words of it too.
     """
 
     def __init__(self, score: Score) -> None:
@@ -46,6 +47,7 @@ class Vocabulary:
         self._words: dict[str, Word] = {}
         self._types: dict[str, Any] = {}
         self._validators: dict[str, Any] = {}
+        self._states = {name: self._state(name, each.state.type) for name, each in score.players.items()}
         for spec in score.events.values():
             if spec.type is not None:
                 self._types[spec.type] = self._type(spec)
@@ -58,6 +60,20 @@ class Vocabulary:
         if word is None:
             word = self._words[topic] = self._make(topic)
         return word
+
+    def state(self, player: str) -> Any:
+        """The type of a player's state; None: a dict, or nobody here is called that."""
+        return self._states.get(player)
+
+    def _state(self, player: str, name: str | None) -> Any:
+        from ensemble.score.callable import find_state_type
+
+        if name is None:
+            return None
+        try:
+            return find_state_type(name, self._score.folder)
+        except PlayerError as error:
+            raise ScoreError(f"players.{player}.state.type: {error}") from error
 
     def _make(self, topic: str) -> Word:
         spec = self._score.event_spec(topic)

@@ -39,8 +39,8 @@ class View(Protocol):
         """The state of one key, encoded."""
         ...
 
-    def table_items(self, name: str) -> Mapping[str, bytes]:
-        """All of a section's table, at one moment."""
+    def table_items(self, name: str, prefix: str = "") -> Mapping[str, bytes]:
+        """A section's table at one moment, as far as its keys begin so."""
         ...
 
     def standing(self) -> Standing: ...

@@ -254,7 +254,12 @@ class Loop(Front):
 
     def _seat(self, name: str, role: Role, workers: Workers) -> None:
         section, load = self.broker.sections[name], partial(self.broker.load, name)
-        self.seats[name] = Seat(section, role, workers, self._tape, load, is_paced=self._hand is None)
+        self.seats[name] = Seat(section, role, workers, self._tape, load, self._table, is_paced=self._hand is None)
+
+    def _table(self, name: str) -> Mapping[str, bytes]:
+        """What a player remembers, who may not have played yet."""
+        section = self.broker.state.sections.get(name)
+        return {} if section is None else section.table
 
     # The loop
 

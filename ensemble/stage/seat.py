@@ -6,12 +6,13 @@ Owns when a section looks at the log, and how large its batches are. All of it r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from ensemble.broker.section import Section
 from ensemble.broker.words import Outcome
+from ensemble.listening import lookups
 from ensemble.player import Work
 from ensemble.stage.inbox import Role
 from ensemble.stage.tape import Tape
@@ -81,6 +82,7 @@ class Seat:
         workers: Workers,
         tape: Tape,
         load: Callable[[], int],
+        tables: Callable[[str], Mapping[str, bytes]],
         *,
         is_paced: bool,
         monotonic: Callable[[], float] = time.monotonic,
@@ -92,6 +94,9 @@ class Seat:
         self.is_leaving = False
         """Whether it is handed nothing more, since another player takes its place."""
         self._tape = tape
+        self._tables = tables
+        """What a player of this name remembers by key, encoded."""
+        self._reads, self._enrich = role.spec.reads, lookups(role.spec)
         self._monotonic = monotonic
         self._batch = max(1, role.spec.section.batch)
         self._linger_s = role.spec.section.linger_us / 1e6 if is_paced else 0.0
@@ -148,8 +153,22 @@ class Seat:
         if batch is None:
             return False
         events, refs, roots = self._tape.events(batch.offsets)
-        self.workers.start(Work(batch, events, refs, roots, self.section.state.table))
+        work = Work(batch, events, refs, roots, self.section.state.table)
+        if self._reads or self._enrich:
+            self._look_up(work)
+        self.workers.start(work)
         return True
+
+    def _look_up(self, work: Work) -> None:
+        """Give along what other players remember now: they go on writing while this batch is heard."""
+        lanes = dict.fromkeys(work.batch.keys)
+        tables = {name: self._tables(name) for name in self._reads}
+        work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in tables.items()}
+        for field, (player, key) in self._enrich.items():
+            table = self._tables(player)
+            # A view: what is decoded for the key is not what the player gets.
+            column = [table.get(key(event.view())) for event in work.events] if table else [None] * len(work.events)
+            work.enriched = {**work.enriched, field: column}
 
     def _limit(self) -> int:
         """How many events the next batch may have."""

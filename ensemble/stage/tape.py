@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ensemble.event import Event, Frame, Match, Ref, brought
+from ensemble.event import Event, Frame, Match, Ref, brought_along
 from ensemble.log.base import EventLog
 
 BYTES_MOST = 16 << 20
@@ -94,10 +94,10 @@ class Tape:
 
     def _complete(self, events: list[Event]) -> None:
         """Give the matches among these the events that they are made of. Each frame is looked up once, in order."""
-        for ix, event in enumerate(events):
-            if event._rows.extras is not None:
-                events[ix] = brought(event)
         parts = {ix: event._rows.parts(event._ix) for ix, event in enumerate(events) if event._rows.extras is not None}
+        for ix in parts:
+            if along := brought_along(events[ix]._rows, events[ix]._ix):
+                events[ix] = Match(events[ix]._rows, events[ix]._ix, msgspec.UNSET, along)
         offsets = sorted({offset for each in parts.values() for offset in each})
         if not offsets:
             return

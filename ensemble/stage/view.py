@@ -50,8 +50,12 @@ class StateView:
         value: bytes | None = self._ask(lambda state: state.sections[name].table.get(key))
         return value
 
-    def table_items(self, name: str) -> Mapping[str, bytes]:
-        items: dict[str, bytes] = self._ask(lambda state: dict(state.sections[name].table))
+    def table_items(self, name: str, prefix: str = "") -> Mapping[str, bytes]:
+        def chosen(state: State) -> dict[str, bytes]:
+            table = state.sections[name].table
+            return {key: table[key] for key in table if key.startswith(prefix)} if prefix else dict(table)
+
+        items: dict[str, bytes] = self._ask(chosen)
         return items
 
     def standing(self) -> Standing:

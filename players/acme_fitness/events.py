@@ -6,6 +6,8 @@ provider can turn into a number, so no event can hold one.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct
 
 
@@ -59,11 +61,6 @@ class PaymentRefunded(Struct, frozen=True):
     transaction_id: str
 
 
-class ShipmentRequested(Struct, frozen=True):
-    order_id: str
-    delivery: str
-
-
 class Shipment(Struct, frozen=True):
     """A parcel on its way (`shipment.sent`) or at the door (`shipment.delivered`)."""
 
@@ -91,6 +88,8 @@ class StockCorrected(Struct, frozen=True):
 class OrderPaid(Struct, frozen=True):
     order_id: str
     user_id: str
+    delivery: str
+    """Who is to deliver it."""
 
 
 class OrderShort(Struct, frozen=True):
@@ -103,6 +102,34 @@ class OrderCompleted(Struct, frozen=True):
     user_id: str
     country: str
     total: int
+
+
+class OrderOverdue(Struct, frozen=True):
+    """It was paid, and no parcel has left for too long."""
+
+    order_id: str
+    user_id: str
+    paid_at: datetime
+
+
+class CardDeclined(Struct, frozen=True):
+    user_id: str
+    order_id: str
+    message: str
+
+
+class CustomerReminded(Struct, frozen=True):
+    """Of a cart in which things lie."""
+
+    user_id: str
+    left_at: datetime
+
+
+class CustomerSuspected(Struct, frozen=True):
+    """Of trying cards that are not theirs."""
+
+    user_id: str
+    orders: list[str]
 
 
 class OrderCancelled(Struct, frozen=True):

@@ -8,6 +8,9 @@ LETTERS = {
     "user.registered": "Welcome to ACME Fitness!",
     "user.refused": "We could not register you: {reason}.",
     "checkout.refused": "We could not take your order {order_id}: {reason}.",
+    "customer.reminded": "There is something left in your cart.",
+    "customer.suspected": "Your card was declined for the orders {orders}; please call us.",
+    "order.overdue": "Your order {order_id} takes longer than it should; we look after it.",
     "order.completed": "Your order {order_id} has arrived.",
     "order.cancelled": "Your order {order_id} was cancelled: {reason}.",
 }

@@ -60,12 +60,12 @@ def pay(order: State, event: Event) -> Iterator[Emission]:
 def judge_payment(order: State, event: Event) -> Iterator[Emission]:
     answer = event.data
     if not answer["success"]:
+        yield emit("card.declined", user_id=order["user_id"], order_id=order["order_id"], message=answer["message"])
         yield from tell_stock("stock.released", order, order["lines"])
         yield from cancel(order, f"payment refused: {answer['message']}")
         return
     order["status"] = "paid"
-    yield emit("order.paid", order_id=order["order_id"], user_id=order["user_id"])
-    yield emit("order.shipment.requested", order_id=order["order_id"], delivery=order["delivery"])
+    yield emit("order.paid", order_id=order["order_id"], user_id=order["user_id"], delivery=order["delivery"])
 
 
 def give_up_payment(order: State, event: Event) -> Iterator[Emission]:

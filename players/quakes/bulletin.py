@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from ensemble import Context, Event
 
+LINES = {
+    "sequence.begun": "M{mw} {place}",
+    "sequence.overtaken": "M{mw} {place}; the M{foreshock_mw} before it was a foreshock",
+    "warning.issued": "M{mw} {place}",
+    "swarm.noted": "{region}: {quakes} quakes from {began:%d %b %H:%M} to {ended:%H:%M}, up to M{strongest}",
+    "aftershocks.counted": "{region}: M{magnitude}, then {aftershocks} within half a day, up to M{strongest}",
+    "calm.noted": "{region}: M{magnitude}, then nothing strong for a day",
+}
+
 
 def write(event: Event, ctx: Context) -> None:
-    said = event.data
-    line = f"M{said['mw']} {said['place']}"
-    if event.topic == "sequence.overtaken":
-        line += f"; the M{said['foreshock_mw']} before it was a foreshock"
-    ctx.state.setdefault(event.topic, []).append(line)
+    ctx.state.setdefault(event.topic, []).append(LINES[event.topic].format(**event.data))

@@ -52,6 +52,34 @@ class SequenceOvertaken(Struct, frozen=True):
     foreshock_mw: float
 
 
+class SwarmNoted(Struct, frozen=True):
+    """Many quakes within a short time, none of which is a main shock."""
+
+    region: str
+    quakes: int
+    began: datetime
+    ended: datetime
+    strongest: float
+
+
+class AftershocksCounted(Struct, frozen=True):
+    """What came within half a day of a great quake."""
+
+    region: str
+    main: str
+    magnitude: float
+    aftershocks: int
+    strongest: float
+
+
+class CalmNoted(Struct, frozen=True):
+    """After a strong quake there was none for a day."""
+
+    region: str
+    main: str
+    magnitude: float
+
+
 class WarningIssued(Struct, frozen=True):
     id: str
     mw: float

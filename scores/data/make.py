@@ -1,7 +1,7 @@
 """Makes the input of the ACME score from the real orders: `python scores/data/make.py online_retail_2011-11.jsonl.gz`.
 
 The same input gives the same bytes. What is made, in this order, one event a line:
-1. `acme_visitors.jsonl` as it stands: ACME's own products, and six customers with a fate each.
+1. `acme_visitors.jsonl` as it stands: ACME's own products, and eight customers with a fate each.
 2. `product.listed` for each article of the month. The data set has no stock, so it is worked out: what was ordered and
    written off in the month was there, except for the scarce articles, of which a fifth was missing.
 3. `invoice.recorded` for each invoice, its data untouched, keyed by its customer.

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+WHOLE = {"CA": "California", "MX": "Mexico", "B.C.": "Canada"}
+"""Regions that have two names in the feed."""
 TARGET = Path(__file__).parent / "quakes_2018-02.jsonl.gz"
 
 
@@ -44,10 +46,17 @@ def event(feature: dict[str, Any]) -> dict[str, Any]:
             "longitude": float(longitude),
             "depth_km": float(depth),
             "place": about["place"],
+            "region": region(about["place"]),
             "network": about["net"],
             "felt": about["felt"] or 0,
         },
     }
+
+
+def region(place: str) -> str:
+    """What stands after the last comma: of "22km NNE of Hualian, Taiwan" it is Taiwan; of what has none, all of it."""
+    name = place.rpartition(", ")[2]
+    return WHOLE.get(name, name)
 
 
 if __name__ == "__main__":

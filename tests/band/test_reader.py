@@ -395,3 +395,21 @@ def test_a_tail_since_a_time_goes_by_the_times_that_events_show(stand: Stand) ->
     band.publish("said", "young", time="2018-02-03T00:00:00Z")
 
     assert next(band.tail(since="2018-02-02T00:00:00Z")).data == "young"
+
+
+def test_a_chain_is_told_as_a_tree_and_in_one_line(stand: Stand) -> None:
+    says = {"emits": ["b", "c"]}
+    both = part(lambda event: [emit("b"), emit("c", key="other")], "a", **says)
+    band = stand.play({"first": both, "second": part(lambda event: emit("d"), "b", emits=["d"])})
+    asked = band.publish("a", 1, key="k").id
+    band.settle(30)
+
+    ids = {event.topic: event.id for event in band.events()}
+    assert str(band.why(asked)).splitlines() == [
+        f"a  k  {asked}",
+        f"└── b  k  {ids['b']}  by first",
+        f"    └── d  k  {ids['d']}  by second",
+        f"└── c  other  {ids['c']}  by first",
+    ]
+    assert str(band.why(ids["d"])).splitlines() == [f"a  k  {asked}", f"b  k  {ids['b']}", f"d  k  {ids['d']}  by second"]
+    assert repr(band.why(ids["d"])) == f"Chain('d', key='k', id='{ids['d']}', 2 before it)"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from ensemble.broker import Later, Listener, Policy
 from ensemble.broker.outbox import Parcel, copies, parcel, shard_of, sizes, split
 from ensemble.broker.state import fits, lag, said
 from ensemble.errors import Unavailable
-from ensemble.event import Event, decode, encode
+from ensemble.event import Event, Match, Rows, brought_along, decode, encode
 from ensemble.score.model import RetryPolicy
-from tests.broker.several import Shards, words
+from ensemble.testing import event, match
+from tests.broker.several import Shards, carried, words
 
 HOLD = Policy(RetryPolicy(attempts=1), "hold")
 TWICE = Policy(RetryPolicy(attempts=2, first_us=1000, jitter=0))
@@ -251,6 +253,29 @@ def test_a_copy_is_the_event_in_all_that_a_player_sees() -> None:
     assert copy._rows.extra(0, "at") == [0, 0]
     assert copy._rows.born(0) == event._rows.born(0) == "log0-0"  # and so its players get one token
     assert copy.written_at > event.written_at
+
+
+def test_the_copy_of_a_match_has_the_events_along_that_it_is_made_of() -> None:
+    first, last = (
+        event("paid", {"n": 1}, key="ann", id="p-1"),
+        event("packed", {"n": 2}, key="ann", time="2026-01-02T00:00:00Z"),
+    )
+    heard = match("ready", first, last, labels={"paid": 0, "packed": 1})
+
+    one = copies([heard], "ship", "/band/ship", {}, {})
+    for _ in range(2):  # and as it is copied again
+        [arrived] = carried([one])
+        said = arrived.publication().said
+        rows = Rows("log1", 1, 70, 5, said.topics, 0, said.keys, said.data, ["/band/ship"], 0, extras=said.extras)
+        copy = Match(rows, 0, msgspec.UNSET, brought_along(rows, 0))
+        one = copies([copy], "ship", "/band/ship", {}, {})
+
+    seen = ("id", "topic", "key", "data", "time", "source", "offset", "written_at")
+    assert [[getattr(part, name) for name in seen] for part in copy.events] == [
+        [getattr(part, name) for name in seen] for part in heard.events
+    ]
+    assert (copy["paid"].data, copy["packed"].topic, copy.id) == ({"n": 1}, "packed", heard.id)
+    assert brought_along(first._rows, 0) == []
 
 
 def test_only_the_section_that_it_is_for_hears_a_copy() -> None:

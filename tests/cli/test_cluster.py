@@ -42,6 +42,22 @@ def keeper() -> Iterator[Keeper]:
     keeper.end()
 
 
+REVIEWS = f"""
+ensemble: 1
+name: reviews
+motifs:
+  reviewed: {{seq: [{{event: order.placed, as: order}}, order.paid, order.reviewed], within: 30d}}
+players:
+  thank: {{play: "reviews:thank", on: reviewed, emits: [customer.thanked], {LIGHT}}}
+"""
+REVIEWS_PLAYERS = """
+from ensemble import emit
+
+def thank(match):
+    return emit("customer.thanked", total=match["order"].data["total"], of=[event.topic for event in match.events])
+"""
+
+
 class Cluster:
     """A shell beside a shop whose commands find the cluster; its band has a name of its own."""
 
@@ -172,6 +188,28 @@ def test_a_score_that_joins_hears_what_was_said_before_and_leaves_again(cluster:
     cluster.wait_for("order.paid", 2)
     assert len(cluster.look("events", "points.given")) == 1
     assert_said(cluster.run("leave", cluster.name, "loyalty"), 1, "no score 'loyalty' has joined")
+
+
+def test_a_score_joins_with_a_motif_whose_first_events_lie_in_the_past_and_leaves_again(cluster: Cluster) -> None:
+    cluster.shell.write("reviews.yaml", REVIEWS)
+    cluster.shell.write("reviews.py", REVIEWS_PLAYERS)
+    assert cluster.run("up", "shop.yaml").code == 0
+    cluster.publish(5, 7)
+    cluster.wait_for("order.paid", 2)
+
+    joined = cluster.run("join", cluster.name, "reviews.yaml")
+    assert joined.out == f"{cluster.name}: joined by reviews, with thank\n", joined.err
+    for key in ("o-1", "o-1", "o-3"):  # the second is one too many, and the third was never placed
+        assert cluster.run("publish", "order.reviewed", "{}", "--key", key, "--store", cluster.store).code == 0
+    [thanked] = cluster.wait_for("customer.thanked", 1)
+
+    assert (thanked["key"], thanked["data"]["total"]) == ("o-1", 5)
+    assert thanked["data"]["of"] == ["order.placed", "order.paid", "order.reviewed"]
+    assert cluster.run("leave", cluster.name, "reviews").code == 0
+    assert cluster.run("publish", "order.reviewed", "{}", "--key", "o-2", "--store", cluster.store).code == 0
+    assert len(cluster.look("events", "reviewed")) == 1, "nobody listens for it now"
+    assert cluster.run("join", cluster.name, "reviews.yaml").code == 0
+    assert {each["key"] for each in cluster.wait_for("customer.thanked", 2)} == {"o-1", "o-2"}, "it was only away"
 
 
 def test_a_player_is_given_so_many_instances(cluster: Cluster) -> None:

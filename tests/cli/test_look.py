@@ -153,6 +153,21 @@ def test_the_example_of_why_works(shell: Shell) -> None:
     assert "warning.issued" in ran.out
 
 
+def test_why_tells_a_match_from_what_came_from_outside(shell: Shell) -> None:
+    motif = "{count: a, times: 2}"
+    shell.write("pair.py", "def tell(match): pass\n")
+    players = f'{{tell: {{play: "pair:tell", on: {motif}}}}}'
+    shell.write("pair.yaml", f"ensemble: 1\nname: pair\nplayers: {players}\n")
+    shell.write("twice.jsonl", '{"topic": "a", "key": "k"}\n' * 2)
+    shell.run("run", "pair.yaml", "--input", "twice.jsonl")
+
+    drawn = shell.run("why", 1).out.splitlines()
+
+    assert "  from outside  " in drawn[0]
+    assert "_band.motif.tell  k" in drawn[1]
+    assert "  a match  " in drawn[1]
+
+
 def test_on_a_narrow_terminal_there_is_room_for_the_data(played: Shell) -> None:
     _, drawn = played.on_a_terminal("events", "order.*", columns=80)
 

@@ -228,6 +228,28 @@ def test_a_new_motif_hears_the_past_unless_it_says_from_now(stand: Stand) -> Non
     assert new.heard == []
 
 
+def test_a_player_joins_a_band_that_plays_with_a_motif_whose_half_lies_in_the_past(stand: Stand) -> None:
+    other, ear, again = Ear(), Ear(), Ear()
+    band = stand.play({"other": part(other.hear, BOTH)})
+    come(band, "paid", "packed")
+    come(band, "paid", key="bob")
+    band.settle(30)
+
+    band.add("new", ear.hear, on=BOTH)
+    come(band, "packed", key="bob", first=1)
+    band.settle(30)
+    assert sorted(ear.heard) == sorted(other.heard) == [("ann", [0, 1]), ("bob", [0, 1])]
+
+    band.add("new", again.hear, on={"seq": ["sent", "seen"]})  # in the place of the one of its name
+    come(band, "paid", "packed", "sent", "seen", key="eve")
+    band.settle(30)
+
+    assert again.heard == [("eve", [2, 3])]
+    assert len(ear.heard) == 2
+    assert len(other.heard) == 3
+    assert set(band.status().sections) == {"other", "new"}
+
+
 def test_a_player_that_was_away_misses_no_match(stand: Stand) -> None:
     ear = Ear()
     parts = {"ship": part(ear.hear, BOTH)}

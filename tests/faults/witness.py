@@ -40,6 +40,7 @@ def effect_faults(frames: Iterable[Frame], listens: Mapping[str, Callable[[str],
     """
     wrong: list[str] = []
     hearings: defaultdict[str, Hearing] = defaultdict(Hearing)
+    matches: set[tuple[str, tuple[int, ...]]] = set()
     answered_in: dict[tuple[int, str], int] = {}
     topics: list[str] = []
     end = 0
@@ -51,6 +52,11 @@ def effect_faults(frames: Iterable[Frame], listens: Mapping[str, Callable[[str],
         for event in events_of(frame):
             topics.append(event.topic)
             if event.causationid is None:
+                continue
+            if parts := tuple(event._rows.parts(event._ix)):  # a motif that was heard, which the broker says itself
+                if (event.topic, parts) in matches or parts[-1] >= event.offset:
+                    wrong.append(f"a match of {event.topic} is made of {parts} again, or of what comes after it")
+                matches.add((event.topic, parts))
                 continue
             cause, section = int(event.causationid.rpartition("-")[2]), event.source.rpartition("/")[2]
             if cause not in dealt.get(section, ()):

@@ -14,6 +14,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ class Shop:
             if line[0] == said["item_id"]:
                 line[1] = int(said["quantity"])
         cart[:] = [line for line in cart if line[1] > 0]
+
+    def cart_replaced(self, said: Mapping[str, Any]) -> None:
+        self.carts[said["user_id"]] = []
+        for item in said["items"]:
+            self.cart_item_added({"user_id": said["user_id"], **item})
 
     def cart_cleared(self, said: Mapping[str, Any]) -> None:
         self.carts[said["user_id"]] = []
@@ -218,6 +224,31 @@ def order_faults(reader: Any, shop: Shop) -> Iterable[str]:
         yield f"users differ: {sorted(users ^ shop.users)}"
 
 
+def care_faults(reader: Any, abandoned: Iterable[str] = ("jim",)) -> Iterable[str]:
+    """What is wrong with what the shop says of carts that were left, cards that were declined and parcels that did not leave.
+
+    It asks for times at which things were written, which a table top does not have.
+    """
+    left = [event.key for event in reader.events("customer.reminded")]
+    if left != list(abandoned):
+        yield f"reminded were {left}"
+    declined: defaultdict[str, list[Any]] = defaultdict(list)
+    suspected: list[tuple[str, list[str]]] = []
+    for event in reader.events("card.declined"):
+        recent = [each for each in declined[event.key] if event.written_at - each.written_at < timedelta(minutes=10)]
+        declined[event.key] = [*recent, event]
+        if len(declined[event.key]) == 3:
+            suspected.append((event.key, [each.data["order_id"] for each in declined.pop(event.key)]))
+    if sorted(suspected) != sorted((event.key, event.data["orders"]) for event in reader.events("customer.suspected")):
+        yield f"suspected have to be {sorted(suspected)}"
+    for topic in ("ready-to-ship", "order.overdue"):
+        for number, times in Counter(event.key for event in reader.events(topic)).items():
+            if times != 1:
+                yield f"order {number} has {times} events {topic}"
+    if [event.key for event in reader.events("order.overdue")]:
+        yield "a parcel was overdue, though none waited for a day"
+
+
 def cart_faults(reader: Any, shop: Shop) -> Iterable[str]:
     carts = reader.table("cart")
     for user, number in shop.last_order.items():
@@ -271,5 +302,5 @@ def money_faults(reader: Any, shop: Shop) -> Iterable[str]:
 
 def secret_faults(reader: Any) -> Iterable[str]:
     for event in reader.events(">"):
-        if found := SECRETS.search(json.dumps(event.data)):
+        if found := SECRETS.search(json.dumps(event.data, default=str)):
             yield f"event {event.id} ({event.topic}) holds a secret: {found[0]}"

@@ -1,7 +1,8 @@
 """A band on a table top: plays a score's players by calling them, in an order of keys drawn by chance, with no engine.
 
 It keeps the engine's promise, a lane's events one at a time and in order, and nothing more: which lane comes next is
-`random`'s choice. So it finds what a player owes to an order that is not promised. Topic patterns only, no `where`.
+`random`'s choice. So it finds what a player owes to an order that is not promised. Topic patterns only, no `where`; of
+motifs with a name those that are `all:` of several topics, and what others would hear is not played.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, get_type_hints
 import msgspec
 import yaml
 
-from ensemble import Event, testing
+from ensemble import Event, Match, testing
 from ensemble.event import Emission
 from ensemble.motif import matches
 
@@ -40,7 +41,7 @@ class Seat:
         self.settings = {} if inspect.isclass(made) else settings
         call: Any = made.__call__ if inspect.isclass(made) else made
         hears = next((hint for name, hint in get_type_hints(call).items() if name not in ("ctx", "return")), Event)
-        self.hears = None if hears is Event else hears
+        self.hears = None if hears in (Event, Match) else hears
 
     def lane(self, heard: Event) -> str:
         return str(heard.data[self.by]) if self.by else heard.key
@@ -55,6 +56,27 @@ class Seat:
         return answer if isinstance(answer, (list, tuple, Iterator)) else (answer,)
 
 
+class Both:
+    """A motif `all:` of several topics: what each key has of them so far."""
+
+    def __init__(self, name: str, spec: Mapping[str, Any]) -> None:
+        parts = [{"event": part} if isinstance(part, str) else part for part in spec["all"]]
+        self._name = name
+        self._labels: dict[str, str | None] = {part["event"]: part.get("as") for part in parts}
+        self._came: defaultdict[str, dict[str, Event]] = defaultdict(dict)
+
+    def hear(self, said: Event) -> Match | None:
+        if said.topic not in self._labels:
+            return None
+        came = self._came[said.key]
+        came.setdefault(said.topic, said)
+        if len(came) < len(self._labels):
+            return None
+        del self._came[said.key]
+        labels = {label: at for at, topic in enumerate(came) if (label := self._labels[topic])}
+        return testing.match(self._name, *came.values(), labels=labels)
+
+
 class TableTop:
     def __init__(self, score: Path, settings: Mapping[str, Mapping[str, Any]], random: Random) -> None:
         # All scalars as text: to YAML 1.1 the key `on` would be true.
@@ -62,6 +84,8 @@ class TableTop:
         self._keys = {topic: about.get("key") for topic, about in spec["events"].items()}
         self._types = {about["type"].split(":")[1]: topic for topic, about in spec["events"].items() if "type" in about}
         self._seats = {name: Seat(player, settings.get(name, {})) for name, player in spec["players"].items()}
+        motifs = spec.get("motifs", {}).items()
+        self._motifs = [Both(name, motif) for name, motif in motifs if "all" in motif]
         self._tables: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._queues: dict[tuple[str, str], deque[Event]] = {}
         self._random = random
@@ -72,9 +96,14 @@ class TableTop:
         data = msgspec.to_builtins(data)
         key = data[path] if path else (key or "")
         said = testing.event(topic, data, key=key, offset=len(self.log))
+        self._hand_out(said)
+        for match in filter(None, [motif.hear(said) for motif in self._motifs]):
+            self._hand_out(match)
+
+    def _hand_out(self, said: Event) -> None:
         self.log.append(said)
         for name, seat in self._seats.items():
-            if any(matches(pattern, topic) for pattern in seat.on):
+            if any(matches(pattern, said.topic) for pattern in seat.on):
                 self._queues.setdefault((name, seat.lane(said)), deque()).append(said)
 
     def settle(self) -> None:

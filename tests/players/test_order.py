@@ -84,16 +84,18 @@ def test_one_short_product_releases_the_others_and_cancels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topic", "data", "reason"),
+    ("topic", "data", "reason", "declined"),
     [
-        ("payment.card.validated", BAD, "payment refused: card is expired"),
-        ("payment.failed", {"error": "ProviderError: no answer", "attempts": 5}, "payment is down"),
+        ("payment.card.validated", BAD, "payment refused: card is expired", ["card.declined"]),
+        ("payment.failed", {"error": "ProviderError: no answer", "attempts": 5}, "payment is down", []),
     ],
 )
-def test_an_order_that_is_not_paid_releases_everything_and_cancels(topic: str, data: dict[str, Any], reason: str) -> None:
+def test_an_order_that_is_not_paid_releases_everything_and_cancels(
+    topic: str, data: dict[str, Any], reason: str, declined: list[str]
+) -> None:
     emissions = hear(on_the_road("order.requested", "order.reserved"), topic, data)
 
-    assert said(emissions) == ["stock.released", "stock.released", "order.cancelled"]
+    assert said(emissions) == [*declined, "stock.released", "stock.released", "order.cancelled"]
     assert emissions[-1].data["reason"] == reason
 
 

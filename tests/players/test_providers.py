@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ensemble.testing import event
+from ensemble import Match
+from ensemble.testing import event, match
 from players.acme_fitness import mail
 from players.acme_fitness.catalog import show
 from players.acme_fitness.events import (
@@ -17,7 +18,6 @@ from players.acme_fitness.events import (
     RefundRequested,
     RegistrationRequested,
     Shipment,
-    ShipmentRequested,
     UserRefused,
     UserRegistered,
 )
@@ -104,8 +104,13 @@ def test_a_flaky_provider_fails_for_its_share_of_events_the_same_ones_each_time_
     assert not any(fails(0, f"key-{n}", 1) for n in range(1000))
 
 
+def ready(order_id: str, delivery: str) -> Match:
+    paid = event("order.paid", {"order_id": order_id, "user_id": "han", "delivery": delivery}, key=order_id)
+    return match("ready-to-ship", event("order.reserved", {"order_id": order_id}, key=order_id), paid, labels={"paid": 1})
+
+
 def test_a_parcel_has_one_tracking_number_on_its_way_and_at_the_door() -> None:
-    sent, delivered = finish(ship(ShipmentRequested("o-1", "tractor"), context()))
+    sent, delivered = finish(ship(ready("o-1", "tractor"), context()))
 
     assert (sent.topic, delivered.topic) == ("shipment.sent", "shipment.delivered")
     assert isinstance(sent.data, Shipment)
@@ -115,7 +120,7 @@ def test_a_parcel_has_one_tracking_number_on_its_way_and_at_the_door() -> None:
 
 
 def test_a_delivery_that_takes_its_time_is_left_to_a_timer() -> None:
-    _, delivered = finish(ship(ShipmentRequested("o-1", "tractor"), context(), delivery="30s"))
+    _, delivered = finish(ship(ready("o-1", "tractor"), context(), delivery="30s"))
 
     assert delivered.after == "30s"
 

@@ -91,18 +91,9 @@ def test_any_visits_of_any_customers_keep_every_promise_of_the_shop(
         lines.append({"topic": "cart.replaced", "data": {"user_id": user, "items": [item(*pair) for pair in items.items()]}})
         lines.append(checked_out(user, f"o-{number}", card))
 
-    shop = Slow(rules=rules).run(lines)
+    shop = Shop(rules=rules).run(lines)
 
     assert faults(played(lines, seed=seed, rules=rules), shop) == []
-
-
-class Slow(Shop):
-    """The oracle, which also knows a cart that is replaced."""
-
-    def cart_replaced(self, said: dict[str, Any]) -> None:
-        self.carts[said["user_id"]] = []
-        for item in said["items"]:
-            self.cart_item_added({"user_id": said["user_id"], **item})
 
 
 def listed(product: str, stock: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 
 import ensemble
@@ -45,7 +46,7 @@ def test_every_code_is_given_by_some_wrong_score() -> None:
     """By its own check or load: the texts of the corpus are what these give, so their codes are too."""
     told = {finding.code for path in WRONG.glob("**/*.yaml") if "parts" not in path.parts for finding in found(path)}
     of_files_and_players = {"score-file", "event-type", "player-import", "player-signature"} | {
-        "emits-undeclared", "emits-schema", "hears-type", "unknown-field", "endless-cycle", "state-without-key",
+        "emits-undeclared", "emits-schema", "hears-type", "unknown-field", "endless-cycle", "state-without-key", "state-type",
     }  # fmt: skip
 
     assert set(CODES) - told - of_files_and_players == set()
@@ -281,3 +282,29 @@ def test_an_editor_refuses_by_the_schema_what_loading_refuses_by_structure(path:
     root, _ = read_text(path.read_text(), str(path))
 
     assert not jsonschema_rs.Draft202012Validator(json_schema(), offline=True).is_valid(root.value)
+
+
+class Enriched(msgspec.Struct):
+    order_id: str
+    customer: dict[str, Any] | None
+
+
+def test_what_a_typed_player_gets_by_enrichment_is_not_missing() -> None:
+    def pay(order: Enriched) -> None: ...
+
+    def keep(event: Event, ctx: Any) -> None: ...
+
+    schema = {"type": "object", "properties": {"order_id": {"type": "string"}}, "additionalProperties": False}
+    score: dict[str, Any] = {
+        "name": "shop",
+        "events": {"order.placed": {"schema": schema}, "user.registered": {}},
+        "players": {
+            "customers": {"on": "user.registered"},
+            "pay": {"on": "order.placed", "enrich": {"customer": "customers[key]"}},
+        },
+    }
+    calls = {"pay": pay, "customers": keep}
+
+    assert codes(score, players=calls) == []
+    del score["players"]["pay"]["enrich"]
+    assert codes(score, players=calls) == ["hears-type players.pay.on"]

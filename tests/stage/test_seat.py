@@ -126,7 +126,7 @@ class Place:
         self._tape = Tape(self._log)
         role = Role(PlayerSpec(name="hear", on=Topic("came"), section=section), hears_batches=hears_batches)
         self.seat = Seat(
-            self._broker.sections["hear"], role, self.hall, self._tape, lambda: 0,
+            self._broker.sections["hear"], role, self.hall, self._tape, lambda: 0, lambda name: {},
             is_paced=is_paced, monotonic=lambda: self.now_s,
         )  # fmt: skip
 

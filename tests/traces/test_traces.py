@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,15 +140,22 @@ def an_event_said_later(clock: ManualClock) -> Any:
     return {"remind": {"on": "meeting", "emits": ["reminder"]}}, {"remind": remind}, play
 
 
+WORD = re.compile(r"(?P<topic>[a-z]+)(?:@(?P<key>\w+))?(?:~(?P<minute>\d+))?(?::(?P<data>.+))?")
+
+
 def hears(motif: Any, *said: str) -> Script:
-    """What a player with this motif hears of events a minute apart; of `-` a minute passes."""
+    """What a player with this motif hears of events a minute apart; of `-` a minute passes.
+
+    Shapes: `a@bob~3:5` is an event a of the key bob (else ann), which its publisher says was in minute 3, with the data 5.
+    """
 
     def script(clock: ManualClock) -> Any:
         def play(band: ensemble.Band) -> None:
             for word in said:
-                topic, _, data = word.partition(":")
-                if topic != "-":
-                    band.publish(topic, int(data) if data else None, key="ann")
+                if (found := WORD.fullmatch(word)) is not None:
+                    time = f"2026-01-01T00:{int(found['minute']):02}:00Z" if found["minute"] else None
+                    data = json.loads(found["data"]) if found["data"] else None
+                    band.publish(found["topic"], data, key=found["key"] or "ann", time=time)
                 clock.advance(minutes=1)
 
         return {"ear": {"on": motif}}, {"ear": lambda match: None}, play
@@ -155,10 +163,15 @@ def hears(motif: Any, *said: str) -> Script:
     return script
 
 
-def named(name: str, motif: Any, *said: str) -> Script:
+def named(name: str, motif: Any, *said: str, motifs: dict[str, Any] | None = None) -> Script:
     script = hears(motif, *said)
     script.__name__ = name
+    MOTIFS[name] = motifs or {}
     return script
+
+
+MOTIFS: dict[str, dict[str, Any]] = {}
+"""The motifs with a name, by script."""
 
 
 OPERATORS: list[Script] = [
@@ -180,6 +193,19 @@ OPERATORS: list[Script] = [
         {"seq": [{"event": "a", "as": "low"}, {"event": "a", "as": "high", "where": "high.data > 2 * low.data"}]},
         "a:2", "a:3", "a:5",
     ),
+    named("motif_where_of_all", {"all": ["a", {"event": "b", "where": "data > 3"}]}, "b:2", "a", "b:5"),
+    named("motif_count_range", {"count": "a", "times": "2..3", "within": "3m"}, "a", "a", "-", "-", "a", "a", "a"),
+    named("motif_next_is_broken", {"seq": ["a", {"next": {"event": "a", "where": "data > 3"}}]}, "a:1", "a:2", "a:5"),
+    named("motif_key", {"count": "a", "times": 2}, "a", "a@bob", "a"),
+    named("motif_by", {"count": "a", "times": 2, "by": "card"}, 'a:{"card":7}', 'a:{"card":8}', 'a@bob:{"card":7}'),
+    named("motif_of_a_motif", {"seq": ["pair", "c"]}, "b", "c", "a", "c", motifs={"pair": {"all": ["a", "b"]}}),
+    named(
+        "motif_event_time",
+        {"seq": ["a", "b"], "within": "10m", "time": "event", "lateness": "5m"},
+        "b~8", "a~3", "b~20", "a~14", "b~40",
+    ),
+    named("motif_absence_in_event_time", {"seq": ["a", {"not": "b"}], "within": "9m", "time": "event"}, "a~1", "-", "a@bob~12"),
+    named("motif_overflow", {"seq": ["a", "b"], "most": 1}, "a", "a@bob", "b", "b@bob"),
 ]  # fmt: skip
 
 
@@ -200,7 +226,7 @@ def test_the_log_reads_as_it_is_written_down(script: Script, request: pytest.Fix
     clock = ManualClock()
     players, calls, play = script(clock)
     url = f"memory:trace-{script.__name__}"
-    document = {"ensemble": 1, "name": "trace", "players": players}
+    document = {"ensemble": 1, "name": "trace", "players": players, "motifs": MOTIFS.get(script.__name__, {})}
 
     with ensemble.open(document, store=url, players=calls, clock=clock) as band:
         play(band)
@@ -229,7 +255,9 @@ def told(frame: Frame, clock: ManualClock) -> Iterator[str]:
         data = event.data
         if isinstance(data, dict) and "traceback" in data:  # which names files of this machine
             data = {**data, "traceback": "..."}
-        yield f"    {event.offset} {event.topic} [{event.key}] {json.dumps(data)} by {event.source}{cause}"
+        own = event.time - event.written_at
+        of = f" of {seconds + own.total_seconds():g} s" if own and event.causationid is None else ""
+        yield f"    {event.offset} {event.topic} [{event.key}] {json.dumps(data)} by {event.source}{cause}{of}"
     for name, mark in frame.marks.items():
         if name != "score":
             yield f"    {name}: {json.dumps(mark, default=str)}"

@@ -84,20 +84,25 @@ def test_what_a_notebook_asks_for_is_given(band: ensemble.Band) -> None:
 
 def test_a_frame_without_pandas_says_what_to_install(band: ensemble.Band, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "polars", None)
 
-    for make in (band.frame, band.status().frame, band.table("charge").frame):  # type: ignore[attr-defined]
+    for make in (band.frame, band.status().frame, band.table("charge").frame):
         with pytest.raises(ModuleNotFoundError, match="pip install pandas"):
             make()
 
 
-def test_a_frame_has_a_row_an_event_a_key_and_a_player(band: ensemble.Band, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pandas:
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frame_has_a_row_an_event_a_key_and_a_player(
+    band: ensemble.Band, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    class Library:
         DataFrame: Any = staticmethod(list)
 
-    monkeypatch.setitem(sys.modules, "pandas", Pandas)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, library, Library)
 
     assert [row["topic"] for row in band.frame("order.*")] == ["order.placed"]
-    assert band.table("charge").frame() == [{"key": "<k>", "n": 1}]  # type: ignore[attr-defined]
+    assert band.table("charge").frame() == [{"key": "<k>", "n": 1}]
     assert band.status().frame()[0]["player"] == "charge"
 
 

@@ -1,4 +1,4 @@
-"""Scores that join a band, and leave it again: plans made of plans.
+"""Scores and players that join a band, and scores that leave it again: plans made of plans.
 
 Owns what goes together: no player, source, motif or event of one score may be another of the other.
 """
@@ -36,6 +36,24 @@ def joined(plan: Plan, score: Score, own: Plan) -> tuple[Plan, list[str]]:
         joined={**plan.joined, score.name: theirs},
     )
     return new, players
+
+
+def added(plan: Plan, name: str, own: Plan) -> Plan:
+    """The plan of a band with one more player in it, or with another in the place of the one of its name.
+
+    Shapes: `own` is a plan that has this player; what else is in it does not count.
+    Errors: ScoreError where the player does not go together with the rest.
+    """
+    document = {**plan.document, "players": {**plan.document.get("players", {}), name: own.document["players"][name]}}
+    load(document)
+    calls = {each: call for each, call in plan.calls.items() if each != name}
+    return msgspec.structs.replace(
+        plan,
+        document=document,
+        calls={**calls, name: own.calls[name]} if name in own.calls else calls,
+        kinds={**plan.kinds, name: own.kinds[name]},
+        folders={**plan.folders, **({name: own.folders[name]} if name in own.folders else {})},
+    )
 
 
 def carried(old: Plan, new: Plan) -> Plan:

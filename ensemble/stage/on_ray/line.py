@@ -154,8 +154,8 @@ class RemoteView:
         value: bytes | None = self._ask("table_value", name, key)
         return value
 
-    def table_items(self, name: str) -> Mapping[str, bytes]:
-        items: dict[str, bytes] = self._ask("table_items", name)
+    def table_items(self, name: str, prefix: str = "") -> Mapping[str, bytes]:
+        items: dict[str, bytes] = self._ask("table_items", name, prefix)
         return items
 
     def standing(self) -> Standing:

@@ -23,7 +23,7 @@ from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
-from ensemble.stage.on_ray.join import carried
+from ensemble.stage.on_ray.join import added, carried
 from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
@@ -170,6 +170,14 @@ class RayStage:
         """Have so many instances of a section from now on; None: as its load says."""
         self._check_open()
         self._lines[0].ask("scale", section, count)
+
+    def add(self, name: str, own: Plan) -> None:
+        """Have one more player play, that of this name in `own`. Nobody else is stopped.
+
+        Errors: as `change`.
+        """
+        self._check_open()
+        _rescore(self._lines, added(_plan_of(self._lines), name, own), [name])
 
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""

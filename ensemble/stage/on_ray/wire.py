@@ -18,7 +18,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought
+from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought_along
 from ensemble.log import frame as frames
 from ensemble.player import Work
 
@@ -65,6 +65,8 @@ class _Batch(msgspec.Struct, array_like=True, gc=False):
     table: dict[str, bytes]
     parts: list[_Piece] = []
     """The events that matches among them are made of."""
+    reads: dict[str, dict[str, bytes]] = {}
+    enriched: dict[str, list[bytes | None]] = {}
 
 
 class _Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -123,12 +125,14 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
             work.batch.began_us,
             {lane: table[lane] for lane in dict.fromkeys(lanes) if lane in table} if table else {},
             _parts(events),
+            work.reads,  # type: ignore[arg-type]
+            work.enriched,  # type: ignore[arg-type]
         )
     )
 
 
 def _parts(events: Sequence[Event]) -> list[_Piece]:
-    """The events that matches are made of, each once, frame by frame."""
+    """The events that matches are made of, each once, frame by frame; but for those that a copy has with it."""
     matches = [event for event in events if isinstance(event, Match) and event._rows.parts(event._ix)]
     found = {part.offset: part for match in matches for part in match.events}
     pieces: list[_Piece] = []
@@ -172,19 +176,18 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
         offsets = where if not offsets else [*offsets, *where]
         has_own_ids = has_own_ids or rows.extras is not None
         events.extend(Event(rows, ix) for ix in range(len(rows)))
-    if wire.parts:
+    if wire.parts or any(event._rows.extra(event._ix, "parts") for event in events if event._rows.extras is not None):
         parts: dict[int, Event] = {}
         for piece in wire.parts:
             rows, where = _unpacked(piece, wire, along)
             parts.update((offset, rows.event(ix)) for ix, offset in enumerate(where))
         events = [_whole(event, parts) for event in events]
     if has_own_ids:
-        events = [brought(event) for event in events]
         refs = [event._rows.ref(event._ix) for event in events]
     roots = [event._rows.root(event._ix) for event in events]
     lanes = [event.key for event in events] if wire.lanes is None else wire.lanes
     batch = Batch(wire.section, offsets, lanes, wire.attempts, wire.began_us)
-    return Work(batch, events, refs or offsets, roots, wire.table)
+    return Work(batch, events, refs or offsets, roots, wire.table, wire.reads, wire.enriched)
 
 
 def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared]) -> tuple[Rows, Sequence[int]]:
@@ -209,6 +212,8 @@ def _chosen(piece: _Piece, rows: Rows | None) -> tuple[Rows, Sequence[int]]:
 def _whole(event: Event, parts: Mapping[int, Event]) -> Event:
     """The event; a match with what it is made of."""
     offsets = event._rows.parts(event._ix)
+    if along := brought_along(event._rows, event._ix):
+        return Match(event._rows, event._ix, msgspec.UNSET, along)
     if not offsets:
         return event
     return Match(event._rows, event._ix, msgspec.UNSET, [parts[offset].view() for offset in offsets])

@@ -9,7 +9,7 @@ import pytest
 
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.score import load
-from ensemble.stage.on_ray.join import carried, joined, left
+from ensemble.stage.on_ray.join import added, carried, joined, left
 from ensemble.stage.on_ray.plan import Kind, Plan
 
 SHOP: dict[str, Any] = {
@@ -65,6 +65,24 @@ def test_who_leaves_takes_its_own_along_and_nothing_else() -> None:
     assert changed == []
     with pytest.raises(KeyError, match=r"no score 'loyalty' has joined; those that have: none"):
         left(alone, "loyalty")
+
+
+def test_one_more_player_joins_by_itself_and_takes_the_place_of_the_one_of_its_name() -> None:
+    band, _ = join(plan(SHOP), LOYALTY)
+    new = plan({**SHOP, "players": {"ship": {"on": "order.paid"}}})
+    new.folders = {"ship": "/new"}
+
+    more = added(band, "ship", new)
+    alone = plan({**SHOP, "players": {"ship": {"on": "order.placed", "play": "shop:ship"}}})
+    alone.calls = {}
+    again = added(more, "ship", alone)
+
+    assert set(more.document["players"]) == {"pay", "points", "ship"}
+    assert (more.calls["ship"], more.folders["ship"], more.joined) == (b"ship", "/new", band.joined)
+    assert again.document["players"]["ship"]["on"] == "order.placed"
+    assert set(again.calls) == {"pay", "points"}, "its code is what play: names"
+    with pytest.raises(ScoreError):
+        added(band, "ship", plan({**SHOP, "players": {"ship": {"on": "order..paid"}}}))
 
 
 def test_who_joins_again_takes_its_own_place() -> None:

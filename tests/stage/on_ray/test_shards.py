@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import Event, emit
+from ensemble import Event, Match, emit
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import Unavailable
+from ensemble.event import microseconds
 from tests.conformance.stand import eventually
 
 SHARDS = 3
@@ -124,6 +125,32 @@ def test_one_band_is_seen_whatever_the_shard(band: ensemble.Band, store: str) ->
         assert dict(reader.table("keep")) == dict(band.table("keep"))
 
 
+def test_looked_back_each_event_was_heard_once_by_each_player_wherever_that_was(band: ensemble.Band) -> None:
+    band.publish_many(questions(0, 40), topic="asked")
+    band.publish("asked", {"key": "k-1", "group": "g-1", "number": -1}, id="mine")
+    band.settle(60)
+
+    past = band.history()
+
+    said = {(event.shard, event.offset): event for event in past.events}
+    told = [event.id for event in past.events if not event.topic.startswith("_band")]
+    assert sorted(told) == sorted(event.id for event in band.events())
+    assert [event.written_at for event in past.events] == sorted(event.written_at for event in past.events)
+    for player, topic in {"answer": "asked", "keep": "answered", "group": "asked", "count": "asked"}.items():
+        heard = [said[hearing.place] for hearing in past.hearings if hearing.player == player]
+        assert sorted(event.id for event in heard) == sorted(event.id for event in band.events(topic)), player
+    for hearing in past.hearings:
+        assert microseconds(said[hearing.place].written_at) <= (hearing.began_us or hearing.ended_us) <= hearing.ended_us
+    [died] = [hearing for hearing in past.hearings if hearing.outcome != "heard"]
+    assert (died.player, said[died.place].id, died.error) == ("group", "mine", "Reject: minus one")
+    now = band.status().sections
+    assert {name: (each.heard, each.dead, each.lag) for name, each in past.sections.items()} == {
+        name: (each.heard, each.dead, each.lag) for name, each in now.items()
+    }
+    assert past.topics["asked"] == 41
+    assert all(lag == 0 for lag in past.lags[-1][1].values())
+
+
 def test_dead_letters_are_heard_again_in_the_shard_where_they_died(band: ensemble.Band) -> None:
     for key in KEYS[:3]:
         band.publish("asked", {"key": key, "group": key, "number": -1}, id=f"id-{key}")
@@ -188,3 +215,36 @@ def test_a_store_has_as_many_shards_as_it_was_made_with(cluster: None, store: st
         ensemble.open({**SCORE, "stage": {"kind": "ray", "shards": 2}}, store=store, players=PLAYERS)
     with pytest.raises(Unavailable, match="has 3 shards, and one is asked for"):
         ensemble.open(SCORE, stage="solo", store=store, players=PLAYERS)
+
+
+def total(match: Match, ctx: Any) -> None:
+    """In the lane of all, whose shard is another than that of most of the matches."""
+    ctx.state[match.key] = [match["asked"].data["number"], [event.topic for event in match.events]]
+
+
+def whose(match: Match, ctx: Any) -> None:
+    ctx.state[match.key] = [event.data["number"] for event in match.events]
+
+
+def test_a_match_that_is_heard_in_another_shard_is_a_match_there_with_its_events(cluster: None, store: str) -> None:
+    score = {
+        "ensemble": 1,
+        "name": "matched",
+        "motifs": {"done": {"all": [{"event": "asked", "as": "asked"}, "answered"]}},
+        "players": {
+            "total": {"on": "done", "order": "all", "section": {"cpus": 0.1}},
+            "whose": {"on": {"count": "asked", "times": 2}, "order": "all", "section": {"cpus": 0.1}},
+        },
+        "stage": {"kind": "ray", "shards": SHARDS},
+    }
+    with ensemble.open(score, store=store, players={"total": total, "whose": whose}) as band:
+        for topic in ("asked", "answered", "asked"):
+            band.publish_many({"topic": topic, "key": key, "data": {"number": n}} for n, key in enumerate(KEYS))
+        band.settle(60)
+
+        [done] = band.table("total").values()
+        [twice] = band.table("whose").values()
+        assert band.dead() == []
+
+    assert done == {key: [n, ["asked", "answered"]] for n, key in enumerate(KEYS)}
+    assert twice == {key: [n, n] for n, key in enumerate(KEYS)}

@@ -107,7 +107,9 @@ def works(draw: st.DrawFn) -> Work:
     lanes = [event.key for event in events] if draw(st.booleans()) else [draw(keys) for _ in events]
     attempts = draw(st.dictionaries(st.sampled_from(list(offsets)), st.integers(2, 9), max_size=2))
     table = {lane: encode({"count": draw(st.integers(0, 9))}) for lane in draw(st.sets(keys))}
-    return Work(Batch("hear", offsets, lanes, attempts, draw(times)), events, their_refs, roots, table)
+    others = {name: dict.fromkeys(draw(st.sets(keys)), b"\x01") for name in draw(st.sets(st.sampled_from(["a", "b"])))}
+    found = {field: [draw(st.none() | payloads) for _ in events] for field in draw(st.sets(st.sampled_from(["x", "y"])))}
+    return Work(Batch("hear", offsets, lanes, attempts, draw(times)), events, their_refs, roots, table, others, found)
 
 
 def told(event: Event) -> list[Any]:
@@ -200,6 +202,7 @@ def test_a_batch_is_heard_there_as_it_would_be_here(work: Work, shares: list[boo
     assert (theirs.section, theirs.attempts, theirs.began_us) == (mine.section, mine.attempts, mine.began_us)
     assert (list(theirs.offsets), list(theirs.keys)) == (list(mine.offsets), list(mine.keys))
     assert there.table == {lane: work.table[lane] for lane in mine.keys if lane in work.table}
+    assert (there.reads, there.enriched) == (work.reads, work.enriched)
 
 
 @given(works(), st.lists(st.sampled_from(HOWS), min_size=24, max_size=24), st.booleans(), st.booleans())

@@ -1,37 +1,29 @@
-"""Players: made ready once, built for each instance, called for each event.
+"""One instance hearing one batch: user code is called, and what it answers becomes an `Outcome`.
 
-Owns how user code is called and how what it answers becomes an `Outcome`. Must not know logs, threads or clocks: time comes
-in with the batch. Whatever a player raises is caught here and nowhere else.
+Must not know logs, threads or clocks: time comes in with the batch. Whatever a player raises is caught here and nowhere else.
 
 An event's effects (emits, state, timers) are taken over all together when the player is done with it, or not at all.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
-from contextvars import ContextVar
-from copy import deepcopy
-from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from ensemble import whereabouts
-from ensemble.broker.failure import one_line, token_of
-from ensemble.broker.section import Batch
+from ensemble.broker.failure import one_line
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import EPOCH, NESTED_MOST, Emission, Event, Ref, decode, encode, is_utf8, payload_of, refuse_deep, writable
-from ensemble.motif import matches, pattern_fault
-from ensemble.score.callable import Shape, shape
-from ensemble.score.model import PlayerSpec
+from ensemble.event import NESTED_MOST, Emission, decode, encode, is_utf8, payload_of, refuse_deep, writable
+from ensemble.player.codec import Tables
+from ensemble.player.context import Context
+from ensemble.player.work import Work, hearing_of
 from ensemble.score.units import duration_us
-from ensemble.score.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ensemble.player.player import Instance
 
 TRIED_ENOUGH = 100
 """Mappings of a topic whose keys are looked at, at every level. A key that can't be read again is a slip in the player's code,
@@ -39,231 +31,6 @@ and shows at once; after that each costs as much as to encode the event. What sl
 """
 TRACEBACK_MOST = 16_000
 """Longest traceback that is kept, in characters."""
-
-hearing_of: ContextVar[str | None] = ContextVar("ensemble_hearing_of", default=None)
-"""The log whose events a player hears in this thread or task. What it publishes there would not be part of its frame."""
-
-
-class Word(msgspec.Struct, gc=False):
-    """A topic that a player may say, made ready."""
-
-    ix: int
-    check: Callable[[Any], None] | None
-    key: Callable[[Any], str] | None
-    tried: int = 0
-    """How often what was said was looked at key by key."""
-
-
-class Work(msgspec.Struct):
-    """A batch with its events.
-
-    Shapes: one entry of `events`, `refs` (how an answer names it) and `roots` (of its chain) an event of the batch. `table`
-            is the player's state by lane, encoded.
-    """
-
-    batch: Batch
-    events: Sequence[Event]
-    refs: Sequence[Ref]
-    roots: Sequence[Ref]
-    table: Mapping[str, bytes]
-
-
-class PlayerLog(logging.LoggerAdapter[logging.Logger]):
-    """A player's logger while it hears an event."""
-
-    def __init__(self, logger: logging.Logger, event_id: str) -> None:
-        super().__init__(logger, {"event_id": event_id})
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """What the player itself gives as `extra` is kept."""
-        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
-
-
-class Context:
-    """What a player may know beside the event: `ctx`.
-
-    `state` is the state of the event's lane, a dict that is loaded when first asked for and kept with what was emitted.
-    """
-
-    __slots__ = ("_given", "_hearing", "_ix", "_loaded", "_rows", "_state", "_which", "attempt", "live", "settings")
-
-    def __init__(self, hearing: Hearing, which: Sequence[int], given: Sequence[Any], attempt: int) -> None:
-        self._hearing = hearing
-        self._which = which
-        self._given = given
-        self._rows: dict[int, int] | None = None
-        """Identity of each argument -> its row of the batch; made when first asked for."""
-        self._ix = which[0]
-        self._state: MutableMapping[str, Any] | None = None
-        self._loaded: bytes | None = None
-        self.attempt = attempt
-        """The number of this attempt, from 1."""
-        self.live = True
-        """Whether what is done outside counts: false in a rehearsal."""
-        self.settings: Mapping[str, Any] = hearing.settings
-
-    @property
-    def state(self) -> MutableMapping[str, Any]:
-        """The player's state for this key. Empty at first; empty again means gone."""
-        if self._state is None:
-            self._loaded = self._hearing.load(self._ix)
-            self._state = decode(self._loaded) if self._loaded is not None else {}
-        return self._state
-
-    @state.setter
-    def state(self, value: Mapping[str, Any]) -> None:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"ctx.state = {value!r:.80}: a state is a mapping; write ctx.state['...'] = {value!r:.80}")
-        if self._state is None:
-            self._loaded = self._hearing.load(self._ix)
-        self._state = dict(value)
-
-    @property
-    def log(self) -> PlayerLog:
-        """The player's logger; its records carry the id of the event as `event_id`, but for a whole batch, which has none."""
-        hearing = self._hearing
-        return PlayerLog(hearing.player.log, "" if hearing.player.shape.batch else hearing.work.events[self._ix].id)
-
-    @property
-    def token(self) -> str:
-        """The same text on every run of this event by this player: an idempotency key for the outside.
-
-        Errors: PlayerError for a whole batch, which has no one event: see `token_of`.
-        """
-        player = self._hearing.player
-        if player.shape.batch:
-            raise PlayerError(
-                f"player {player.name} hears whole batches, which have no one token: it would change with where a batch "
-                "begins; use ctx.token_of(event) for each event"
-            )
-        return self._token(self._ix)
-
-    def token_of(self, event: Any) -> str:
-        """The token of one of the events that this call was given, as an event or as the type that the player hears.
-
-        Errors: PlayerError if it is none of them.
-        """
-        if self._rows is None:
-            self._rows = {id(given): ix for ix, given in zip(self._which, self._given, strict=True)}
-        ix = self._rows.get(id(event))
-        if ix is None:
-            raise PlayerError(
-                f"player {self._hearing.player.name}: ctx.token_of({event!r:.80}): this call was not given that; "
-                "ask for one of the events that it was given"
-            )
-        return self._token(ix)
-
-    def _token(self, ix: int) -> str:
-        event = self._hearing.work.events[ix]
-        return token_of(event._rows.born(event._ix), self._hearing.player.name)
-
-    @property
-    def now(self) -> datetime:
-        """When the batch was handed out, by the broker's clock. UTC; recorded in the log."""
-        return EPOCH + timedelta(microseconds=self._hearing.work.batch.began_us)
-
-    def changed(self) -> tuple[bool, bytes | None]:
-        """Whether the state is another than before, and what it is now; None: gone."""
-        if self._state is None:
-            return False, None
-        state = payload_of(self._state) if self._state else None
-        return state != self._loaded, state
-
-
-class Player:
-    """A player made ready to be built: its callable, its shape, and the words that it may say."""
-
-    def __init__(self, spec: PlayerSpec, call: Any, vocabulary: Vocabulary) -> None:
-        self.spec = spec
-        self.name = spec.name
-        self.call = call
-        self.shape: Shape = shape(call)
-        self.log = logging.getLogger(f"ensemble.player.{spec.name}")
-        self.topics: list[str] = []
-        self._vocabulary = vocabulary
-        self._words: dict[str, Word] = {}
-        self._lock = threading.Lock()
-        self._by_type: dict[type, str] = {}
-        for topic in spec.emits:
-            said = vocabulary.word(topic).type if "*" not in topic and ">" not in topic else None
-            if said is not None:
-                self._by_type[said] = topic
-        self.decode: Callable[[bytes], Any] | None = _decoder(self.shape.hears) if self.shape.hears else None
-
-    def word(self, topic: str) -> Word:
-        """The word for a topic. PlayerError if the player has not declared it."""
-        word = self._words.get(topic)
-        return word or self._new_word(topic)
-
-    def _new_word(self, topic: str) -> Word:
-        with self._lock:  # several instances may come to a topic at a time
-            word = self._words.get(topic)
-            if word is not None:
-                return word
-            if not any(matches(pattern, topic) for pattern in self.spec.emits):
-                declared = ", ".join(self.spec.emits) or "nothing"
-                raise PlayerError(f"player {self.name} said {topic!r}, but its score lets it say {declared}; add it to emits:")
-            fault = pattern_fault(topic, wildcards=False)
-            if fault is not None:
-                raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
-            known = self._vocabulary.word(topic)
-            self.topics.append(topic)
-            word = self._words[topic] = Word(len(self.topics) - 1, known.check, known.key)
-            return word
-
-    def emission(self, answer: Any) -> Emission:
-        """What a player gave, as an emission. PlayerError if it is none."""
-        if isinstance(answer, Emission):
-            return answer
-        topic = self._by_type.get(type(answer))
-        if topic is None and isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
-            return Emission(answer[0], answer[1])
-        if topic is None and _is_data(answer) and len(self.spec.emits) == 1:
-            topic = self.spec.emits[0]
-        if topic is None:
-            raise PlayerError(
-                f"player {self.name} answered {_shown(answer)}, which is no event; "
-                "answer with emit(topic, ...), a list of these, or None"
-            )
-        return Emission(topic, answer)
-
-    def build(self) -> Instance:
-        """One more instance. PlayerError if its class can't be built."""
-        return Instance(self)
-
-
-class Instance:
-    """One running instance of a player; hears one batch at a time, unless it is asynchronous."""
-
-    def __init__(self, player: Player) -> None:
-        self.player = player
-        self.settings: dict[str, Any] = deepcopy(dict(player.spec.settings))
-        """Its own: what it makes of them is not what the score says."""
-        settings = self.settings
-        if player.shape.kind == "class":
-            try:
-                self.call: Callable[..., Any] = player.call(**settings)
-            except Exception as error:
-                place = whereabouts.of_error(error)
-                raise PlayerError(
-                    f"player {player.name} can't be built: {player.spec.play or player.call!r} raised {one_line(error)}"
-                    + (f" at {place}" if place else "")
-                ) from error
-        else:
-            self.call = partial(player.call, **settings) if settings else player.call
-
-    def hear(self, work: Work) -> Outcome:
-        return Hearing(self, work).hear()
-
-    def close(self) -> None:
-        """Let the instance free what it holds. What `close` raises is logged."""
-        close = getattr(self.call, "close", None) if self.player.shape.kind == "class" else None
-        if close is None:
-            return
-        try:
-            close()
-        except Exception:
-            self.player.log.exception("player %s: close() failed", self.player.name)
 
 
 class Misfit(Exception):
@@ -345,6 +112,7 @@ class Hearing:
         """Call the player for each of these rows of the batch."""
         events, lanes = self.work.events, self.work.batch.keys
         wants_ctx, decoder, call = self.player.shape.ctx, self.player.decode, self.call
+        enriched = self.work.enriched
         heard, data, later = self._heard, self._data, self._later
         blocked = self._blocked
         for ix in which:
@@ -355,7 +123,10 @@ class Hearing:
             self._current = (ix,)
             try:
                 event = events[ix]
-                argument = event if decoder is None else decoder(event._rows.data[event._ix])
+                if enriched:
+                    argument = self._enriched(ix)
+                else:
+                    argument = event if decoder is None else decoder(event._rows.data[event._ix])
                 if wants_ctx:
                     context = self.context((ix,), (argument,))
                     answer = call(argument, ctx=context)
@@ -412,9 +183,9 @@ class Hearing:
         self._groups += [group[middle:], group[:middle]]
 
     def _hear_group(self, group: Sequence[int]) -> None:
-        events, decoder = self.work.events, self.player.decode
+        events = self.work.events
         # Views of their own for each call: one that failed may have changed the data that it decoded.
-        heard = [events[ix].view() if decoder is None else decoder(events[ix].payload) for ix in group]
+        heard = [self._given(ix) for ix in group]
         extra = {"ctx": self.context(group, tuple(heard))} if self.player.shape.ctx else {}
         answers = self.call(heard, **extra)
         if answers is None:
@@ -448,8 +219,7 @@ class Hearing:
                 self._skip(ix)
                 continue
             try:
-                event, decoder = self.work.events[ix], self.player.decode
-                argument = event if decoder is None else decoder(event.payload)
+                argument = self._given(ix)
                 context = self.context((ix,), (argument,)) if self.player.shape.ctx else None
                 extra = {} if context is None else {"ctx": context}
                 async with asyncio.timeout(timeout_s):
@@ -473,6 +243,40 @@ class Hearing:
     def context(self, which: Sequence[int], given: Sequence[Any]) -> Context:
         """What a call for these rows may know, which is given these arguments."""
         return Context(self, which, given, self.work.batch.attempts.get(self.work.batch.offsets[which[0]], 1))
+
+    def _given(self, ix: int) -> Any:
+        """What the player is given for a row: the event, or its data as the type that it hears."""
+        if self.work.enriched:
+            return self._enriched(ix)
+        event, decoder = self.work.events[ix], self.player.decode
+        return event.view() if decoder is None else decoder(event.payload)
+
+    def _enriched(self, ix: int) -> Any:
+        """The same with what the broker looked up for it."""
+        event = self.work.events[ix].view()
+        data = event.data
+        if type(data) is not dict:
+            raise PlayerError(
+                f"player {self.player.name}: {data!r:.80} can't be enriched, since it is no mapping; say this event with named "
+                "fields, or leave it out of on:"
+            )
+        for field, column in self.work.enriched.items():
+            state = column[ix]
+            data[field] = None if state is None else decode(state)
+        return event if self.player.decode is None else self.player.decode(encode(data))
+
+    def tables(self, ix: int) -> Mapping[str, Any]:
+        """What other players keep for a row's lane. PlayerError where it has none."""
+        lookups = self.player.lookups
+        if lookups and self.player.shape.batch:
+            raise PlayerError(
+                f"player {self.player.name} hears whole batches, which have no one key to look up by; hear events one by one, "
+                "or have them enriched: enrich: {field: PLAYER[key]}"
+            )
+        lane = self.work.batch.keys[ix]
+        return Tables(
+            self.player.name, {name: codec.read(self.work.reads[name].get(lane)) for name, codec in lookups.items()}
+        )
 
     def load(self, ix: int) -> bytes | None:
         """The state of a row's lane as of now. PlayerError where a player can have none."""
@@ -672,27 +476,6 @@ class Hearing:
         return outcome
 
 
-def _decoder(hears: Any) -> Callable[[bytes], Any]:
-    """Decode and check in one pass. Misfit where data is not of the type; its cause names what does not fit."""
-    read: Callable[[bytes], Any]
-    if hasattr(hears, "model_validate"):
-
-        def read_model(payload: bytes) -> Any:
-            return hears.model_validate(decode(payload))
-
-        read = read_model
-    else:
-        read = msgspec.msgpack.Decoder(hears).decode
-
-    def fitting(payload: bytes) -> Any:
-        try:
-            return read(payload)
-        except (msgspec.ValidationError, ValueError) as error:  # pydantic's ValidationError is a ValueError
-            raise Misfit from error
-
-    return fitting
-
-
 def _let_interrupt(error: BaseException) -> None:
     """Ctrl-C is meant for the band, not for the event that is heard at that moment."""
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
@@ -719,13 +502,3 @@ def _traceback(error: BaseException) -> str:
     if len(text) > TRACEBACK_MOST:
         text = text[: TRACEBACK_MOST // 2] + "\n...\n" + text[-TRACEBACK_MOST // 2 :]
     return writable(text)
-
-
-def _is_data(answer: Any) -> bool:
-    """Whether this can be an event's data, without a topic."""
-    return isinstance(answer, (Mapping, msgspec.Struct)) or dataclasses.is_dataclass(answer) or hasattr(answer, "model_dump")
-
-
-def _shown(answer: Any) -> str:
-    text = repr(answer)
-    return text if len(text) <= 80 else text[:77] + "..."
