@@ -1,12 +1,16 @@
 """What it costs to bring a frame to several sections on Ray: in each call, through Ray's object store, or put there once.
 
-    python benchmarks/fanout.py [--seconds N]
+    python benchmarks/fanout.py [--seconds N] [--frames]
 
 One process hands the same batches to 1, 2 and 5 actors, two in flight each, as a shard does; each unpacks what it gets and
 looks at each payload. Prints one JSON line: for each size of an event, events in a batch, and number of sections
     call_ms    the batch packed for each section, in its call (Ray puts what is above 100 kB into its store, once a call)
     once_ms    the frame put into the store once, and the rows in the call
 for one batch heard by all of them: wall time, and, under `cpu`, CPU of the process that hands out.
+
+With `--frames` it is one frame that two sections hear in several batches, the smallest of them of 120 kB: each batch with its
+events in it, or the frame put once and read whole by each batch. `put_ms` is the putting alone: what it costs to come to a
+frame that is no longer kept.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ CASES = (
 )  # fmt: skip
 """Bytes of an event, and events in a batch."""
 SECTIONS = (1, 2, 5)
+FRAMES = tuple((megabytes, batches) for megabytes in (1, 2, 4, 8, 16) for batches in (1, 4, 100 * megabytes // 12))
+"""Megabytes of a frame of events of 10 kB, and in how many batches each section hears it."""
 WARM = 10
 """Batches before the clock runs."""
 
@@ -61,7 +67,49 @@ def put_once(actors: list[Any], work: Work) -> list[Any]:
     return [actor.hear_of.remote(wire.pack_work(work, lambda rows, ixs: 0), frame) for actor in actors]
 
 
-def measure(send: Callable[[list[Any], Work], list[Any]], actors: list[Any], work: Work, seconds: float) -> tuple[float, float]:
+def divided(whole: Work, batches: int) -> list[Work]:
+    count = len(whole.events) // batches
+    return [
+        Work(
+            Batch("s", range(lo, lo + count), whole.batch.keys[lo : lo + count], {}, 0),
+            whole.events[lo : lo + count], range(lo, lo + count), range(lo, lo + count), {},
+        )
+        for lo in range(0, count * batches, count)
+    ]  # fmt: skip
+
+
+def parts_in_the_call(actors: list[Any], works: list[Work]) -> list[Any]:
+    return [actor.hear.remote(wire.pack_work(work)) for work in works for actor in actors]
+
+
+def parts_of_one(actors: list[Any], works: list[Work]) -> list[Any]:
+    import ray
+
+    frame = ray.put(wire.shared(works[0].events[0]._rows))
+    return [actor.hear_of.remote(wire.pack_work(work, lambda rows, ixs: 0), frame) for work in works for actor in actors]
+
+
+def put_alone(actors: list[Any], works: list[Work]) -> list[Any]:
+    import ray
+
+    return [ray.put(wire.shared(works[0].events[0]._rows))]
+
+
+def frames(everybody: list[Any], seconds: float, turns: int) -> list[dict[str, Any]]:
+    cases = []
+    for megabytes, batches in FRAMES:
+        works = divided(batch(10_000, 100 * megabytes), batches)
+        case: dict[str, Any] = {"megabytes": megabytes, "batches": batches, "sections": 2}
+        ways = {"call_ms": parts_in_the_call, "once_ms": parts_of_one, "put_ms": put_alone}
+        for name, way in ways.items():
+            found = [measure(way, everybody[:2], works, seconds) for _ in range(turns)]
+            case[name] = round(min(wall for wall, _ in found), 2)
+        cases.append(case)
+        print(json.dumps(case), file=sys.stderr)
+    return cases
+
+
+def measure(send: Callable[[list[Any], Any], list[Any]], actors: list[Any], work: Any, seconds: float) -> tuple[float, float]:
     """Milliseconds of wall time, and of CPU here, for a batch that all actors hear."""
     import ray
 
@@ -86,14 +134,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each is measured (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="how often; the quickest counts (default: %(default)s)")
+    parser.add_argument("--frames", action="store_true", help="how large a frame may be that is shared")
     options = parser.parse_args()
     ray.init(
         address="local", num_cpus=16, object_store_memory=256 << 20, include_dashboard=False, logging_level=logging.ERROR
     )
     kind: Any = ray.remote(Hears)
     everybody = [kind.options(num_cpus=0.1).remote() for _ in range(max(SECTIONS))]
-    cases = []
-    for size, count in CASES:
+    cases: list[dict[str, Any]] = []
+    if options.frames:
+        cases = frames(everybody, options.seconds, options.turns)
+    for size, count in () if options.frames else CASES:
         work = batch(size, count)
         for sections in SECTIONS:
             case: dict[str, Any] = {"bytes": size, "events": count, "sections": sections}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -126,7 +127,7 @@ class Reader(Shown):
             known = shard.view.seen(id)
             if known is not None:
                 return self._at((ix, known))
-        for event in self.events():
+        for event in chain(self.events(), self.events("_band.>")):
             if event.id == id:
                 return event
         raise OffsetError(f"there is no event {id!r} in {self.url}; list them with band.events() or `ensemble events`")

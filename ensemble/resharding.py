@@ -27,8 +27,10 @@ import msgspec
 
 from ensemble.broker import Broker, State
 from ensemble.broker.carrying import Carrying
+from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.event import Frame
+from ensemble.event import Frame, encode
+from ensemble.listening import motives
 from ensemble.log import division, new_id, place_of
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
@@ -37,6 +39,10 @@ from ensemble.log.division import Division
 from ensemble.log.draft import Draft
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
+from ensemble.motif import Motif, document, parse
+from ensemble.score import load
+from ensemble.score.condition import parse as check_where
+from ensemble.score.units import duration_us
 from ensemble.stage.begin import recover
 
 BUFFER_BYTES = 16 << 20
@@ -153,28 +159,43 @@ class _many_files:  # noqa: N801 - a context
 # The new shards
 
 
-def _refuse_motifs(states: Sequence[State], name: str) -> None:
-    """Unavailable where motifs of several events were listened for: a match points to where its events lie."""
-    topics = sorted({motif.topic for state in states for motif in state.motifs.values()})
-    if topics:
-        raise Unavailable(
-            f"band {name} listens for motifs of several events ({', '.join(topics)}), whose matches point to where their "
-            "events lie; such a store can't be divided anew yet: play its events into a new store that has the shards"
-        )
+def _motifs(states: Sequence[State], logs: Sequence[EventLog | None], log_ids: Sequence[str], name: str, shards: int) -> Moving:
+    """The motifs of several events on their way. Unavailable where they can't be carried over."""
+    score = next((state.score for state in states if state.score is not None and state.motifs), None)
+    wanted = None if score is None else motives(load(score))
+    made = {encode(document(each.motif)): each.motif for each in (wanted or {}).values()}
+
+    def read(written: Any) -> Motif:
+        known = made.get(encode(written))
+        return parse(written, duration_us=duration_us, check_where=check_where) if known is None else known
+
+    rows = [_no_frames if log is None else log.rows for log in logs]
+    try:
+        return Moving(states, log_ids, rows, read, shards, wanted)
+    except Unavailable as error:
+        raise Unavailable(f"band {name}: {error}") from None
+    except ValueError as error:
+        raise Unavailable(f"band {name}: a motif that was listened for can't be read any more: {error}") from error
+
+
+def _no_frames(offset: int) -> Iterator[Frame]:
+    return iter(())
 
 
 def _write(folder: Path, logs: Sequence[EventLog | None], name: str, shards: int, files: Files) -> int:
     """Write the new shards into a folder; how many events they have."""
     drafts = [Draft(folder / str(shard), Manifest(new_id(), name, shard), files) for shard in range(shards)]
     old = [State() if log is None else recover(log) for log in logs]
-    _refuse_motifs(old, name)
+    log_ids = ["" if log is None else log.id for log in logs]
+    moving = _motifs(old, logs, log_ids, name, shards)
     states = [State() for _ in drafts]
     writing = _Writing(drafts, states)
     first = {"dedupe": [old[0].dedupe_us, old[0].dedupe_most]}
-    carrying = Carrying(old, ["" if log is None else log.id for log in logs], [draft.id for draft in drafts])
+    carrying = Carrying(old, log_ids, [draft.id for draft in drafts])
     for shard, log in enumerate(logs):
         if log is not None:
             carrying.look(shard, log.rows())
+            carrying.want(shard, moving.wanted(shard), moving.positions(shard))
     carrying.begin()
     for shard, frame in _merged(logs):
         for moved in carrying.move(shard, frame):
@@ -186,10 +207,17 @@ def _write(folder: Path, logs: Sequence[EventLog | None], name: str, shards: int
         writing.add(shard, Frame(drafts[shard].end.offset, now_us, None, {**begun, **marks}))
     for shard, marks in carrying.tables():
         writing.add(shard, Frame(drafts[shard].end.offset, now_us, None, marks))
+    for shard, marks in enumerate(moving.marks(carrying.ends, carrying.lies, carrying.reached)):
+        if marks:
+            writing.add(shard, Frame(drafts[shard].end.offset, now_us, None, marks))
+    brokers: dict[int, Broker] = {}
     for shard, publication in carrying.late():
-        broker = Broker(
-            states[shard], log_id=drafts[shard].id, name=name, shard=shard, shards=shards, listeners={}, policies={}
-        )
+        broker = brokers.get(shard)
+        if broker is None:
+            broker = brokers[shard] = Broker(
+                states[shard], log_id=drafts[shard].id, name=name, shard=shard, shards=shards, listeners={}, policies={}
+            )
+            broker.listening.want(moving.live(), _no_frames, states[shard].end)
         late, _ = broker.publish([publication], now_us)
         if late is not None:  # else its ids were seen before
             writing.append(shard, late)

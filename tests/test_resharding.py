@@ -12,19 +12,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ensemble
-from ensemble import Event, Reject, emit
+from ensemble import Event, Match, Reject, emit
 from ensemble.broker.failure import token_of
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import count_shards, division
 from ensemble.log.directory import open_directory
 from ensemble.log.division import Division
 from ensemble.resharding import reshard
+from ensemble.testing import ManualClock
 from tests.log.log_samples import Failing, Plug, Quick
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +131,113 @@ def test_chains_are_followed_over_new_and_old_names(store: Path) -> None:
     reshard(str(store), 2, Quick())
 
     assert [chains(id_) for id_ in ["i-3", "i-7", *paid]] == before
+
+
+WATCHED: dict[str, Any] = {
+    "ensemble": 1,
+    "name": "shop",
+    "motifs": {"ready": {"seq": [{"event": "paid", "as": "money"}, {"event": "packed", "as": "box"}]}},
+    "players": {"ship": {"on": "ready"}, "see": {"on": {"seq": ["ready", "sent"]}}},
+}
+
+
+def watched(store: Path, *players: str, ear: list[Any] | None = None, **words: Any) -> None:
+    """Play with these players only, say the words to every key, and have what `ship` and `see` hear written down."""
+
+    def hear(match: Any) -> None:
+        assert isinstance(match, Match)
+        labels = {label: match[label].data for label in match.labels}
+        (ear if ear is not None else []).append((match.topic, match.key, [event.data for event in match.events], labels))
+
+    score = {**WATCHED, "players": {name: WATCHED["players"][name] for name in players}}
+    with ensemble.open(score, store=str(store), players=dict.fromkeys(players, hear), durability="memory") as band:
+        for topic, data in words.items():
+            for key in ("ann", "bob", "eve"):
+                band.publish(topic, data, key=key)
+        band.settle(60)
+
+
+def test_matches_that_nobody_has_heard_and_half_open_ones_go_on_and_are_heard_once(tmp_path: Path) -> None:
+    store, ear = tmp_path / "shop", list[Any]()
+    watched(store, "ship", "see", paid=1)
+    reshard(str(store), 3, Quick())
+    reshard(str(store), 1, Quick())
+    watched(store, "see", packed=2)  # who ships is away: it has not heard that all is ready
+    assert ear == []
+    reshard(str(store), 2, Quick())
+    reshard(str(store), 1, Quick())
+
+    watched(store, "ship", "see", ear=ear, sent=3)
+    reshard(str(store), 4, Quick())
+    with ensemble.read(str(store)) as reader:
+        parts = {match.key: [event.data for event in match.events] for match in reader.events("ready")}  # type: ignore[attr-defined]
+        matches = len(list(reader.events("ready")))
+        [seen] = [match for match in reader.events("_band.motif.see") if match.key == "ann"]
+        causes = [cause.topic for cause in reader.why(seen.id).causes]
+    reshard(str(store), 1, Quick())
+    watched(store, "ship", "see", ear=ear)
+
+    ready = [("ready", key, [1, 2], {"money": 1, "box": 2}) for key in ("ann", "bob", "eve")]
+    assert sorted(each for each in ear if each[0] == "ready") == ready
+    assert [each[1] for each in ear if each[0] != "ready"] == ["ann", "bob", "eve"]
+    assert (matches, parts) == (3, {key: [1, 2] for key in ("ann", "bob", "eve")})
+    assert causes == ["paid", "packed", "ready", "sent"]
+
+
+def test_timers_and_windows_of_motifs_hold_over_a_division_and_so_does_event_time(tmp_path: Path) -> None:
+    clock, heard = ManualClock(), list[Any]()
+    score: dict[str, Any] = {
+        "ensemble": 1,
+        "name": "waits",
+        "players": {
+            "remind": {"on": {"seq": ["placed", {"not": "paid"}], "within": "15m"}},
+            "sum": {"on": {"every": "10m", "of": "placed"}},
+            "late": {"on": {"seq": ["placed", "sent"], "time": "event", "lateness": "5m"}},
+        },
+    }
+
+    def hear(match: Any) -> None:
+        heard.append((match.topic.rpartition(".")[2], match.key, len(match.events)))
+
+    def play(minutes: int, *said: tuple[str, int]) -> None:
+        players = dict.fromkeys(score["players"], hear)
+        with ensemble.open(score, store=str(tmp_path / "store"), players=players, clock=clock, durability="memory") as band:
+            for topic, at in said:
+                for key in ("ann", "bob"):
+                    band.publish(topic, key=key, time=begin + timedelta(minutes=at))
+            clock.advance(minutes=minutes)
+            band.settle()
+
+    begin = clock.now()
+    play(2, ("placed", 0))
+    for shards in (3, 1):
+        reshard(str(tmp_path / "store"), shards, Quick())
+    assert heard == []
+    play(20, ("sent", 3))
+    for shards in (2, 1):
+        reshard(str(tmp_path / "store"), shards, Quick())
+    play(20, ("sent", 30))
+    play(60)
+
+    assert sorted(heard) == [
+        *(("late", key, 2) for key in ("ann", "bob")),
+        *(("remind", key, 1) for key in ("ann", "bob")),
+        *(("sum", key, 1) for key in ("ann", "bob")),
+    ]
+
+
+def test_a_motif_by_something_else_than_the_key_is_carried_into_one_shard_only(tmp_path: Path) -> None:
+    score = {"ensemble": 1, "name": "cards", "players": {"see": {"on": {"count": "paid", "times": 2, "by": "card"}}}}
+    with ensemble.open(score, store=str(tmp_path / "store"), players={"see": print}, durability="memory") as band:
+        band.publish("paid", {"card": 7}, key="ann")
+        band.settle(60)
+
+    why = r"band cards: the motif _band\.motif\.see is listened for by card: .* one shard only; the store is as it was"
+    with pytest.raises(Unavailable, match=why):
+        reshard(str(tmp_path / "store"), 3, Quick())
+
+    with ensemble.read(str(tmp_path / "store")) as reader:
+        assert len(list(reader.events())) == 1
 
 
 def test_one_shard_again_is_played_on_and_knows_what_it_has_heard_and_taken_in(store: Path) -> None:
@@ -340,6 +449,7 @@ def test_killed_at_random_moments_the_store_is_the_old_or_the_new(tmp_path: Path
 CHILD = """
 import sys
 from ensemble.resharding import reshard
+from ensemble.testing import ManualClock
 print("begun", flush=True)
 reshard(sys.argv[1], int(sys.argv[2]))
 """

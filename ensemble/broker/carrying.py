@@ -23,11 +23,12 @@ from zlib import crc32
 
 import msgspec
 
+from ensemble.broker.matching.moving import moved_labels
 from ensemble.broker.outbox import FORWARDED, Parcel, shard_of
 from ensemble.broker.state import Patterns, SectionState, State, Timer, fits
 from ensemble.broker.words import Publication, Said
 from ensemble.errors import Unavailable
-from ensemble.event import Frame, Ref, Rows
+from ensemble.event import Frame, Ref, Rows, decode, encode
 
 Place = tuple[int, int]
 """An old shard, and an offset there."""
@@ -87,8 +88,13 @@ class Carrying:
         self._plights = {name: Plight() for name in self.names}
         self._wanted: list[array[int]] = []
         self._at: list[int] = [0] * len(states)
-        self._places: dict[Place, tuple[int, int]] = {}
-        """Where what was wanted has come to lie: new shard and offset."""
+        self._lies: list[array[int]] = []
+        """Where what was wanted has come to lie: new shard and offset, in one number."""
+        self._asked: list[array[int]] = [array("q") for _ in states]
+        """The offsets that are wanted beside what the sections have exceptions about: the events that matches are made of."""
+        self._milestones: list[list[int]] = [[] for _ in states]
+        """Offsets of which it is wanted how many of each new shard's events lay before them."""
+        self._reached: dict[Place, list[int]] = {}
         self._progress: dict[str, Progress] = {}
         self._coming_up: list[list[tuple[int, str]]] = [[] for _ in states]
         """Old shard -> position and name of the sections beyond whose position nothing was moved yet; the last is the next."""
@@ -113,12 +119,14 @@ class Carrying:
     # Looking at copies
 
     def look(self, shard: int, frames: Iterable[Frame]) -> None:
-        """See how far sections have come with the events of which this old shard holds copies."""
-        if not any(topic.startswith(FORWARDED) for topic in self.states[shard].topics):
+        """See how far sections have come with the events of which this old shard holds copies, and what matches are made of."""
+        if not self.states[shard].motifs and not any(topic.startswith(FORWARDED) for topic in self.states[shard].topics):
             return
         for frame in frames:
             rows = frame.rows
             assert rows is not None
+            for ix in rows.extras or ():
+                self._asked[shard].extend(rows.parts(ix))
             if any(topic.startswith(FORWARDED) for topic in rows.topics):
                 for ix in range(len(rows)):
                     topic = rows.filed(ix)
@@ -163,6 +171,21 @@ class Carrying:
 
     # Moving
 
+    def want(self, shard: int, offsets: Iterable[int], milestones: Iterable[int] = ()) -> None:
+        """Have it known afterwards where these come to lie, and what lay before those. Before `begin`."""
+        self._asked[shard].extend(offsets)
+        self._milestones[shard] += milestones
+
+    def lies(self, shard: int, offset: int) -> tuple[int, int]:
+        """The new shard and offset of what was wanted, and is moved."""
+        wanted = self._wanted[shard]
+        where = self._lies[shard][bisect_left(wanted, offset)]
+        return where >> 48, where & 0xFFFF_FFFF_FFFF
+
+    def reached(self, shard: int, milestone: int, home: int) -> int:
+        """How many of a new shard's events were there when all before an old shard's offset had come; or all."""
+        return self._reached.get((shard, milestone), self.ends)[home]
+
     def begin(self) -> None:
         """All copies have been looked at: what comes now is `move`."""
         for _, parcel in self._coming():
@@ -198,7 +221,10 @@ class Carrying:
                 for place in (*plight.tries, *plight.letters, *plight.letters.values()):
                     if place[0] == shard:
                         wanted.add(place[1])
+            wanted.update(self._asked[shard])
+            self._asked[shard] = array("q")
             self._wanted.append(array("q", sorted(wanted)))
+            self._lies.append(array("q", bytes(8 * len(wanted))))
 
     @staticmethod
     def _own(plight: Plight, shard: int, section: SectionState) -> None:
@@ -286,9 +312,14 @@ class Carrying:
             for home, ixs in chosen.items():
                 lies = bisect_left(ixs, ix)
                 if lies < len(ixs) and ixs[lies] == ix:
-                    self._places[shard, wanted[at]] = (home, self.ends[home] + lies)
+                    self._lies[shard][at] = home << 48 | self.ends[home] + lies
             at += 1
         self._at[shard] = at
+        for milestone in self._milestones[shard]:
+            if rows.first <= milestone < end:
+                self._reached[shard, milestone] = [
+                    self.ends[home] + bisect_left(chosen.get(home, ()), milestone - rows.first) for home in range(self.shards)
+                ]
 
     def _note_progress(self, shard: int, rows: Rows, chosen: Mapping[int, Sequence[int]]) -> list[Progress]:
         """Note what lies beyond the position of a section. Those of which all before it is moved with this frame come back."""
@@ -351,9 +382,13 @@ class Carrying:
         column, sources = rows.topic_ix, rows.source_ix
         is_whole = len(ixs) == len(rows)
         extras: dict[int, dict[str, Any]] = {}
+        data = rows.data if is_whole else [rows.data[ix] for ix in ixs]
         for row, ix in enumerate(ixs):
             extra = given.get(ix)
             extras[row] = {"as": f"{log_id}-{first + ix}"} if extra is None else _kept(extra, log_id, first + ix)
+            if extra is not None and "causes" in extra:
+                data = data if isinstance(data, list) else list(data)
+                data[row] = self._match(shard, home, extras[row], data[row])
         return Rows(
             self.new_ids[home],
             home,
@@ -362,13 +397,30 @@ class Carrying:
             rows.topics,
             column if isinstance(column, int) or is_whole else [column[ix] for ix in ixs],
             rows.keys if is_whole else [rows.keys[ix] for ix in ixs],
-            rows.data if is_whole else [rows.data[ix] for ix in ixs],
+            data,
             rows.sources,
             sources if isinstance(sources, int) or is_whole else [sources[ix] for ix in ixs],
             _named(rows.causes, ixs, log_id),
             _named(rows.roots, ixs, log_id),
             extras,
         )
+
+    def _match(self, shard: int, home: int, extra: dict[str, Any], data: bytes) -> bytes:
+        """Have a match point to where its events lie now; its data then."""
+
+        def lies(offset: int) -> int:
+            there, at = self.lies(shard, offset)
+            if there != home:
+                raise Unavailable(
+                    f"shard {shard} holds a match of events of several keys, {extra.get('as')}: they would lie in several "
+                    "shards; such a store can be divided into one shard only"
+                )
+            return at
+
+        extra["causes"] = [lies(part) for part in extra["causes"]]
+        extra["root"] = _name(extra["root"], self.log_ids[shard])
+        labels = decode(data).get("labels")
+        return encode({"labels": moved_labels(labels, lies)}) if labels else data
 
     # What the new shards know
 
@@ -431,11 +483,11 @@ class Carrying:
         letters: list[list[Any]] = [[] for _ in range(self.shards)]
         held: list[list[int]] = [[] for _ in range(self.shards)]
         for place, (made, due_us) in plight.tries.items():
-            home, offset = self._places[place]
+            home, offset = self.lies(*place)
             attempts[home].append([offset, made, due_us])
         for place, letter in plight.letters.items():
-            home, offset = self._places[place]
-            told_in, told_at = self._places[letter]
+            home, offset = self.lies(*place)
+            told_in, told_at = self.lies(*letter)
             assert told_in == home, "a letter has the key of its event"
             letters[home].append([offset, told_at])
             if place in plight.held:
@@ -451,7 +503,7 @@ class Carrying:
         ]  # fmt: skip
 
     def _put(self, sets: list[set[int]], shard: int, offset: int) -> None:
-        home, at = self._places[shard, offset]
+        home, at = self.lies(shard, offset)
         sets[home].add(at)
 
     def tables(self) -> Iterator[tuple[int, dict[str, Any]]]:

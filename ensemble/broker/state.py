@@ -395,11 +395,13 @@ def _carried(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
 
 
 def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
-    for name, (document, topic, position, is_live) in mark.items():
+    for name, (document, topic, position, is_live, *partial) in mark.items():
         motif = state.motifs.get(name)
         if motif is None or document is not None:
             motif = state.motifs[name] = MotifState(document, topic, partial_at=position)
         motif.position, motif.is_live = position, is_live
+        if partial:
+            [motif.partial] = partial
 
 
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {

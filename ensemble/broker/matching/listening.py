@@ -133,6 +133,9 @@ class Listening:
         motif.partial = encode([ear.told, ear.told_late, ear.matcher.dump()])
         motif.partial_at = self._state.end if ear.is_live else ear.fed
 
+    def ear(self, name: str) -> Ear:
+        return self._ears[name]
+
     def keep_all(self) -> None:
         for name in self._ears:
             self.keep(name)

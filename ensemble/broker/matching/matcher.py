@@ -260,6 +260,30 @@ class Matcher:
         self.given_up += count
         return True
 
+    # Moving
+
+    def by_key(self) -> Iterator[tuple[str, Sequence[Run]]]:
+        """All partial matches."""
+        return ((key, held.runs if isinstance(held, Crowd) else (held,)) for key, held in self._groups.items())
+
+    def take_over(self, key: str, runs: Sequence[Run]) -> None:
+        """Have these partial matches of a key from now on, which others of this motif had. They began after those here."""
+        self.open += len(runs)
+        if self._is_quick and len(runs) == 1 and key not in self._groups:
+            [run] = runs
+            assert isinstance(run, SeqRun)
+            self._groups[key] = run
+            if run.due_us != NO_END:
+                heappush(self._timers, (run.due_us, key))
+            return
+        if key not in self._groups:
+            self._groups[key] = Crowd(self._node, None, prunes=self._skips)
+        crowd = self._crowd(key)
+        crowd.runs = sorted([*crowd.runs, *runs], key=lambda run: run.offset)
+        crowd.due_us = min(run.due_us for run in crowd.runs)
+        if crowd.due_us < crowd.scheduled_us:
+            self._schedule(crowd, key)
+
     # Keeping
 
     def dump(self) -> Any:

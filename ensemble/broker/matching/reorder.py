@@ -10,12 +10,16 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ensemble.broker.matching.matcher import Match, Matcher
 from ensemble.broker.matching.pattern import Pattern
 from ensemble.event import Rows
+
+Waiting = tuple[int, int, str, str, bytes, Any]
+"""Time, offset, topic, key, payload and root of an event that is held back."""
 
 
 class Reordered:
@@ -27,8 +31,7 @@ class Reordered:
         """How many events were left out."""
         self._matcher = Matcher(pattern)
         self._high_us: int | None = None
-        self._waiting: list[tuple[int, int, str, str, bytes, Any]] = []
-        """Time, offset, topic, key, payload and root of the events that are held back."""
+        self._waiting: list[Waiting] = []
 
     @property
     def open(self) -> int:
@@ -82,6 +85,30 @@ class Reordered:
 
     def due_us(self) -> int | None:
         return None
+
+    # Moving
+
+    @property
+    def matcher(self) -> Matcher:
+        return self._matcher
+
+    @property
+    def waiting(self) -> Sequence[Waiting]:
+        """What is held back."""
+        return self._waiting
+
+    @property
+    def high_us(self) -> int | None:
+        """The latest time seen."""
+        return self._high_us
+
+    def take_over(self, waiting: Sequence[Waiting], high_us: int | None, late: int) -> None:
+        """Have what others of this motif held back, and go by the latest time that any of them has seen."""
+        self._waiting += waiting
+        heapify(self._waiting)
+        self.late += late
+        if high_us is not None:
+            self._high_us = high_us if self._high_us is None else max(self._high_us, high_us)
 
     def dump(self) -> Any:
         return [self.late, self._high_us, sorted(self._waiting), self._matcher.dump()]

@@ -11,7 +11,7 @@ Invariants, between steps:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ensemble.broker.matching.pattern import (
@@ -66,6 +66,26 @@ class Run:
     def tick(self, now_us: int) -> int:
         """Tell it of the moment at which it is due."""
         raise NotImplementedError
+
+    def inner(self) -> Iterator[Run]:
+        """The runs of the patterns inside of it."""
+        return iter(())
+
+    def move(self, lies: Callable[[int], int], named: Callable[[Ref], Ref]) -> None:
+        """Its events lie elsewhere from now on: at the offsets, and under the names, that these tell."""
+        width = self.node.width
+        self.offset, self.root = lies(self.offset), named(self.root)
+        self.took = [lies(each // width) * width + each % width for each in self.took]
+        for run in self.inner():
+            run.move(lies, named)
+
+    def offsets(self) -> Iterator[int]:
+        """Those of its events, some of them twice."""
+        width = self.node.width
+        yield self.offset
+        yield from (each // width for each in self.took)
+        for run in self.inner():
+            yield from run.offsets()
 
     def place(self) -> int | None:
         """Where it stands, if that alone decides what becomes of it."""
@@ -372,6 +392,12 @@ class SeqRun(Run):
             due_us = min(due_us, self.without.due_us)
         self.due_us = due_us
 
+    def inner(self) -> Iterator[Run]:
+        for crowd in (self.below or {}).values():
+            yield from crowd.runs
+        if self.without is not None:
+            yield from self.without.runs
+
     def place(self) -> int | None:
         step = self.node.steps[self.at]
         count = min(self.count, step.least) if step.most == NO_END else self.count
@@ -480,6 +506,10 @@ class AllRun(Run):
         )
         return OPEN
 
+    def inner(self) -> Iterator[Run]:
+        for crowd in self.below.values():
+            yield from crowd.runs
+
     def place(self) -> int | None:
         return self.filled
 
@@ -538,6 +568,9 @@ class AnyRun(Run):
                 if came == OVER:
                     run.wants = 0
         return self._left()
+
+    def inner(self) -> Iterator[Run]:
+        return (run for _, run in self.below)
 
     def _became(self, run: Run) -> int:
         self.took, self.bound = list(run.part_of().took if run.goes_on else run.took), run.bound  # type: ignore[attr-defined]
