@@ -16,6 +16,7 @@ from typing import Any
 
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.score.model import Score, Section
+from ensemble.stage.on_ray import precedence
 
 NAMESPACE = "ensemble"
 ANY = "auto"
@@ -135,8 +136,7 @@ def _connect(ray: Any, address: str, folders: Mapping[str, Any]) -> None:
 def _start(ray: Any, score: Score, folders: Mapping[str, Any]) -> None:
     """Ray on this machine, with as many CPUs by name as the score asks for: they are shares, not cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's own 15 is for batch jobs. A shard answers others, and all that starts or computes on the machine came before it.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    precedence.prepare()
     wanted = SHARD_CPUS * score.stage.shards + sum(
         spec.section.cpus * max(1, spec.section.max) for spec in score.players.values()
     )

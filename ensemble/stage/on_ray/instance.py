@@ -18,6 +18,7 @@ from typing import Any
 
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
+from ensemble.stage.on_ray import precedence
 from ensemble.stage.on_ray.memory import Bound
 from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
 from ensemble.stage.on_ray.wire import Shared, pack_outcome, unpack_work
@@ -54,6 +55,7 @@ class InstanceActor:
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
         check_versions(self._plan, "the cluster")
+        precedence.take(is_shard=False)
         player = player_of(self._plan, self._name)
         _log_by_player(player)
         self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
@@ -170,6 +172,7 @@ class AsyncInstanceActor:
 
     async def ready(self) -> dict[str, Any]:
         check_versions(self._plan, "the cluster")
+        precedence.take(is_shard=False)
         player = player_of(self._plan, self._name)
         _log_by_player(player)
         self._instance = player.build()

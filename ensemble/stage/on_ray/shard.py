@@ -28,6 +28,7 @@ from ensemble.score import Score, load
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Reply, Role
 from ensemble.stage.loop import Loop
+from ensemble.stage.on_ray import precedence
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.hiring import RayCrew
 from ensemble.stage.on_ray.peers import Peers
@@ -49,6 +50,7 @@ class ShardActor:
 
     def __init__(self, plan: bytes, number: int) -> None:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+        precedence.take(is_shard=True)
         self._number = number
         self._async = AsyncThread()
         self._loop: Loop | None = None

@@ -1,0 +1,86 @@
+"""Who plays comes before who is starting, where the system allows it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ensemble.stage.on_ray import precedence
+
+pytestmark = pytest.mark.skipif(not precedence._may_take(), reason="this system lets nobody take precedence")
+
+PROGRAM = """
+import os, threading
+from ensemble.stage.on_ray import precedence
+
+os.nice(15)
+came, go = threading.Event(), threading.Event()
+def wait():
+    came.set()
+    go.wait()
+thread = threading.Thread(target=wait)
+thread.start()
+came.wait()
+precedence.take(is_shard={is_shard})
+print(os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PROCESS, thread.native_id))
+go.set()
+"""
+
+
+def niceness(*, is_shard: bool, **env: str) -> str:
+    """That of the main thread, and of one that was there before."""
+    kept = {name: value for name, value in os.environ.items() if name != precedence.OURS}
+    program = PROGRAM.format(is_shard=is_shard)
+    return subprocess.run(
+        [sys.executable, "-c", program], env={**kept, **env}, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_a_shard_and_in_our_own_ray_an_instance_take_normal_precedence_in_all_their_threads() -> None:
+    assert niceness(is_shard=True) == "0 0"
+    assert niceness(is_shard=False, **{precedence.OURS: "1"}) == "0 0"
+
+
+def test_in_the_ray_of_others_an_instance_stays_as_nice_as_they_have_it() -> None:
+    assert niceness(is_shard=False) == "15 15"
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that says nothing of it; what is set there is gone afterwards."""
+    for name in (precedence.RAYS_OWN, precedence.OURS):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_workers_begin_behind_those_who_play(bare: pytest.MonkeyPatch) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+
+    precedence.prepare()
+
+    assert (os.environ[precedence.RAYS_OWN], os.environ[precedence.OURS]) == ("15", "1")
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_what_the_environment_says_of_workers_stays(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv(precedence.RAYS_OWN, "7")
+
+    precedence.prepare()
+
+    assert os.environ[precedence.RAYS_OWN] == "7"
+
+
+def test_where_nobody_may_take_precedence_all_begin_alike(bare: pytest.MonkeyPatch) -> None:
+    def refuse(*given: int) -> None:
+        raise PermissionError
+
+    bare.setattr(os, "setpriority", refuse)
+
+    precedence.prepare()
+    precedence.take(is_shard=True)
+
+    assert os.environ[precedence.RAYS_OWN] == "0"
