@@ -51,7 +51,6 @@ class Shopkeeper:
         self.store = store
         self.kills = 0
         self.spare = spare
-        self.has_motifs = True
         self.file = file
         self._command = [sys.executable, str(CHILD), str(SCORE), str(store), *([sabotage] if sabotage else [])]
         self._env = {
@@ -114,7 +113,7 @@ class Shopkeeper:
         """By what the shop promises: orders, stock, money, and the tables of a run that was never killed."""
         with ensemble.read(str(self.store)) as reader:
             wrong = faults(reader, Shop(spare=self.spare).run(read_input(self.file)))
-            wrong += care_faults(reader) if self.has_motifs else ()
+            wrong += care_faults(reader)
             status = reader.status()
             wrong += [f"dead letter of {letter.player}: {letter.error}" for letter in reader.dead()]
             wrong += [f"{name} has {section.lag} left to hear" for name, section in status.sections.items() if section.lag]

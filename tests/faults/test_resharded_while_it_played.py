@@ -15,14 +15,13 @@ from ensemble.errors import EnsembleError
 from ensemble.log import count_shards
 from ensemble.resharding import reshard
 from tests.conformance.stand import eventually
-from tests.faults.shop_without_motifs import document
-from tests.faults.test_killed_again_and_again import PLENTY, Shopkeeper, part_of_the_month, products_and_rest
+from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month, products_and_rest
 
 BEFORE, AFTER = 2, 3
 
 
 def in_shards(count: int) -> ensemble.Score:
-    return ensemble.load({**document(), "stage": {"kind": "ray", "shards": count}})
+    return ensemble.load({**ensemble.load(SCORE).document, "stage": {"kind": "ray", "shards": count}})
 
 
 def kill_half_way(store: Path, products: str, rest: str) -> None:
@@ -54,7 +53,6 @@ def test_a_shop_that_was_killed_and_divided_anew_plays_on_as_if_nothing_had_happ
     for name, value in {"ACME_INPUT": str(file), "ACME_SPARE": str(PLENTY), "ACME_FLAKY": "0.2"}.items():
         monkeypatch.setenv(name, value)
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=file)
-    shop.has_motifs = False
 
     products, rest = products_and_rest(tmp_path, file)
     kill_half_way(shop.store, products, rest)
