@@ -9,13 +9,15 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TESTS  ?=
 
 MEASURED := tests/broker tests/log tests/properties
+# Two processes share the tests; one has all that play on Ray, whose processes take what is left of two cores.
+SHARED   := -n 2 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
 .PHONY: help setup play test coverage lint types docs notebooks notebooks-write bench pictures clean
 
 help:
 	@echo "make play       play the ACME shop's real orders"
-	@echo "make test       run all tests (TESTS='tests/cli -k run' runs some)"
+	@echo "make test       run all tests but those of the docs' code (TESTS='tests/cli -k run' runs some)"
 	@echo "make lint       check style; make types: check types; make docs: run the code in the docs"
 	@echo "make coverage   the tests of the broker and the log, with the share of lines and branches that they reach (95 % at least)"
 	@echo "make notebooks  play the notebooks from top to bottom, in a copy; make notebooks-write: and keep what they show in the files"
@@ -38,17 +40,18 @@ $(READY): pyproject.toml constraints.txt
 play: setup
 	@$(BIN)/ensemble run scores/acme_fitness.yaml
 
-# All tests, each once. Those of the broker and the log say how much of it they reach; measuring would slow the others, which wait for clocks.
+# All tests but the code in the docs, each once. Those of the broker and the log say how much of it they reach; measuring would slow
+# the others, which wait for clocks.
 test: setup
 ifeq ($(TESTS),)
-	@$(BIN)/pytest $(MEASURED) $(MEASURE)
-	@$(BIN)/pytest $(MEASURED:%=--ignore=%)
+	@$(BIN)/pytest $(SHARED) $(MEASURED) $(MEASURE)
+	@$(BIN)/pytest $(SHARED) $(MEASURED:%=--ignore=%) --ignore=tests/test_docs.py
 else
 	@$(BIN)/pytest $(TESTS)
 endif
 
 coverage: setup
-	@$(BIN)/pytest $(MEASURED) $(MEASURE)
+	@$(BIN)/pytest $(SHARED) $(MEASURED) $(MEASURE)
 
 lint: setup
 	@$(BIN)/ruff check .

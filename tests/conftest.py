@@ -84,6 +84,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     All play with all where that, or certain tests, are asked for.
     """
+    for item in items:
+        if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
+            item.add_marker(pytest.mark.xdist_group("ray"))
     if config.getoption("--shards") > 1:
         items[:] = [item for item in items if not item.get_closest_marker("one_shard")]
     if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
@@ -104,10 +107,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=list(left_out))
 
 
+def _is_on_ray(item: pytest.Item) -> bool:
+    """Whether a test plays on the shared cluster, or on one of its own."""
+    is_named_so = "ray" in item.path.stem or item.path.parent.name == "on_ray" or item.path.stem == "test_cluster"
+    return is_named_so or "cluster" in getattr(item, "fixturenames", ()) or any(each.stage == "ray" for each in _setups(item))
+
+
 def _stage(item: pytest.Item) -> str:
     """The stage on which a test stands; empty if it stands on none."""
-    setup = item.callspec.params.get("stand") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    setup = _params(item).get("stand")
     return setup.stage if isinstance(setup, Setup) else ""
+
+
+def _setups(item: pytest.Item) -> list[Setup]:
+    return [value for value in _params(item).values() if isinstance(value, Setup)]
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
 @pytest.fixture
