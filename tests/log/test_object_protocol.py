@@ -119,7 +119,7 @@ def act(world: World, call: Call) -> tuple[World, Answer]:
     """The store: what a call does, and its answer."""
     held = dict(world.objects)
     match call.verb:
-        case "get":
+        case "get" | "look":
             return world, Found(held[call.name]) if call.name in held else Absent()
         case "delete":
             held.pop(call.name, None)
@@ -155,7 +155,7 @@ def after(world: World) -> Iterator[World]:
         if world.losses:
             poorer = world.losses - 1
             yield heard(world, Unknown())._replace(losses=poorer)
-            if call.verb != "get":
+            if call.verb in ("create", "delete"):
                 yield heard(done, Unknown())._replace(losses=poorer)
                 yield heard(world, Unknown())._replace(losses=poorer, late=world.late | {call})
 

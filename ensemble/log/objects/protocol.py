@@ -42,9 +42,12 @@ class Name(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What the store is asked. `create` fails where the name is taken; `delete` of what is not there is done."""
+    """What the store is asked. `create` fails where the name is taken; `delete` of what is not there is done.
 
-    verb: Literal["create", "get", "delete"]
+    `look` asks whether there is such an object: `Found` then says no more than that.
+    """
+
+    verb: Literal["create", "get", "look", "delete"]
     name: Name
     value: Entry | Segment | None = None
 
@@ -66,7 +69,7 @@ class Unknown(NamedTuple):
 
 
 class Found(NamedTuple):
-    value: Entry | Segment
+    value: Entry | Segment = ()
 
 
 Answer: TypeAlias = Done | Taken | Absent | Unknown | Found
@@ -80,7 +83,7 @@ class Seen(NamedTuple):
 
 
 class Follow(NamedTuple):
-    """Reading on from entry `number`, to the end of its block or of the log. Ends in `Seen`.
+    """Reading on from entry `number`, to the end of its block or of the log, or to `until`. Ends in `Seen`.
 
     What is read is believed only after a look at the block's segment: without one, nothing of this block was ever deleted, so
     that nobody can have created a name anew; and what is absent was not yet there.
@@ -90,6 +93,7 @@ class Follow(NamedTuple):
     block: int
     run: tuple[Entry, ...] = ()
     phase: Literal["read", "look", "look at the end"] = "read"
+    until: int | None = None
 
     def wants(self) -> Call:
         if self.phase == "read":
@@ -103,10 +107,12 @@ class Follow(NamedTuple):
             if not isinstance(answer, Found):
                 return self._replace(phase="look at the end")
             run = (*self.run, _entry(answer))
-            is_full = (self.number + len(run)) % self.block == 0
+            number = self.number + len(run)
+            is_full = number % self.block == 0 or number == self.until
             return self._replace(run=run, phase="look" if is_full else "read")
         if isinstance(answer, Found):
-            return Seen(_segment(answer)[self.number % self.block :], False)
+            stop = None if self.until is None else self.until - self.number + self.number % self.block
+            return Seen(_segment(answer)[self.number % self.block : stop], False)
         return Seen(self.run, self.phase == "look at the end")
 
 
@@ -141,7 +147,7 @@ class Put(NamedTuple):
             case "compare":
                 return Call("get", name)
             case "look":
-                return Call("get", Name("segment", self.number // self.block))
+                return Call("look", Name("segment", self.number // self.block))
             case "clear":
                 return Call("delete", name)
 
@@ -230,7 +236,7 @@ class Merge(NamedTuple):
         segment, start = Name("segment", self.number), self.number * self.block
         match self.phase:
             case "look":
-                return Call("get", segment)
+                return Call("look", segment)
             case "read" | "ripe":
                 return Call("get", Name("entry", start + len(self.run)))
             case "create":

@@ -1,0 +1,38 @@
+"""An object store that misbehaves on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ensemble.log.objects.protocol import Answer, Call, Unknown
+from ensemble.log.objects.store import Objects
+
+
+class Losing(Objects):
+    """Each `every`-th call of the protocol has no answer: before it was made and after it was, in turn."""
+
+    def __init__(self, store: Any, where: str, every: int) -> None:
+        super().__init__(store, where, pause=lambda seconds: None)
+        self._every = every
+        self._calls = 0
+
+    def call(self, call: Call) -> Answer:
+        self._calls += 1
+        if self._calls % self._every:
+            return super().call(call)
+        if self._calls // self._every % 2:
+            super().call(call)
+        return Unknown()
+
+
+class Stalling(Objects):
+    """Before each create of an entry, `meanwhile` happens: the writer sleeps through it."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def call(self, call: Call) -> Answer:
+        if self.meanwhile is not None and call.verb == "create" and call.name.kind == "entry":
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().call(call)
