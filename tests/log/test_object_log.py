@@ -10,8 +10,9 @@ import pytest
 from obstore.store import MemoryStore
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import Position, Snapshot
+from ensemble.log import Position, Snapshot, count_shards, has_log, open_log, read_log
 from ensemble.log.objects import codec
+from ensemble.log.objects import store as stores
 from ensemble.log.objects.log import ObjectLog, let_go, merge, open_objects, read_objects
 from ensemble.log.objects.protocol import Answer, Call, Unknown
 from ensemble.log.objects.store import PATIENCE, Objects
@@ -235,3 +236,59 @@ def test_a_manifest_that_is_newer_or_was_changed_is_refused(store: Any, change: 
         take_over(store)
     with pytest.raises(error, match=why):
         read_objects(objects(store))
+
+
+class Closed(Objects):
+    """A bucket that was deleted: a create finds no bucket, and a look finds nothing."""
+
+    is_gone = False
+
+    def create(self, path: str, data: bytes) -> None:
+        if self.is_gone:
+            raise FileNotFoundError("NoSuchBucket")
+        super().create(path, data)
+
+
+def test_a_commit_into_a_bucket_that_is_gone_is_refused(store: Any) -> None:
+    closed = Closed(store, WHERE, pause=lambda seconds: None)
+    log = take_over(store, closed)
+    closed.is_gone = True
+
+    with pytest.raises(Unavailable, match="the object store refuses: NoSuchBucket"):
+        append(log, [1])
+
+    assert log.end().seq == 0
+
+
+def test_a_bucket_that_is_not_there_is_said(store: Any) -> None:
+    closed = Closed(store, WHERE, pause=lambda seconds: None)
+    closed.is_gone = True
+
+    with pytest.raises(Unavailable, match="there is no such bucket"):
+        take_over(store, closed)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/band", "gs://bucket/band", "az://bucket/band"])
+def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, store: Any, url: str) -> None:
+    monkeypatch.setattr(stores, "objects_at", lambda given: Objects(store, given))
+    assert not has_log(url)
+    with pytest.raises(Unavailable, match="there is no store"):
+        read_log(url)
+
+    log = open_log(url, name="band", durability="memory")
+    told = flat(append(log, [2]))
+    log.close()
+
+    assert has_log(url)
+    assert count_shards(url) == 1
+    assert contents(read_log(url)) == told
+    with pytest.raises(Unavailable, match="one shard so far, not 2"):
+        open_log(url, name="band", shards=2)
+
+
+@pytest.mark.parametrize("url", ["s3:///prefix", "az://container/prefix"])
+def test_a_url_that_can_not_be_right_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+
+    with pytest.raises(Unavailable, match=f"store '{url}': "):
+        read_log(url)

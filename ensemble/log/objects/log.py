@@ -94,7 +94,7 @@ def _make(objects: Objects, manifest: Manifest) -> Manifest:
         objects.patiently(lambda: objects.create(MANIFEST, codec.encode_manifest(manifest)))
     made = read_manifest(objects)
     if made is None:
-        raise Unavailable(f"store {objects.where}: its manifest was made and is not there; does the store keep what it takes?")
+        raise Unavailable(f"store {objects.where}: there is no such bucket; make it first, or correct the url")
     return made
 
 

@@ -158,6 +158,7 @@ class Put(NamedTuple):
             return self
         match self.phase:
             case "create":
+                assert isinstance(answer, Done | Taken), "a create has no other answer"
                 return self._replace(phase="compare" if isinstance(answer, Taken) else "look")
             case "compare":
                 if not isinstance(answer, Found):  # deleted meanwhile, so others are far ahead
@@ -258,6 +259,7 @@ class Merge(NamedTuple):
             case "ripe":
                 return self._replace(phase="create") if isinstance(answer, Found) else Unripe()
             case "create":  # by us or by another: it is there
+                assert isinstance(answer, Done | Taken), "a create has no other answer"
                 return self._replace(phase="delete")
             case "delete":
                 deleted = self.deleted + 1

@@ -102,7 +102,9 @@ class Objects:
                     return Found(codec.decode_entry(at, data) if call.name.kind == "entry" else codec.decode_segment(at, data))
         except (AlreadyExistsError, FileExistsError):
             return Taken()
-        except (NotFoundError, FileNotFoundError):
+        except (NotFoundError, FileNotFoundError) as error:
+            if call.verb == "create":  # there is no such bucket (any more)
+                raise self.refusal(error) from error
             return Done() if call.verb == "delete" else Absent()
         except REFUSED as error:
             raise self.refusal(error) from error
