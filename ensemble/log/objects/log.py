@@ -170,11 +170,14 @@ class ObjectLog(ObjectFrames):
     def _append_group(self, sealed: Sequence[bytes]) -> None:
         ends = self._chain.ends(sealed, self._durable.end)
         body = b"".join((encode_record(sealed), *sealed))
+        # First: whatever breaks the commit off, an interrupt too, nobody knows then what is in the log.
+        self._refuses = f"store {self.objects.where}: a commit was broken off; this log takes no more until it is opened again"
         try:
             self._put(Put(self._number, self._manifest.block, Entry(self.epoch, self._writer, False, body)))
         except (Unavailable, LogCorrupt) as error:
             self._refuses = f"{error}; this log takes no more until it is opened again"
             raise Unavailable(self._refuses) from error
+        self._refuses = None
         self._note(self._number, body, ends[-1])
         self._number += 1
         self._durable = View(len(self._groups.numbers), ends[-1])

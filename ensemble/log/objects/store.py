@@ -168,7 +168,7 @@ class Objects:
         self._pause(0.1 * 2**trial)
 
     def refusal(self, error: object) -> Unavailable:
-        why = str(error).partition("\n")[0]
+        why = str(error).partition("\n")[0].partition(": <?xml")[0]
         return Unavailable(f"store {self.where}: the object store refuses: {why}; check bucket, region, rights and network")
 
     def silence(self) -> Unavailable:
