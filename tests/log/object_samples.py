@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Any
 
 from ensemble.log.objects.protocol import Answer, Call, Unknown
@@ -36,3 +38,24 @@ class Stalling(Objects):
             meanwhile, self.meanwhile = self.meanwhile, None
             meanwhile()
         return super().call(call)
+
+
+class Weather(Objects):
+    """Calls of the protocol meet what chance gives: no answer before they were made, or after, or made at some later time."""
+
+    def __init__(self, store: Any, where: str, chance: Random, late: list[Callable[[], Answer]]) -> None:
+        super().__init__(store, where, pause=lambda seconds: None)
+        self._chance = chance
+        self._late = late
+
+    def call(self, call: Call) -> Answer:
+        while self._late and self._chance.random() < 0.2:
+            self._late.pop(self._chance.randrange(len(self._late)))()
+        what = self._chance.random()
+        if what > 0.25:
+            return super().call(call)
+        if what > 0.15:
+            super().call(call)
+        elif what > 0.08:
+            self._late.append(partial(super().call, call))
+        return Unknown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import obstore
@@ -17,7 +18,7 @@ from ensemble.log.objects.log import ObjectLog, let_go, merge, open_objects, rea
 from ensemble.log.objects.protocol import Answer, Call, Unknown
 from ensemble.log.objects.store import PATIENCE, Objects
 from tests.log.log_samples import append, contents, flat, frame
-from tests.log.object_samples import Stalling
+from tests.log.object_samples import Stalling, Weather
 
 WHERE = "s3://bucket/band"
 
@@ -292,3 +293,62 @@ def test_a_url_that_can_not_be_right_is_refused(monkeypatch: pytest.MonkeyPatch,
 
     with pytest.raises(Unavailable, match=f"store '{url}': "):
         read_log(url)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("seed", range(40))
+def test_what_was_acknowledged_is_there_whatever_the_weather(store: Any, seed: int) -> None:
+    chance, late = Random(seed), list[Any]()
+    writers: list[ObjectLog] = []
+    kept: dict[int, Any] = {}
+
+    for _ in range(60):
+        weather = Weather(store, WHERE, chance, late)
+        try:
+            match chance.choice(["open", "append", "append", "append", "append", "merge", "save"]):
+                case "open":
+                    writers.append(take_over(store, weather))
+                case "append" if writers:
+                    writer = writers.pop(chance.randrange(len(writers)))
+                    (told,) = append(writer, [chance.randrange(3) for _ in range(chance.randint(1, 3))])
+                    writers.append(writer)
+                    assert not kept.keys() & {plain["seq"] for plain in told}
+                    kept |= {plain["seq"]: plain for plain in told}
+                case "merge" if writers:
+                    block = 0
+                    while merge(weather, block, 4):
+                        block += 1
+                case "save" if writers:
+                    writer = chance.choice(writers)
+                    writer.save(Snapshot(writer.end(), b"state"))
+        except Unavailable:
+            pass  # refused, or out of patience: then nothing was acknowledged
+
+    there = {plain["seq"]: plain for plain in contents(take_over(store))}
+    assert len(kept) > 10, f"seed {seed} acknowledged next to nothing"
+    assert {seq: there.get(seq) for seq in kept} == kept, f"seed {seed}"
+
+
+def test_a_frame_that_was_changed_under_a_checksum_made_anew_is_told_of(store: Any) -> None:
+    append(take_over(store), [1], [2])
+    name = f"log/{1:020d}"
+    entry = codec.decode_entry(name, objects(store).get(name))
+    obstore.put(store, name, codec.encode_entry(entry._replace(body=entry.body.replace(b"order.placed", b"order.pLaced"))))
+
+    with pytest.raises(LogCorrupt, match=f"{name}: byte 0: the frame's checksum"):
+        read_objects(objects(store)).end()
+
+
+def test_a_log_that_is_not_the_one_of_its_snapshot_is_told_of(store: Any) -> None:
+    other = MemoryStore()
+    for each, marks in ((store, {"a": 1}), (other, {"a": 2})):
+        log = take_over(each)
+        log.append([log.seal(frame(log.end(), 1, marks))])
+        append(log, [1, 1])
+        log.save(Snapshot(log.end(), b"state"))
+        append(log, [1])
+    for n in range(4):
+        obstore.put(store, f"log/{n:020d}", objects(other).get(f"log/{n:020d}"))
+
+    with pytest.raises(LogCorrupt, match=f"log/{3:020d}: byte 0: .*frame"):
+        read_objects(objects(store)).end()
