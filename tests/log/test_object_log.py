@@ -339,16 +339,19 @@ def test_a_frame_that_was_changed_under_a_checksum_made_anew_is_told_of(store: A
         read_objects(objects(store)).end()
 
 
-def test_a_log_that_is_not_the_one_of_its_snapshot_is_told_of(store: Any) -> None:
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_log_that_is_not_the_one_of_its_snapshot_is_told_of(store: Any, is_inside: bool) -> None:
     other = MemoryStore()
     for each, marks in ((store, {"a": 1}), (other, {"a": 2})):
         log = take_over(each)
         log.append([log.seal(frame(log.end(), 1, marks))])
         append(log, [1, 1])
-        log.save(Snapshot(log.end(), b"state"))
+        inside = next(log.frames(2))
+        place = Position(2, 2, inside.prev, inside.time_us - 1) if is_inside else log.end()
+        log.save(Snapshot(place, b"state"))
         append(log, [1])
     for n in range(4):
         obstore.put(store, f"log/{n:020d}", objects(other).get(f"log/{n:020d}"))
 
-    with pytest.raises(LogCorrupt, match=f"log/{3:020d}: byte 0: .*frame"):
+    with pytest.raises(LogCorrupt, match=f"log/{2 if is_inside else 3:020d}: byte 0: .*frame"):
         read_objects(objects(store)).end()
