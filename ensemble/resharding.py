@@ -119,6 +119,8 @@ def _folder(url: str) -> Path:
     kind, place = place_of(url)
     if kind == "memory":
         raise Unavailable(f"store {url}: a log in memory can't be divided anew; only a store in a directory can")
+    if kind == "objects":
+        raise Unavailable(f"store {url}: a log in an object store can't be divided anew; only a store in a directory can")
     return Path(place).absolute()
 
 

@@ -3,6 +3,7 @@
     memory:            a fresh log in memory, gone when closed
     memory:NAME        a log in memory that this process knows by name: to be closed, opened again, and read
     path, file://path  a directory
+    s3://, gs://, az:// bucket and prefix: an object store (docs/object-log.md)
 
 docs/log-format.md has the format, `base.py` the promises. What a kind of log needs is imported when it is opened.
 """
@@ -23,7 +24,7 @@ __all__ = [
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
 
-SCHEMES_TO_COME = ("s3", "gs", "az")
+OBJECT_SCHEMES = ("s3", "gs", "az")
 
 
 def open_log(
@@ -53,6 +54,13 @@ def open_log(
                 raise _nothing_in_memory(url)
             store = make_memory_store(place, id or new_id(), name, shard)
         return MemoryLog(store)
+    if kind == "objects":
+        from ensemble.log.objects.log import open_objects
+        from ensemble.log.objects.store import objects_at
+
+        if shards != 1:
+            raise Unavailable(f"store {url!r}: a log in an object store has one shard so far, not {shards}; write shards: 1")
+        return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create)
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
@@ -75,6 +83,11 @@ def count_shards(url: str) -> int | None:
     kind, place = place_of(url)
     if kind == "memory":
         return 1 if has_log(url) else None
+    if kind == "objects":
+        from ensemble.log.objects.log import read_manifest
+        from ensemble.log.objects.store import objects_at
+
+        return 1 if read_manifest(objects_at(url)) is not None else None
     from ensemble.log import division
 
     return division.count(Path(place).absolute())
@@ -95,6 +108,11 @@ def read_log(url: str, shard: int = 0) -> LogReader:
         if store is None:
             raise _nothing_in_memory(url)
         return MemoryReader(store)
+    if kind == "objects":
+        from ensemble.log.objects.log import read_objects
+        from ensemble.log.objects.store import objects_at
+
+        return read_objects(objects_at(url))
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
@@ -116,7 +134,7 @@ def has_log(url: str) -> bool:
 
 
 def place_of(url: str) -> tuple[str, str]:
-    """Kind (`memory` or `directory`) and place.
+    """Kind (`memory`, `directory` or `objects`) and place.
 
     Errors: Unavailable if this version knows no such kind of store.
     """
@@ -124,6 +142,8 @@ def place_of(url: str) -> tuple[str, str]:
     if scheme == "memory" and colon:
         return "memory", rest
     if "://" in url:
+        if scheme in OBJECT_SCHEMES:
+            return "objects", url
         if scheme == "file":
             from urllib.parse import unquote, urlsplit
 
@@ -131,9 +151,9 @@ def place_of(url: str) -> tuple[str, str]:
             if parts.netloc not in ("", "localhost") or not parts.path:
                 raise Unavailable(f"store {url!r}: a file url has three slashes and an absolute path; write {_fixed(url)!r}")
             return "directory", unquote(parts.path)
-        what = "object stores are to come" if scheme in SCHEMES_TO_COME else f"there is no kind of store called {scheme!r}"
         raise Unavailable(
-            f"store {url!r}: {what}; this version keeps logs in memory (memory:) and in directories (a path, file:///path)"
+            f"store {url!r}: there is no kind of store called {scheme!r}; this version keeps logs in memory (memory:), in "
+            "directories (a path, file:///path) and in object stores (s3://, gs://, az://)"
         )
     if not url:
         raise Unavailable("store '': no place is given; write memory: or the path of a directory")

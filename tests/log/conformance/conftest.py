@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore import store as stores
 
-from ensemble.log import EventLog, LogReader, has_log, open_log, read_log
+from ensemble.log import EventLog, LogReader, has_log, new_id, open_log, read_log
 from ensemble.log import memory as memory_logs
 from ensemble.log.directory import DirectoryLog
+from ensemble.log.objects.log import let_go, open_objects, read_manifest, read_objects
+from ensemble.log.objects.store import Objects
+from tests.log.object_samples import Losing
 
 
 class Store(ABC):
@@ -56,13 +60,55 @@ class DirectoryStores(Store):
         (log.folder / "lock").unlink()
 
 
-@pytest.fixture(params=["memory", "directory", "file url"])
+class ObjectStores(Store):
+    """A log of objects over any of obstore's stores."""
+
+    def __init__(self, store: Any, where: str) -> None:
+        super().__init__(where)
+        self._store = store
+
+    def objects(self) -> Objects:
+        return Objects(self._store, self.url, pause=lambda seconds: None)
+
+    def open(self, **options: Any) -> EventLog:
+        given: dict[str, Any] = {"name": "band", "log_id": options.pop("id", None) or new_id()} | options
+        given.pop("durability", None)
+        log = open_objects(self.objects(), **given)
+        self._opened.append(log)
+        return log
+
+    def read(self) -> LogReader:
+        log = read_objects(self.objects())
+        self._opened.append(log)
+        return log
+
+    def exists(self) -> bool:
+        return read_manifest(self.objects()) is not None
+
+    def forget(self, log: EventLog) -> None:
+        let_go(self.url)
+
+
+class ObjectsLosingAnswers(ObjectStores):
+    """Every third call has no answer: it was made, or it was not, in turn."""
+
+    def objects(self) -> Objects:
+        return Losing(self._store, self.url, every=3)
+
+
+KINDS = ("memory", "directory", "file url", "objects in memory", "objects in a folder", "objects losing answers")
+
+
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     name = request.node.nodeid
     kinds: dict[str, Store] = {
         "memory": MemoryStores(f"memory:{name}"),
         "directory": DirectoryStores(str(tmp_path / "music" / "store")),
         "file url": DirectoryStores((tmp_path / "a store").as_uri()),
+        "objects in memory": ObjectStores(stores.MemoryStore(), name),
+        "objects in a folder": ObjectStores(stores.LocalStore(tmp_path / "objects", mkdir=True), name),
+        "objects losing answers": ObjectsLosingAnswers(stores.MemoryStore(), name),
     }
     made = kinds[request.param]
     yield made

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
-from ensemble.log import Position, Snapshot, open_log
+from ensemble.log import EventLog, Position, Snapshot, open_log
 from tests.log.log_samples import plain, rows
 
 
@@ -26,8 +26,7 @@ def expected(seq: int, first: int) -> Frame:
     return Frame(first, seq, rows(count, first, data=data) if count else None, {"n": seq}, seq=seq)
 
 
-def main(store: str, seed: int) -> None:
-    log = open_log(store, name="band")
+def write(log: EventLog, seed: int) -> None:
     chance = random.Random(seed)
     at = log.end()
     print(at.seq, flush=True)
@@ -56,4 +55,4 @@ def check(frames: list[Frame]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    write(open_log(sys.argv[1], name="band"), int(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""The log in an object store (docs/object-log.md)."""

@@ -1,0 +1,167 @@
+"""Entries, segments, snapshots and the manifest of a log of objects, as bytes (docs/object-log.md, "Bytes")."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.base import Position, Snapshot
+from ensemble.log.objects.protocol import BLOCK, Entry, Segment
+
+FORMAT = 1
+CHECKED_FROM = 6
+
+
+class Groups(NamedTuple):
+    """Where the frames are, group by group, beginnings left out: number of the entry, first frame, first offset, bytes."""
+
+    numbers: list[int]
+    seqs: list[int]
+    firsts: list[int]
+    sizes: list[int]
+
+    def before(self, count: int) -> Groups:
+        return Groups(*(column[:count] for column in self))
+
+
+class Kept(NamedTuple):
+    """A snapshot as it was read. The log goes on from entry `number`, whose first frame is `begins`.
+
+    `epoch` is that of the entry before it; 0 if it is not known.
+    """
+
+    snapshot: Snapshot
+    number: int
+    begins: int
+    epoch: int
+    groups: Groups
+
+
+class Manifest(NamedTuple):
+    id: str
+    name: str
+    shard: int
+    block: int
+
+
+class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    crc: int
+    format: int
+    epoch: int
+    writer: str
+    is_begin: bool
+    body: bytes
+
+
+class _Segment(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    crc: int
+    format: int
+    entries: list[bytes]
+
+
+class _Snapshot(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    crc: int
+    format: int
+    log_id: str
+    at: tuple[int, int, bytes, int]
+    number: int
+    begins: int
+    epoch: int
+    groups: tuple[list[int], list[int], list[int], list[int]]
+    state: bytes
+
+
+_entries = msgspec.msgpack.Decoder(_Entry)
+_segments = msgspec.msgpack.Decoder(_Segment)
+_snapshots = msgspec.msgpack.Decoder(_Snapshot)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return _sealed(_Entry(0, FORMAT, *entry))
+
+
+def decode_entry(path: str, data: bytes) -> Entry:
+    """Errors: LogCorrupt, naming the object."""
+    wire = _opened(path, data, _entries)
+    return Entry(wire.epoch, wire.writer, wire.is_begin, wire.body)
+
+
+def encode_segment(segment: Segment) -> bytes:
+    return _sealed(_Segment(0, FORMAT, [encode_entry(entry) for entry in segment]))
+
+
+def decode_segment(path: str, data: bytes) -> Segment:
+    """Errors: LogCorrupt, naming the object."""
+    return tuple(decode_entry(path, entry) for entry in _opened(path, data, _segments).entries)
+
+
+def encode_snapshot(log_id: str, kept: Kept) -> bytes:
+    (at, state), (numbers, seqs, firsts, sizes) = kept.snapshot, kept.groups
+    place, groups = (at.seq, at.offset, at.hash, at.time_us), (numbers, seqs, firsts, sizes)
+    return _sealed(_Snapshot(0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, groups, state))
+
+
+def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
+    """Errors: LogCorrupt if it is damaged, or another log's."""
+    wire = _opened(path, data, _snapshots)
+    if wire.log_id != log_id:
+        raise LogCorrupt(f"{path}: byte 0: this snapshot is of log {wire.log_id!r}, not of {log_id!r}")
+    snapshot = Snapshot(Position(*wire.at), wire.state)
+    return Kept(snapshot, wire.number, wire.begins, wire.epoch, Groups(*wire.groups))
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    entries = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
+    return (json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def decode_manifest(path: str, data: bytes) -> Manifest:
+    """Errors: LogCorrupt if it is damaged; Unavailable if it is of a newer format, or a directory's."""
+    try:
+        entries: Any = json.loads(data)
+        if entries.get("format", 0) > FORMAT:  # before the check: a newer format may check otherwise
+            raise Unavailable(
+                f"store {path}: it has format {entries['format']}, this version of Ensemble knows formats up to {FORMAT}; use "
+                "the version of Ensemble that wrote it, or a newer one"
+            )
+        if "kind" not in entries and "id" in entries:
+            raise Unavailable(f"store {path}: this is the copy of a directory store; it can be played as a directory only")
+        if entries.pop("check") != _check(entries):
+            raise ValueError("its check does not fit its entries")
+        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LogCorrupt(f"{path}: byte 0: the manifest was changed or damaged ({error}); restore it from a copy") from error
+
+
+def new_manifest(log_id: str, name: str, shard: int) -> Manifest:
+    return Manifest(log_id, name, shard, BLOCK)
+
+
+def _check(entries: dict[str, Any]) -> str:
+    text = json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _sealed(wire: msgspec.Struct) -> bytes:
+    """An array whose first entry is the checksum of the others, in a fixed width."""
+    data = msgspec.msgpack.encode(wire)
+    return data[:1] + b"\xce" + crc32(memoryview(data)[2:]).to_bytes(4, "big") + data[2:]
+
+
+def _opened(path: str, data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+    if data[1:2] != b"\xce" or crc32(memoryview(data)[CHECKED_FROM:]) != int.from_bytes(data[2:CHECKED_FROM], "big"):
+        raise LogCorrupt(
+            f"{path}: byte 0: its checksum does not fit; restore this object from a copy or an older version of it"
+        )
+    try:
+        wire = decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise LogCorrupt(f"{path}: byte 0: its checksum holds, but it is not written as it should be: {error}") from error
+    if wire.format != FORMAT:
+        raise LogCorrupt(f"{path}: byte 0: it has format {wire.format}, this version knows {FORMAT}")
+    return wire
