@@ -80,10 +80,11 @@ def slowly(plain: Any, lateness_us: int, came: Arrivals) -> tuple[list[Heard], i
     def there(offsets: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(where[at] for at in offsets)
 
-    return [
-        Heard(each.key, each.time_us, there(each.offsets), tuple((label, tuple(sorted(there(at)))) for label, at in each.labels))
-        for each in heard(motif, history, until_us)
-    ], late
+    def labels(each: Heard) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        return tuple((label, tuple(sorted(there(at)))) for label, at in each.labels)
+
+    found = heard(motif, history, until_us)
+    return [Heard(each.key, each.time_us, there(each.offsets), labels(each)) for each in found], late
 
 
 def held_equal(document: Any, lateness: int, came: Arrivals, torn: int) -> None:
