@@ -306,7 +306,7 @@ def test_the_same_number_is_nothing_to_do(store: Path) -> None:
         ),
         ("memory:x", "store memory:x: a log in memory can't be divided anew; only a store in a directory can"),
         ("none", "store none: there is no store; check the path, or play a score with this store first"),
-        ("s3://x/y", "store 's3://x/y': object stores are to come"),
+        ("s3://x/y", "store s3://x/y: a log in an object store can't be divided anew"),
     ],
 )
 def test_what_is_no_store_in_a_directory_is_refused(

@@ -140,7 +140,6 @@ def test_each_line_of_stdin_is_heard_as_it_comes_and_a_second_run_passes_over_it
         (["run", "broken.yaml"], 1, "broken.yaml:2:1: plyers: unknown key"),
         (["run", "shop.yaml", "--input", "nope.jsonl"], 1, "--input nope.jsonl: there is no such file"),
         (["run", "shop.yaml", "--input", "."], 1, "--input .: it is a folder; name a file in it"),
-        (["run", "shop.yaml", "--store", "s3://bucket/shop"], 4, "object stores are to come"),
         (["run", "shop.yaml", "--store", "shop.py/store"], 4, "shop.py/store: this is a file, or lies below one"),
         (["run", "shop.yaml", "--stage", "moon"], 2, "'moon' is not one of"),
         (["run", "shop.yaml", "--durability", "paper"], 2, "'paper' is not one of"),
