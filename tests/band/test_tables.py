@@ -313,6 +313,20 @@ def test_enrichment_by_a_field_that_is_not_there_or_a_player_that_never_played_i
     ]
 
 
+def test_enrichment_by_a_field_that_is_not_there_never_finds_what_is_kept_for_the_empty_key(stand: Stand) -> None:
+    def tell(event: Event) -> Any:
+        return emit("told", found=event.data["a"])
+
+    enrich = {"a": "note[data.who]"}
+    band = stand.play({"note": part(note, "said"), "tell": part(tell, "asked", emits=["told"], enrich=enrich)})
+    band.publish("said", 7)
+    band.settle(30)
+    band.publish_many({"topic": "asked", "key": "k", "data": data} for data in ({}, {"who": None}, {"who": ""}))
+    band.settle(30)
+
+    assert [event.data["found"] for event in band.events("told")] == [None, None, {"last": 7}]
+
+
 def test_a_player_that_reads_or_is_enriched_hears_the_same_event_again_after_a_failure(stand: Stand) -> None:
     """What one attempt did to what it was given is not seen by the next."""
 
