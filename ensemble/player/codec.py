@@ -46,7 +46,7 @@ class StateCodec:
     def taken(self, value: Any) -> Any:
         """A state that takes the place of another. TypeError if it is none."""
         if value is None:
-            return None
+            return {} if self._type is None else None
         if self._type is not None:
             if not isinstance(value, self._type):
                 name = self._type.__name__

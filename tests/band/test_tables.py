@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,6 +212,19 @@ def test_a_state_without_a_type_is_taken_away_by_none_too(stand: Stand) -> None:
         assert len(band.table("forget")) == int(data)
 
 
+def test_a_state_without_a_type_that_was_taken_away_is_a_new_one_at_once(stand: Stand) -> None:
+    def anew(event: Event, ctx: Context) -> None:
+        ctx.state["old"] = True
+        ctx.state = None
+        ctx.state["new"] = True
+
+    band = stand.play({"anew": part(anew, "came", retry=ONCE)})
+    band.publish("came", key="k")
+    band.settle(30)
+
+    assert dict(band.table("anew")) == {"k": {"new": True}}
+
+
 def test_state_of_before_that_does_not_fit_the_type_fails_the_event_and_stays(stand: Stand) -> None:
     def before(event: Event, ctx: Context) -> None:
         ctx.state["seen"] = "not a list"
@@ -246,6 +260,28 @@ class Bare(msgspec.Struct):
 
 
 # Looking up
+
+
+def test_a_table_asked_for_by_a_types_name_says_to_give_the_type(stand: Stand) -> None:
+    band = stand.play({"note": part(note, "said")})
+
+    with pytest.raises(TypeError, match="give the type itself, not its name"):
+        band.table("note", type=f"{__name__}:Struct")
+
+
+def test_a_frame_keeps_the_key_though_a_state_has_a_field_of_that_name(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        DataFrame: Any = staticmethod(list)
+
+    def name(event: Event, ctx: Context) -> None:
+        ctx.state["key"] = event.data
+
+    monkeypatch.setitem(sys.modules, "pandas", Library)
+    band = stand.play({"name": part(name, "said")})
+    band.publish("said", "C minor", key="k")
+    band.settle(30)
+
+    assert band.table("name").frame() == [{"key": "k", "state.key": "C minor"}]
 
 
 def test_a_look_into_a_table_that_was_not_declared_says_what_to_write(stand: Stand) -> None:
