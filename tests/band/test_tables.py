@@ -188,6 +188,39 @@ def replace(event: Event, ctx: Context) -> None:
     ctx.state = event.data if event.data is None else Struct(note=event.data) if isinstance(event.data, str) else event.data
 
 
+def test_a_look_at_a_state_that_another_type_wrote_leaves_it_as_it_is(stand: Stand) -> None:
+    def write(event: Event, ctx: Context) -> None:
+        ctx.state["old"] = event.data
+
+    def look(event: Event, ctx: Context) -> None:
+        assert ctx.state.note == ""
+
+    band = stand.play({"see": part(write, "came")})
+    band.publish("came", 1, key="k")
+    band.settle(30)
+    stand.leave()
+    band = stand.play({"see": part(look, "came", state={"type": f"{__name__}:Struct"})})
+    band.publish("came", 2, key="k")
+    band.settle(30)
+
+    assert band.dead() == []
+    assert dict(band.table("see")) == {"k": {"old": 1}}
+
+
+@pytest.mark.parametrize("kind", ["Struct", "Data"])  # a model warns of it already when it is written
+def test_a_state_that_its_type_could_not_read_again_fails_the_event_and_is_not_kept(stand: Stand, kind: str) -> None:
+    def spoil(event: Event, ctx: Context) -> None:
+        ctx.state.note = event.data
+
+    band = stand.play({"spoil": part(spoil, "came", state={"type": f"{__name__}:{kind}"}, retry=ONCE)})
+    for data in ("right", 7):
+        band.publish("came", data, key="k")
+        band.settle(30)
+
+    assert f"ctx.state is no {kind} any more" in band.dead()[0].error
+    assert band.table("spoil")["k"]["note"] == "right"
+
+
 def test_a_state_is_replaced_by_one_of_its_type_or_taken_away_by_none(stand: Stand) -> None:
     says = {"state": {"type": f"{__name__}:Struct"}, "retry": ONCE}
     band = stand.play({"replace": part(replace, "came", **says)})
