@@ -69,7 +69,10 @@ class StateCodec:
         """Whether nothing was done to a state, though its type may write it in another way than it was written before."""
         if before is None or before == after or self._type is None:
             return before == after or (before is None and after == self.fresh)
-        return self.written(self.read(before)) == after
+        try:
+            return self.written(self._read_typed(before)) == after
+        except ValueError:  # it does not fit, and was replaced unread
+            return False
 
     def check(self, data: bytes | None) -> None:
         """Refuse what could not be read again: a field that was given a value of another type.

@@ -207,6 +207,26 @@ def test_a_look_at_a_state_that_another_type_wrote_leaves_it_as_it_is(stand: Sta
     assert dict(band.table("see")) == {"k": {"old": 1}}
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_state_of_before_that_does_not_fit_may_be_replaced(stand: Stand, is_gone: bool) -> None:
+    def write(event: Event, ctx: Context) -> None:
+        ctx.state["note"] = 7
+
+    def replace(event: Event, ctx: Context) -> None:
+        ctx.state = None if is_gone else Struct(note="new")
+
+    band = stand.play({"see": part(write, "came")})
+    band.publish("came", key="k")
+    band.settle(30)
+    stand.leave()
+    band = stand.play({"see": part(replace, "came", state={"type": f"{__name__}:Struct"}, retry=ONCE)})
+    band.publish("came", key="k")
+    band.settle(30)
+
+    assert band.dead() == []
+    assert dict(band.table("see")) == ({} if is_gone else {"k": {"seen": [], "note": "new"}})
+
+
 @pytest.mark.parametrize("kind", ["Struct", "Data"])  # a model warns of it already when it is written
 def test_a_state_that_its_type_could_not_read_again_fails_the_event_and_is_not_kept(stand: Stand, kind: str) -> None:
     def spoil(event: Event, ctx: Context) -> None:
