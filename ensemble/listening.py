@@ -31,9 +31,12 @@ def listener(spec: PlayerSpec, shards: int = 1) -> Listener:
     return Listener(heard, order=spec.order, by=by)
 
 
-def lookups(spec: PlayerSpec) -> dict[str, tuple[str, Callable[[Event], str]]]:
-    """Field of what a player hears -> whose table the broker looks into for it, and the key of an event there."""
-    return {field: (each.player, _own_key if each.path is None else _path(each.path)) for field, each in spec.enrich.items()}
+def lookups(spec: PlayerSpec) -> dict[str, tuple[str, Callable[[Event], str | None]]]:
+    """Field of what a player hears -> whose table the broker looks into for it, and the key of an event there.
+
+    The key is None where nothing stands at the path: what is kept for the empty key is another's.
+    """
+    return {field: (each.player, _own_key if each.path is None else _text(each.path)) for field, each in spec.enrich.items()}
 
 
 def motif_topic(player: str) -> str:
@@ -99,18 +102,24 @@ def _own_key(event: Event) -> str:
 
 
 def _path(path: str) -> Callable[[Event], str]:
-    """The lane of an event by a path into its data, named as a key would be; the empty lane where there is nothing."""
+    """The lane of an event by a path into its data; the empty lane where there is nothing."""
+    text = _text(path)
+    return lambda event: text(event) or ""
+
+
+def _text(path: str) -> Callable[[Event], str | None]:
+    """What stands at a path into an event's data, written as a key would be; None where there is nothing."""
     names = path.removeprefix("data.").split(".")
 
-    def at(event: Event) -> str:
+    def at(event: Event) -> str | None:
         try:
             value = event.data
         except (msgspec.DecodeError, ValueError, RecursionError):  # as if there were nothing: it is the player's to fail
-            return ""
+            return None
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
         if value is None:
-            return ""
+            return None
         text = key_text(value)
         return str(value) if text is None else text
 

@@ -18,10 +18,12 @@ class Table(Mapping[str, Any], Shown):
     """A player's state by key, as of each look. What is seen is durable.
 
     Shapes: a state is a dict; with a type (a Struct, dataclass or model) one of these.
-    Errors: PlayerError where a state is not of the type.
+    Errors: PlayerError where a state is not of the type. TypeError for a type that is given by its name.
     """
 
     def __init__(self, name: str, views: Sequence[View], type: Any = None) -> None:
+        if isinstance(type, str):
+            raise TypeError(f"table({name!r}, type={type!r}): give the type itself, not its name")
         self.name = name
         self._views = views
         self._read = StateCodec(name, type).read
@@ -54,9 +56,14 @@ class Table(Mapping[str, Any], Shown):
         return {key: read(value) for view in self._views for key, value in view.table_items(self.name, prefix).items()}
 
     def frame(self) -> Any:
-        """Its states as a DataFrame, a row a key; what is no mapping stands under `state`."""
-        rows = Table(self.name, self._views).items()  # as they were stored
-        return data_frame([{"key": key, **(state if isinstance(state, dict) else {"state": state})} for key, state in rows])
+        """Its states as a DataFrame, a row a key; what is no mapping stands under `state`, a field `key` under `state.key`."""
+        return data_frame([_row(key, state) for key, state in Table(self.name, self._views).items()])  # as they were stored
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, {dict(self.items())!r})"
+
+
+def _row(key: str, state: Any) -> dict[str, Any]:
+    if not isinstance(state, dict):
+        return {"key": key, "state": state}
+    return {"key": key, **{"state.key" if field == "key" else field: value for field, value in state.items()}}

@@ -36,17 +36,20 @@ class StateCodec:
         if self._type is None:
             return decode(data)
         try:
-            return self._type.model_validate(decode(data)) if self._decode is None else self._decode(data)
+            return self._read_typed(data)
         except (msgspec.ValidationError, ValueError) as error:  # pydantic's ValidationError is a ValueError
             raise PlayerError(
                 f"player {self._player}: what it remembers of this key is no {self._type.__name__}: {error}; it was written "
                 "before the type changed: let the type take both, or give the player another name, by which it begins anew"
             ) from error
 
+    def _read_typed(self, data: bytes) -> Any:
+        return self._type.model_validate(decode(data)) if self._decode is None else self._decode(data)
+
     def taken(self, value: Any) -> Any:
         """A state that takes the place of another. TypeError if it is none."""
         if value is None:
-            return None
+            return {} if self._type is None else None
         if self._type is not None:
             if not isinstance(value, self._type):
                 name = self._type.__name__
@@ -61,6 +64,27 @@ class StateCodec:
         if state is None or (self._type is None and not state):
             return None
         return payload_of(state)
+
+    def is_same(self, before: bytes | None, after: bytes | None) -> bool:
+        """Whether nothing was done to a state, though its type may write it in another way than it was written before."""
+        if before is None or before == after or self._type is None:
+            return before == after or (before is None and after == self.fresh)
+        try:
+            return self.written(self._read_typed(before)) == after
+        except ValueError:  # it does not fit, and was replaced unread
+            return False
+
+    def check(self, data: bytes | None) -> None:
+        """Refuse what could not be read again: a field that was given a value of another type.
+
+        Errors: PlayerError, which names the field.
+        """
+        if data is None or self._type is None:
+            return
+        try:
+            self._read_typed(data)
+        except ValueError as error:  # msgspec's and pydantic's ValidationErrors are of this kind
+            raise PlayerError(f"player {self._player}: ctx.state is no {self._type.__name__} any more: {error}") from error
 
 
 class Tables(dict[str, Any]):

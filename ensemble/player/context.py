@@ -140,4 +140,7 @@ class Context:
             return False, None
         codec = self._hearing.player.codec
         state = codec.written(self._state)
-        return state != self._loaded and not (self._loaded is None and state == codec.fresh), state
+        if codec.is_same(self._loaded, state):
+            return False, state
+        codec.check(state)
+        return True, state

@@ -123,6 +123,9 @@ class _Builder:
         elif player.by is not None and on is not None and any(not isinstance(each, Topic) for each in alternatives(on)):
             wrong = "a player orders by a path what it hears alone, and it hears a motif of several events, which has a key"
             self._report((*at, "by"), wrong, "write by: in the motif: the value there is the key of the match")
+        if player.order == "none" and player.state != doc.StateDoc():
+            wrong = "with order: none a player has no key to keep state by"
+            self._report((*at, "state"), wrong, "write order: key, or remove it", is_key=True)
         self._path(player.by, (*at, "by"))
         if "ctx" in player.with_:
             self._report(

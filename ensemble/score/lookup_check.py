@@ -22,6 +22,12 @@ def say_of_lookups(score: Score, add: Add) -> None:
             if other not in score.players:
                 _say_unknown(score, other, where, add)
                 continue
+            if (player.order == "all") != (score.players[other].order == "all"):
+                whole, by_key = (name, other) if player.order == "all" else (other, name)
+                wrong = f"{whole} has order: all, and so one lane for everything; {by_key} goes by the keys of its events"
+                cure = "let both have order: all, or neither; or look it up by a path, with enrich:"
+                add("reads-other-key", where, wrong, cure)
+                continue
             ours, theirs = _keyed_by(score, player), _keyed_by(score, score.players[other])
             if ours and theirs and ours.isdisjoint(theirs):
                 wrong = f"{name} goes by {_listed(ours)}, and {other} keeps its state by {_listed(theirs)}"

@@ -166,8 +166,11 @@ class Seat:
         work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in tables.items()}
         for field, (player, key) in self._enrich.items():
             table = self._tables(player)
-            # A view: what is decoded for the key is not what the player gets.
-            column = [table.get(key(event.view())) for event in work.events] if table else [None] * len(work.events)
+            column: list[bytes | None] = [None] * len(work.events)
+            if table:
+                # Views: what is decoded for the key is not what the player gets.
+                keys = [key(event.view()) for event in work.events]
+                column = [None if at is None else table.get(at) for at in keys]
             work.enriched = {**work.enriched, field: column}
 
     def _limit(self) -> int:

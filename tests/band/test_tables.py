@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,6 +188,59 @@ def replace(event: Event, ctx: Context) -> None:
     ctx.state = event.data if event.data is None else Struct(note=event.data) if isinstance(event.data, str) else event.data
 
 
+def test_a_look_at_a_state_that_another_type_wrote_leaves_it_as_it_is(stand: Stand) -> None:
+    def write(event: Event, ctx: Context) -> None:
+        ctx.state["old"] = event.data
+
+    def look(event: Event, ctx: Context) -> None:
+        assert ctx.state.note == ""
+
+    band = stand.play({"see": part(write, "came")})
+    band.publish("came", 1, key="k")
+    band.settle(30)
+    stand.leave()
+    band = stand.play({"see": part(look, "came", state={"type": f"{__name__}:Struct"})})
+    band.publish("came", 2, key="k")
+    band.settle(30)
+
+    assert band.dead() == []
+    assert dict(band.table("see")) == {"k": {"old": 1}}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_state_of_before_that_does_not_fit_may_be_replaced(stand: Stand, is_gone: bool) -> None:
+    def write(event: Event, ctx: Context) -> None:
+        ctx.state["note"] = 7
+
+    def replace(event: Event, ctx: Context) -> None:
+        ctx.state = None if is_gone else Struct(note="new")
+
+    band = stand.play({"see": part(write, "came")})
+    band.publish("came", key="k")
+    band.settle(30)
+    stand.leave()
+    band = stand.play({"see": part(replace, "came", state={"type": f"{__name__}:Struct"}, retry=ONCE)})
+    band.publish("came", key="k")
+    band.settle(30)
+
+    assert band.dead() == []
+    assert dict(band.table("see")) == ({} if is_gone else {"k": {"seen": [], "note": "new"}})
+
+
+@pytest.mark.parametrize("kind", ["Struct", "Data"])  # a model warns of it already when it is written
+def test_a_state_that_its_type_could_not_read_again_fails_the_event_and_is_not_kept(stand: Stand, kind: str) -> None:
+    def spoil(event: Event, ctx: Context) -> None:
+        ctx.state.note = event.data
+
+    band = stand.play({"spoil": part(spoil, "came", state={"type": f"{__name__}:{kind}"}, retry=ONCE)})
+    for data in ("right", 7):
+        band.publish("came", data, key="k")
+        band.settle(30)
+
+    assert f"ctx.state is no {kind} any more" in band.dead()[0].error
+    assert band.table("spoil")["k"]["note"] == "right"
+
+
 def test_a_state_is_replaced_by_one_of_its_type_or_taken_away_by_none(stand: Stand) -> None:
     says = {"state": {"type": f"{__name__}:Struct"}, "retry": ONCE}
     band = stand.play({"replace": part(replace, "came", **says)})
@@ -209,6 +263,19 @@ def test_a_state_without_a_type_is_taken_away_by_none_too(stand: Stand) -> None:
         band.publish("came", data, key="k")
         band.settle(30)
         assert len(band.table("forget")) == int(data)
+
+
+def test_a_state_without_a_type_that_was_taken_away_is_a_new_one_at_once(stand: Stand) -> None:
+    def anew(event: Event, ctx: Context) -> None:
+        ctx.state["old"] = True
+        ctx.state = None
+        ctx.state["new"] = True
+
+    band = stand.play({"anew": part(anew, "came", retry=ONCE)})
+    band.publish("came", key="k")
+    band.settle(30)
+
+    assert dict(band.table("anew")) == {"k": {"new": True}}
 
 
 def test_state_of_before_that_does_not_fit_the_type_fails_the_event_and_stays(stand: Stand) -> None:
@@ -246,6 +313,28 @@ class Bare(msgspec.Struct):
 
 
 # Looking up
+
+
+def test_a_table_asked_for_by_a_types_name_says_to_give_the_type(stand: Stand) -> None:
+    band = stand.play({"note": part(note, "said")})
+
+    with pytest.raises(TypeError, match="give the type itself, not its name"):
+        band.table("note", type=f"{__name__}:Struct")
+
+
+def test_a_frame_keeps_the_key_though_a_state_has_a_field_of_that_name(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        DataFrame: Any = staticmethod(list)
+
+    def name(event: Event, ctx: Context) -> None:
+        ctx.state["key"] = event.data
+
+    monkeypatch.setitem(sys.modules, "pandas", Library)
+    band = stand.play({"name": part(name, "said")})
+    band.publish("said", "C minor", key="k")
+    band.settle(30)
+
+    assert band.table("name").frame() == [{"key": "k", "state.key": "C minor"}]
 
 
 def test_a_look_into_a_table_that_was_not_declared_says_what_to_write(stand: Stand) -> None:
@@ -311,6 +400,20 @@ def test_enrichment_by_a_field_that_is_not_there_or_a_player_that_never_played_i
         {"x": 1, "a": None, "b": None, "c": {"last": 7}},
         {"who": {"id": "k"}, "a": {"last": 7}, "b": None, "c": None},
     ]
+
+
+def test_enrichment_by_a_field_that_is_not_there_never_finds_what_is_kept_for_the_empty_key(stand: Stand) -> None:
+    def tell(event: Event) -> Any:
+        return emit("told", found=event.data["a"])
+
+    enrich = {"a": "note[data.who]"}
+    band = stand.play({"note": part(note, "said"), "tell": part(tell, "asked", emits=["told"], enrich=enrich)})
+    band.publish("said", 7)
+    band.settle(30)
+    band.publish_many({"topic": "asked", "key": "k", "data": data} for data in ({}, {"who": None}, {"who": ""}))
+    band.settle(30)
+
+    assert [event.data["found"] for event in band.events("told")] == [None, None, {"last": 7}]
 
 
 def test_a_player_that_reads_or_is_enriched_hears_the_same_event_again_after_a_failure(stand: Stand) -> None:
