@@ -381,7 +381,8 @@ class Broker:
         due: list[int] = []
         while self._timers and self._timers[0][0] <= now_us:
             due.append(heappop(self._timers)[1])
-        expired = {name: keys for name, section in self.state.sections.items() if (keys := _expired(section, now_us))}
+        kept = ((name, section) for name, section in self.state.sections.items() if section.expires)
+        expired = {name: keys for name, section in kept if (keys := _expired(section, now_us))}
         if not due and not expired:
             return self._hear_time(now_us)
         marks: dict[str, Any] = {}

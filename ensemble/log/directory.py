@@ -18,7 +18,7 @@ from ensemble.log.chain import Chain
 from ensemble.log.fence import Ground, Lock, raise_epoch, refuse_older
 from ensemble.log.files import Files, corrupt, refusal
 from ensemble.log.frame import peek
-from ensemble.log.group import BYTES_MAX, RECORD_BYTES, encode_record
+from ensemble.log.group import RECORD_BYTES, encode_record, groups_of
 from ensemble.log.manifest import Manifest
 from ensemble.log.reader import DirectoryReader, segments_of, size_of
 from ensemble.log.reading import DirectoryFrames, View
@@ -146,14 +146,8 @@ class DirectoryLog(DirectoryFrames):
         self._refuse_closed()
         if self._refuses:
             raise Unavailable(self._refuses)
-        start = 0
-        while start < len(sealed):
-            stop, size = start, 0
-            while stop < len(sealed) and (stop == start or size + len(sealed[stop]) <= BYTES_MAX):
-                size += len(sealed[stop])
-                stop += 1
-            self._append_group(sealed[start:stop])
-            start = stop
+        for group in groups_of(sealed):
+            self._append_group(group)
 
     def save(self, snapshot: Snapshot) -> None:
         self._refuse_closed()

@@ -6,7 +6,7 @@ record.length = the bytes of all its frames
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
@@ -34,6 +34,18 @@ class Record(NamedTuple):
     def end_seq(self) -> int:
         """The number of the frame after the group."""
         return self.seq + self.frames
+
+
+def groups_of(sealed: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Sealed frames as groups that a record can hold, in order; a frame that is larger alone."""
+    start = 0
+    while start < len(sealed):
+        stop, size = start, 0
+        while stop < len(sealed) and (stop == start or size + len(sealed[stop]) <= BYTES_MAX):
+            size += len(sealed[stop])
+            stop += 1
+        yield sealed[start:stop]
+        start = stop
 
 
 def encode_record(sealed: Sequence[bytes]) -> bytes:

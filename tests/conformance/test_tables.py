@@ -53,14 +53,17 @@ def test_state_goes_when_nothing_was_written_for_as_long_as_expire_says(stand: S
 
 
 def test_state_that_expired_while_nobody_played_goes_on_waking(stand: Stand) -> None:
-    parts = {"note": part(note, "said", state={"expire": "100ms"})}
-    stand.play(parts).publish("said", 1, key="k")
+    parts = {"note": part(note, "said", state={"expire": "100ms"}), "all": part(note, "said")}
+    band = stand.play(parts)
+    band.publish("said", 1, key="k")
+    band.settle(30)
     stand.leave()
 
     band = stand.play(parts)
     band.settle(30)
 
     eventually(lambda: not band.table("note"), "the end of what was noted")
+    assert dict(band.table("all")) == {"k": {"last": 1}}
 
 
 def look(event: Event, ctx: Any) -> Any:

@@ -350,7 +350,7 @@ def test_a_disk_that_refuses_any_step_of_making_a_store_is_named_and_the_next_tr
 
 def test_what_is_too_long_for_one_group_is_appended_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_directory(tmp_path, name="band", log_id="log", files=Quick())
-    monkeypatch.setattr("ensemble.log.directory.BYTES_MAX", 500)
+    monkeypatch.setattr("ensemble.log.group.BYTES_MAX", 500)
 
     groups = append(log, [1, 1, 1, 30, 1, 1])
 

@@ -20,7 +20,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import Snapshot
 from ensemble.log.chain import Chain
-from ensemble.log.group import BYTES_MAX, encode_record
+from ensemble.log.group import encode_record, groups_of
 from ensemble.log.objects import codec
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.protocol import Begun, Entry, Lost, Merge, Merged, Open, Put, Unripe
@@ -133,14 +133,8 @@ class ObjectLog(ObjectFrames):
         self._refuse_closed()
         if self._refuses:
             raise Unavailable(self._refuses)
-        start = 0
-        while start < len(sealed):
-            stop, size = start, 0
-            while stop < len(sealed) and (stop == start or size + len(sealed[stop]) <= BYTES_MAX):
-                size += len(sealed[stop])
-                stop += 1
-            self._append_group(sealed[start:stop])
-            start = stop
+        for group in groups_of(sealed):
+            self._append_group(group)
 
     def save(self, snapshot: Snapshot) -> None:
         self._refuse_closed()
