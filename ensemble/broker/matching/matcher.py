@@ -210,12 +210,14 @@ class Matcher:
         while timers:
             due_us, key = timers[0]
             held = self._groups.get(key)
-            if held is not None and (held.due_us if isinstance(held, SeqRun) else held.scheduled_us) == due_us:
-                if held.due_us == due_us:
-                    return due_us
-                assert isinstance(held, Crowd), "that of one alone does not change"
-                self._schedule(held, key)
+            is_current = held is not None and (held.due_us if isinstance(held, SeqRun) else held.scheduled_us) == due_us
+            if is_current and held is not None and held.due_us == due_us:
+                return due_us
             heappop(timers)
+            if is_current:
+                assert isinstance(held, Crowd), "that of one alone does not change"
+                held.scheduled_us = NO_END  # nothing may be due at all any more, and something again later
+                self._schedule(held, key)
         return None
 
     def _match(self, key: str, run: Run, at_us: int) -> Match:

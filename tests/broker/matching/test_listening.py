@@ -100,6 +100,20 @@ def composite(document: Any) -> Motif:
     return motif
 
 
+def test_a_timer_is_set_again_after_nothing_was_due_for_a_while() -> None:
+    """What was due falls away when its part is complete; the next part sets a later moment."""
+    motif = read({"all": [{"every": "1m", "of": "A"}, {"seq": ["B", "C"], "within": "1m"}]})
+    history = [Word(at, minute * MINUTE, topic, "k", {}) for at, (topic, minute) in enumerate([("B", 0), ("C", 0), ("A", 1)])]
+    shard = Shard({"m": Motive(motif, "_band.motif.m")})
+
+    for words in frames(history):
+        shard.wake(words[0].time_us)
+        shard.say(words)
+    shard.wake(LATER)
+
+    assert sorted(shard.heard()) == told(motif, history, LATER) != []
+
+
 @settings(max_examples=500, deadline=None, suppress_health_check=NO_CHECKS)
 @given(documents(), histories(), st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
 def test_each_match_is_recorded_once_wherever_it_crashes(
