@@ -13,7 +13,7 @@ import msgspec
 
 from ensemble.errors import Unavailable
 from ensemble.event import EPOCH, Event, Frame, Match, Rows, encode, microseconds
-from ensemble.log.base import EventLog, Position, Snapshot
+from ensemble.log.base import EventLog, Packing, Position, Snapshot
 
 
 class ManualClock:
@@ -194,6 +194,12 @@ class FaultyLog:
     def shard(self) -> int:
         return self.log.shard
 
+    def begin(self) -> Position:
+        return self.log.begin()
+
+    def base(self) -> Snapshot | None:
+        return self.log.base()
+
     def end(self) -> Position:
         return self.log.end()
 
@@ -211,6 +217,9 @@ class FaultyLog:
 
     def size_bytes(self) -> int:
         return self.log.size_bytes()
+
+    def packing(self) -> Packing | None:
+        return self.log.packing()
 
     def close(self) -> None:
         self.release()

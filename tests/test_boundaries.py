@@ -19,7 +19,7 @@ LAYERS = (
     "broker", "listening",
     "log",
     "status", "history", "progress",
-    "player", "ready", "stage", "resharding",
+    "player", "ready", "stage", "resharding", "trimming",
     "trial", "table", "reader", "band", "opening", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""

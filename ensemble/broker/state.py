@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.outbox import FORWARDED, Outbox, Parcel, listens
-from ensemble.event import Frame
+from ensemble.event import REMOVED, Frame
 
 Patterns = tuple[str, ...]
 """What a section listens for, whatever its conditions."""
@@ -121,6 +121,8 @@ class State(msgspec.Struct):
     """How long an id is remembered."""
     dedupe_most: int = 200_000
     """How many are, at the most."""
+    gone: int = 0
+    """The offset before which retention may have taken events."""
 
     def apply(self, frame: Frame) -> None:
         """Fold one frame in. The frames must come in order and without a gap."""
@@ -167,6 +169,10 @@ class State(msgspec.Struct):
             for ix, topic in enumerate(rows.topics):
                 if count := column.count(ix):  # rows that were picked out of others may have none of a topic
                     topics[topic] = topics.get(topic, 0) + count
+        if frame.removed is not None:  # what retention took was said all the same
+            topics.pop(REMOVED, None)
+            for topic, count in frame.removed.items():
+                topics[topic] = topics.get(topic, 0) + count
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
@@ -404,6 +410,10 @@ def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
             [motif.partial] = partial
 
 
+def _removed(state: State, mark: list[list[Any]], frame: Frame) -> None:
+    state.gone = max(state.gone, *(end for _, _, _, end, *_ in mark))
+
+
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "carried": _carried,
     "joined": _joined,
@@ -427,5 +437,6 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "arrived": _arrived,
     "in": _came_in,
     "motif": _motif,
+    "removed": _removed,
 }
 """Mark -> how it changes the state, in the order in which they are folded."""

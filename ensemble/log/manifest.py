@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.files import Files, refusal
 
-FORMAT = 1
-"""Of docs/log-format.md, which has the rule for raising it."""
+FORMAT = 2
+"""The newest of docs/log-format.md, which has the rule for raising it."""
+FIRST_FORMAT = 1
+"""In which a store is begun. It gets 2 with its first pack."""
 
 NAME = "ensemble.json"
 PARTS = frozenset({NAME, NAME + ".tmp", "lock", "shard-0"})
@@ -40,11 +42,23 @@ def is_store(place: str | Path) -> bool:
 def make(folder: Path, manifest: Manifest, files: Files) -> None:
     """Write the manifest: from now on the folder is a store. OSError if the disk refuses."""
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    entries = {"format": FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
+    entries = {"format": FIRST_FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
     if manifest.shard:
         entries["shard"] = manifest.shard
     text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
     files.replace(folder / NAME, text.encode())
+
+
+def raise_format(folder: Path, files: Files) -> None:
+    """Say that the store has packs: versions that know none refuse it from here on. OSError if the disk refuses."""
+    path = folder / NAME
+    entries: dict[str, Any] = json.loads(path.read_bytes())
+    if entries["format"] == FORMAT:
+        return
+    del entries["check"]
+    entries["format"] = FORMAT
+    text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
+    files.replace(path, text.encode())
 
 
 def read(folder: Path) -> Manifest | None:

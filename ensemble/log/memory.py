@@ -60,6 +60,12 @@ class MemoryReader:
     def shard(self) -> int:
         return self._store.shard
 
+    def begin(self) -> Position:
+        return self._open().ends[0]
+
+    def base(self) -> Snapshot | None:
+        return None
+
     def end(self) -> Position:
         return self._open().ends[-1]
 
@@ -154,6 +160,9 @@ class MemoryLog(MemoryReader):
         if snapshot.at.seq >= len(ends) or ends[snapshot.at.seq] != snapshot.at:
             raise ValueError(f"a snapshot of frame {snapshot.at.seq} is of no place in a log of {len(ends) - 1} frames")
         store.snapshots = sorted({s.at.seq: s for s in [*store.snapshots, snapshot]}.values())[-SNAPSHOTS_KEPT:]
+
+    def packing(self) -> None:
+        return None
 
     def close(self) -> None:
         super().close()

@@ -25,6 +25,7 @@ from ensemble.score.model import (
     Lookup,
     Places,
     PlayerSpec,
+    Retain,
     RetryPolicy,
     Score,
     Section,
@@ -81,6 +82,7 @@ class _Builder:
                 runtime_env=document.stage.runtime_env,
             ),
             store=self._store(document.store),
+            retain=self._retain(document.retain, ("retain",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
             costs=document.costs,
             folder=folder,
@@ -100,7 +102,24 @@ class _Builder:
 
             for where, wrong, cure in schema_faults(event.schema):
                 self._report((*at, "schema", *where), wrong, cure)
-        return EventSpec(topic=topic, about=event.about, key=event.key, schema=event.schema, type=event.type)
+        return EventSpec(
+            topic=topic,
+            about=event.about,
+            key=event.key,
+            schema=event.schema,
+            type=event.type,
+            retain=self._retain(event.retain, (*at, "retain")),
+            compact=event.compact,
+        )
+
+    def _retain(self, retain: doc.RetainDoc | None, at: Where) -> Retain | None:
+        if retain is None:
+            return None
+        if retain.time is None and retain.size is None:
+            self._report(at, "it sets no bound", "write time: or size:, or leave it out to keep all")
+        time_us = None if retain.time is None else self._read(duration_us, retain.time, (*at, "time"))
+        size = None if retain.size is None else self._read(units.size_bytes, retain.size, (*at, "size"))
+        return Retain(time_us=time_us, size=size)
 
     def _named_motif(self, name: str) -> Motif | None:
         at: Where = ("motifs", name)
@@ -339,6 +358,7 @@ class _Builder:
             durability=store.durability,
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
+            compress=store.compress,
         )
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:

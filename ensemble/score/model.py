@@ -43,6 +43,14 @@ class Places:
         return "Places()"
 
 
+class Retain(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the past is kept at the least; None: that sets no bound."""
+
+    time_us: int | None = None
+    size: int | None = None
+    """In bytes: the newest that have it."""
+
+
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What may be said under a topic, or under all topics of a pattern."""
 
@@ -53,6 +61,9 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     schema: Mapping[str, Any] | None = None
     type: str | None = None
     """`module:Name` of a Python type."""
+    retain: Retain | None = None
+    compact: bool = False
+    """Whether of each key only the newest is kept."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +178,8 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000
     """How many are remembered at the most; the oldest go first."""
+    compress: Literal["none", "zstd"] = "none"
+    """How finished segments are compressed."""
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -190,6 +203,8 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     sources: Mapping[str, SourceSpec] = {}
     stage: StageSpec = StageSpec()
     store: StoreSpec = StoreSpec()
+    retain: Retain | None = None
+    """How much of the past is kept; None: all of it."""
     silence: tuple[Silence, ...] = ()
     costs: Mapping[str, Any] = {}
     folder: str = "."
@@ -209,7 +224,7 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
         found = False
         for spec in self.specs_for(topic):
             found = True
-            for name in ("about", "key", "schema", "type"):
+            for name in ("about", "key", "schema", "type", "retain", "compact"):
                 merged[name] = merged.get(name) or getattr(spec, name)
         return EventSpec(topic=topic, **merged) if found else None
 

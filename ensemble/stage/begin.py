@@ -13,6 +13,7 @@ from typing import Any
 from ensemble.broker import Broker, Opening, State
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
+from ensemble.log.retention import Rules
 from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
@@ -68,7 +69,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry)
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Rules(score, shards))
     except BaseException:
         for source in sources:
             source.close()

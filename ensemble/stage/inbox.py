@@ -90,6 +90,13 @@ class Ask(msgspec.Struct):
     reply: Reply
 
 
+class Remove(msgspec.Struct):
+    """Say in the log what retention is about to take; the reply comes when that is durable."""
+
+    statement: list[Any]
+    reply: Reply
+
+
 class Settle(msgspec.Struct):
     """Tell when nothing is left to react to."""
 
@@ -136,7 +143,7 @@ class Rescore(msgspec.Struct):
     """The same, read."""
 
 
-Request = Publish | Accept | Ask | Settle | Rescore | Wake
+Request = Publish | Accept | Ask | Remove | Settle | Rescore | Wake
 Item = Request | Announce | Outcome | Group | Arrived | BaseException
 
 

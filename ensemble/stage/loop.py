@@ -19,6 +19,7 @@ from typing import Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
+from ensemble.broker.needs import claims
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.state import Patterns, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
@@ -26,11 +27,28 @@ from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
 from ensemble.listening import listener, motives, offset_at
 from ensemble.log.base import EventLog, Snapshot
+from ensemble.log.retention import Rules
 from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
 from ensemble.stage.front import Front, FrontView
-from ensemble.stage.inbox import Accept, Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
+from ensemble.stage.inbox import (
+    Accept,
+    Announce,
+    Ask,
+    Inbox,
+    Item,
+    Publish,
+    Remove,
+    Reply,
+    Request,
+    Rescore,
+    Role,
+    Roll,
+    Settle,
+    Wake,
+)  # fmt: skip
+from ensemble.stage.keeper import Keeper
 from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -64,6 +82,7 @@ class Loop(Front):
         crew: Crew,
         clock: HandClock | None = None,
         carry: Carry | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -81,6 +100,9 @@ class Loop(Front):
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
         self._post = Post(carry or _nowhere, self._inbox.put)
+        self._keeper: Keeper | None = None
+        if rules is not None and rules.is_any and event_log.packing() is not None:
+            self._keeper = Keeper(event_log, rules, self._say_removed, is_inline=clock is not None)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -117,6 +139,7 @@ class Loop(Front):
         for name in self.broker.sections:
             self._seat(name, self._roles[name], workers[name])
         self._post.begin(self.broker.state.outbox)
+        self._keep()
         if self._hand is not None:
             self._hand.join(self._due_us, self._play_due)
             return
@@ -159,6 +182,8 @@ class Loop(Front):
             each.close()
         self._crew.close()
         self._post.close()
+        if self._keeper is not None:
+            self._keeper.close()
         self._commit.close()
         self.log.close()
         with self._grown:
@@ -343,6 +368,9 @@ class Loop(Front):
                 self._answer(request)
             elif isinstance(request, Accept):
                 self._accept(request)
+            elif isinstance(request, Remove):
+                self.seal(self.broker.removed([request.statement], self.now_us()))
+                self._commit.tell(partial(request.reply.give, None))
             elif isinstance(request, Settle):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
@@ -545,6 +573,8 @@ class Loop(Front):
 
     def _committed(self, group: Group) -> None:
         self._commit.done(group)
+        if group.snapshot is not None and not self._is_closing:
+            self._keep()
         with self._grown:
             self._grown.notify_all()
 
@@ -558,6 +588,28 @@ class Loop(Front):
         self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
         self._commit.save(Snapshot(self._commit.sealed_to(), state))
 
+    # Retention
+
+    def _keep(self) -> None:
+        """Have the log made smaller, as far as the score asks for it. All that is said so far is durable, or comes later."""
+        if self._keeper is not None:
+            known = claims(self.broker.state, self.broker.sections, self.broker.listening.names)
+            self._keeper.look(known, self.now_us())
+
+    def _say_removed(self, statement: list[Any]) -> None:
+        """Called by the keeper: on its thread, or by hand in a turn."""
+        if self._hand is not None:
+            self.seal(self.broker.removed([statement], self.now_us()))
+            self._flush_here()
+            if self._failed is not None:
+                raise self._failed
+            return
+        self._check_open()
+        reply = Reply()
+        self._inbox.put(Remove(statement, reply))
+        self._refuse_late()
+        reply.wait()
+
     def _fail(self, error: BaseException) -> None:
         """The log takes no more, or a section can't play: stop, and say so to all that wait."""
         if self._failed is None:
@@ -569,7 +621,7 @@ class Loop(Front):
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore)):
+                if isinstance(item, (Publish, Accept, Ask, Remove, Settle, Rescore)):
                     self._requests.append(item)
             self._requests.extend(self._rescores)
             self._rescores.clear()

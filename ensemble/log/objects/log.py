@@ -153,6 +153,9 @@ class ObjectLog(ObjectFrames):
             self.objects.patiently(lambda old=old: self.objects.delete(old))  # type: ignore[misc]
         self._saved = saved[-SNAPSHOTS_KEPT:]
 
+    def packing(self) -> None:
+        return None
+
     def close(self) -> None:
         if not self._is_closed:
             super().close()

@@ -74,6 +74,12 @@ class ObjectFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    def begin(self) -> Position:
+        return Position(0, 0, genesis(self.id, self.shard), 0)
+
+    def base(self) -> Snapshot | None:
+        return None
+
     def end(self) -> Position:
         return self._open_view().end
 

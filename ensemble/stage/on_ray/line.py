@@ -172,6 +172,12 @@ class RemoteLog:
         self.shard: int = hello["shard"]
         self._is_closed = False
 
+    def begin(self) -> Position:
+        return Position(*self._ask("begin"))
+
+    def base(self) -> Snapshot | None:
+        return _snapshot(self._ask("base"))
+
     def end(self) -> Position:
         return Position(*self._ask("end"))
 
@@ -199,8 +205,7 @@ class RemoteLog:
         return self._frame(self._ask("frame_at", offset))
 
     def snapshot(self) -> Snapshot | None:
-        kept = self._ask("snapshot")
-        return None if kept is None else Snapshot(Position(*kept[0]), kept[1])
+        return _snapshot(self._ask("snapshot"))
 
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))
@@ -217,3 +222,5 @@ class RemoteLog:
         return frames.decode(data, self.id, self.shard)
 
 
+def _snapshot(kept: Any) -> Snapshot | None:
+    return None if kept is None else Snapshot(Position(*kept[0]), kept[1])

@@ -279,6 +279,8 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 LOG_VERBS: dict[str, Callable[..., Any]] = {
     "log": _about,
+    "begin": lambda event_log: tuple(event_log.begin()),
+    "base": lambda event_log: event_log.base(),
     "end": lambda event_log: tuple(event_log.end()),
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),

@@ -12,10 +12,10 @@ if __name__ == "__main__":
 from ensemble.event import Frame
 from ensemble.log import Snapshot
 from ensemble.log.directory import open_directory
-from ensemble.log.manifest import FORMAT
+from ensemble.log.manifest import FIRST_FORMAT
 from tests.log.log_samples import frame, rows
 
-HERE = Path(__file__).parent / f"format-{FORMAT}"
+HERE = Path(__file__).parent / f"format-{FIRST_FORMAT}"
 
 
 def build(folder: Path) -> None:
