@@ -67,6 +67,13 @@ class EventDoc(_Doc):
         Play | None,
         _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model."),
     ] = None
+    version: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="The version of its schema or type; events keep the one they were said in.")
+    ] = 1
+    upcast: Annotated[
+        list[Play] | dict[str, Play],
+        _about("Functions that make data of version 1, 2, ... data of the next one: a list from 1 on, or by version."),
+    ] = []
 
 
 class SectionDoc(_Doc):
