@@ -63,7 +63,7 @@ class _Pair:
     def compare(self, old: Any, new: Any, path: tuple[str, ...]) -> Iterator[Change]:
         if old == new and self._defs_are_equal():
             return
-        refs = (_ref(old), _ref(new))
+        refs = (_named(old), _named(new))
         if refs in self._open:
             return
         if any(refs):
@@ -154,6 +154,14 @@ class _Pair:
 
 def _ref(schema: Any) -> str:
     return str(schema.get("$ref", "")) if isinstance(schema, Mapping) else ""
+
+
+def _named(schema: Any) -> str:
+    """What a schema refers to, itself or but for null; empty if it refers to nothing."""
+    if not isinstance(schema, Mapping):
+        return ""
+    found = [_ref(each) for each in (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())) if _ref(each)]
+    return found[0] if len(found) == 1 else ""
 
 
 def _plain(root: Mapping[str, Any], schema: Any) -> dict[str, Any]:
