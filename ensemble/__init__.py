@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ensemble.auditing import Audit, audit
     from ensemble.band import Band
     from ensemble.deployment import down, join, leave, up
     from ensemble.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ensemble.status import Chain, DeadLetter, Status
 
 _HOMES = {
+    "ensemble.auditing": ("Audit", "audit"),
     "ensemble.band": ("Band",),
     "ensemble.deployment": ("down", "join", "leave", "up"),
     "ensemble.errors": (
@@ -61,6 +63,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Audit",
     "Band",
     "Chain",
     "Context",
@@ -82,6 +85,7 @@ __all__ = [
     "ScoreError",
     "Status",
     "Unavailable",
+    "audit",
     "connect",
     "down",
     "emit",

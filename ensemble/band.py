@@ -218,5 +218,6 @@ class Band(Reader):
                     "publish": lambda **given: msgspec.structs.astuple(self.publish(**given)),
                     "publish_many": self.publish_many,
                     "retry_dead": self.retry_dead,
+                    "tables": lambda: [shard.view.digests() for shard in self._shards],
                 },
             )

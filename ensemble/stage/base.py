@@ -43,6 +43,10 @@ class View(Protocol):
         """A section's table at one moment, as far as its keys begin so."""
         ...
 
+    def digests(self) -> tuple[int, Mapping[str, str]]:
+        """How many frames were folded, and a digest of each section's table as of then."""
+        ...
+
     def standing(self) -> Standing: ...
 
 

@@ -273,6 +273,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "table_keys": lambda loop, name: loop.view.table_keys(name),
     "table_value": lambda loop, name, key: loop.view.table_value(name, key),
     "table_items": lambda loop, name, prefix: loop.view.table_items(name, prefix),
+    "digests": lambda loop: loop.view.digests(),
     "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
 }
 """What may be asked of a shard that plays, beside publishing and closing: each is answered on a thread of its own."""
