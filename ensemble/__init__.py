@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from ensemble.event import Emission, Event, Match, Receipt, emit
+    from ensemble.forgetting import forget
     from ensemble.opening import connect, open, read
     from ensemble.player import Context
     from ensemble.reader import Reader
@@ -54,6 +55,7 @@ _HOMES = {
         "Unavailable",
     ),
     "ensemble.event": ("Emission", "Event", "Match", "Receipt", "emit"),
+    "ensemble.forgetting": ("forget",),
     "ensemble.opening": ("connect", "open", "read"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
@@ -89,6 +91,7 @@ __all__ = [
     "connect",
     "down",
     "emit",
+    "forget",
     "join",
     "leave",
     "load",
