@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
@@ -305,10 +305,15 @@ class FoldedView(StateView):
         self._seq = 0
         self._folding = threading.RLock()
         """Any thread may ask; one folds."""
+        self._count_forgotten: Callable[[], int] = getattr(log, "forgotten", int)
+        """Of a log in which people can be forgotten: how many keys were destroyed."""
+        self._forgotten = 0
 
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
-            if self._state is None:
+            forgotten = self._count_forgotten()
+            if self._state is None or forgotten != self._forgotten:
+                self._forgotten = forgotten
                 snapshot = self._log.snapshot()
                 self._state = State() if snapshot is None else State.load(snapshot.state)
                 self._seq = 0 if snapshot is None else snapshot.at.seq

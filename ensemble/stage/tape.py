@@ -45,6 +45,11 @@ class Tape:
             del self._firsts[: self._from], self._frames[: self._from], self._sizes[: self._from]
             self._from = 0
 
+    def forget(self) -> None:
+        """Keep nothing in memory: what the log says is another than it was. All must have been appended."""
+        self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
+        self._from = self._bytes = 0
+
     def at(self, offset: int) -> Frame:
         """The frame that holds an offset. It must have been appended, or sealed by this stage."""
         if self._from < len(self._firsts) and offset >= self._firsts[self._from]:
