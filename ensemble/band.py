@@ -69,9 +69,7 @@ class Band(Reader):
         shard = shard_of(publication.said.keys[0], len(self._shards))
         return Receipt(id or f"{self._shards[shard].log.id}-{offset}", shard, offset)
 
-    def publish_many(
-        self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False
-    ) -> int:
+    def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False) -> int:
         """Say many events, in batches; returns how many, once all are durable.
 
         Shapes: each item is the data alone where `topic` is given, else a mapping with topic, data, key, id, time, or a
@@ -191,6 +189,15 @@ class Band(Reader):
         self._live = made
         return made
 
+    def forget(self, subject: str) -> int:
+        """Make a subject's data unreadable for good: its keys are destroyed, and what is in memory is dropped. How many keys.
+
+        It waits for what is in flight. docs/forget.md says what is forgotten, and what is read then.
+        Errors: KeyError if there is no data of such a subject; Unavailable if nothing is personal here, or the band plays on
+        Ray.
+        """
+        return self._stage.forget(subject)
+
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
 
@@ -252,5 +259,7 @@ class Band(Reader):
                     "publish": lambda **given: msgspec.structs.astuple(self.publish(**given)),
                     "publish_many": self.publish_many,
                     "retry_dead": self.retry_dead,
+                    "forget": self.forget,
+                    "tables": lambda: [shard.view.digests() for shard in self._shards],
                 },
             )

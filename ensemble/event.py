@@ -297,6 +297,11 @@ class Event(msgspec.Struct, Shown, gc=False, eq=False):
         return self._rows.name(self._rows.root(self._ix))
 
     @property
+    def forgotten(self) -> bool:
+        """Whether something of its data can't be read any more, since whoever it was about was forgotten."""
+        return self._rows.extra(self._ix, "forgotten") is not None
+
+    @property
     def traceparent(self) -> str:
         """W3C trace context. A chain shares the trace id; the span id is the event's own."""
         given = self._rows.extra(self._ix, "traceparent")

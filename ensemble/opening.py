@@ -22,6 +22,7 @@ from ensemble.reader import FoldedView, Reader
 from ensemble.ready import ready
 from ensemble.rebuilding import Rebuilding
 from ensemble.score import Score, load
+from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
 from ensemble.stage.begin import begin
@@ -77,7 +78,13 @@ def open(  # noqa: A001 - ensemble.open(...)
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
         return with_adding(Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url), on_ray, calls)
-    log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
+    log = open_log(
+        url,
+        name=score.name,
+        durability=durability or score.store.durability,
+        personal=personal(score, vocabulary),
+        **_log_options(clock, score),
+    )
     crew = SoloCrew(prepared, by_hand=clock is not None)
     loop = begin(
         score,
@@ -165,10 +172,14 @@ def connect(url: str) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
+    from ensemble.log.forgetting import ForgettingLog
+
     log = open_log(url, name="", create=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
+        if isinstance(log, ForgettingLog):
+            log.encrypt(personal(score, Vocabulary(score)))
     except BaseException:
         log.close()
         raise

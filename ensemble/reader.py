@@ -381,10 +381,15 @@ class FoldedView(StateView):
         self._seq = 0
         self._folding = threading.RLock()
         """Any thread may ask; one folds."""
+        self._count_forgotten: Callable[[], int] = getattr(log, "forgotten", int)
+        """Of a log in which people can be forgotten: how many keys were destroyed."""
+        self._forgotten = 0
 
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
-            if self._state is None:
+            forgotten = self._count_forgotten()
+            if self._state is None or forgotten != self._forgotten:
+                self._forgotten = forgotten
                 snapshot = self._log.snapshot()
                 self._state = State() if snapshot is None else State.load(snapshot.state)
                 self._seq = 0 if snapshot is None else snapshot.at.seq

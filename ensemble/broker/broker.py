@@ -189,6 +189,13 @@ class Broker:
         self.listening.keep_all()
         return self.state.dump()
 
+    def recall(self, state: State) -> None:
+        """Take what people said from a state that is this one but for that."""
+        for name, section in state.sections.items():
+            self.state.sections[name].table.update(section.table)  # the same mapping: instances hold it
+        self.state.timers, self.state.outbox, self.state.motifs = state.timers, state.outbox, state.motifs
+        self.listening.recall_all()
+
     # From outside
 
     def publish(self, publications: Sequence[Publication], now_us: int) -> tuple[Frame | None, list[Sequence[int]]]:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
+
+if TYPE_CHECKING:
+    from ensemble.score.personal import Personal
 
 __all__ = [
     "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "new_id", "open_log", "place_of", "read_log",
@@ -25,6 +28,8 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
+RING = "keys.ring"
+"""The file in the folder of a store that has the keys of those who can be forgotten."""
 
 
 def open_log(
@@ -36,11 +41,12 @@ def open_log(
     create: bool = True,
     shard: int = 0,
     shards: int = 1,
+    personal: Personal | None = None,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
-    written but not synced: it survives the death of the process, not of the machine.
+    written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
@@ -53,29 +59,52 @@ def open_log(
             if not create:
                 raise _nothing_in_memory(url)
             store = make_memory_store(place, id or new_id(), name, shard)
-        return MemoryLog(store)
+        if personal is not None and store.ring is None:
+            from ensemble.log.forgetting.ring import MemoryRing
+
+            store.ring = MemoryRing()
+        in_memory = MemoryLog(store)
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingLog
+
+        return ForgettingLog(in_memory, store.ring, personal)
     if kind == "objects":
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
         if shards != 1:
             raise Unavailable(f"store {url!r}: a log in an object store has one shard so far, not {shards}; write shards: 1")
+        if personal is not None:
+            raise Unavailable(
+                f"store {url!r}: its score says whose data events are, and a key ring in an object store is not there "
+                f"yet; play it into a "
+                "directory, or remove personal:"
+            )
         return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create)
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, shards)
-    log = open_directory(
-        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create
-    )
+    log = open_directory(folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create)
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        return _forgetting(log, folder, personal)
     except BaseException:
         log.close()
         raise
-    return log
+
+
+def _forgetting(log: EventLog, folder: Path, personal: Personal | None) -> EventLog:
+    """The log of a folder in which people can be forgotten, if it has a key ring or is to have one; else the log itself."""
+    if personal is None and not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingLog
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingLog(log, FileRing(folder / RING, is_writer=True), personal)
 
 
 def count_shards(url: str) -> int | None:
@@ -107,7 +136,11 @@ def read_log(url: str, shard: int = 0) -> LogReader:
         store = memory_store(place)
         if store is None:
             raise _nothing_in_memory(url)
-        return MemoryReader(store)
+        if store.ring is None:
+            return MemoryReader(store)
+        from ensemble.log.forgetting import ForgettingReader
+
+        return ForgettingReader(MemoryReader(store), store.ring)
     if kind == "objects":
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
@@ -116,8 +149,15 @@ def read_log(url: str, shard: int = 0) -> LogReader:
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
-    folder = Path(place).absolute()
-    return read_directory(division.place(folder, shard, division.count(folder) or 1))
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, division.count(whole) or 1)
+    log = read_directory(folder)
+    if not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingReader(log, FileRing(folder / RING))
 
 
 def has_log(url: str) -> bool:

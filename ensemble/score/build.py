@@ -23,6 +23,7 @@ from ensemble.score.model import (
     Emit,
     EventSpec,
     Lookup,
+    PersonalSpec,
     Places,
     PlayerSpec,
     RetryPolicy,
@@ -106,9 +107,22 @@ class _Builder:
             key=event.key,
             schema=event.schema,
             type=event.type,
+            personal=self._personal(event.personal, (*at, "personal")),
             version=event.version,
             upcast=self._upcast(event, at),
         )
+
+    def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
+        if personal is None:
+            return None
+        self._path(personal.subject, (*at, "subject"))
+        fields = [personal.fields] if isinstance(personal.fields, str) else list(personal.fields)
+        for i, field in enumerate(fields):
+            where = (*at, "fields") if isinstance(personal.fields, str) else (*at, "fields", i)
+            self._path(field, where)
+            if field in fields[:i]:
+                self._report(where, f"{field!r} is there twice", "remove one of them")
+        return PersonalSpec(personal.subject, tuple(fields))
 
     def _upcast(self, event: doc.EventDoc, at: Where) -> dict[int, str]:
         """Version -> what lifts from it. They lead to the event's version without a gap."""
@@ -202,7 +216,7 @@ class _Builder:
             if expire_us == 0:
                 cure = "write a duration, or leave expire: out to keep it for ever"
                 self._report((*at, "expire"), "0 keeps nothing at all", cure)
-        return StateSpec(type=state.type, expire_us=expire_us)
+        return StateSpec(type=state.type, expire_us=expire_us, personal=self._personal(state.personal, (*at, "personal")))
 
     def _reads(self, name: str, player: doc.PlayerDoc, at: Where) -> tuple[str, ...]:
         listed = [player.reads] if isinstance(player.reads, str) else list(player.reads)

@@ -47,6 +47,7 @@ CODES = {
     "reads-other-key": Code("warning", "a player reads the table of one that goes by another key"),
     "enrich-covers": Code("warning", "enrich: takes the place of a field that the event has itself"),
     "enrich-elsewhere": Code("error", "enrich: looks up what may lie in another shard than the event"),
+    "personal-key": Code("warning", "a key is personal data, and keys are not encrypted"),
     "idle-instances": Code("warning", "more instances than can ever hear at a time"),
     "unused-silence": Code("warning", "a silenced warning that is not given any more"),
 }

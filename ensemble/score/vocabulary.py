@@ -100,6 +100,8 @@ class Vocabulary:
             checks.append(_schema_check(topic, validator))
         if type_ is not None:
             checks.append(_type_check(topic, type_))
+        if spec.personal is not None and spec.personal.subject != "key":
+            checks.append(_subject_check(topic, spec.personal.subject))
         return Word(
             topic,
             _both(checks) if checks else None,
@@ -293,6 +295,24 @@ def _of_type(message: str) -> str:
     field = where.rstrip("`").replace("$", "data", 1) if where else "data"
     what = what.replace("`", "").replace(", got ", ", found ")
     return f"{field}: {what[:1].lower()}{what[1:]}"
+
+
+# Subjects
+
+
+def _subject_check(topic: str, path: str) -> Check:
+    """That personal data says whose it is: else it could never be forgotten."""
+    names = path.removeprefix("data.").split(".")
+
+    def check(data: Any) -> None:
+        subject = _at(data, names)
+        if not key_text(subject):
+            raise InvalidEvent(
+                f"{topic}: it is personal, and data.{'.'.join(names)}, which says whose it is, is {shown(subject)}; give it as "
+                "text or a number"
+            )
+
+    return check
 
 
 # Keys

@@ -141,7 +141,14 @@ class Rescore(msgspec.Struct):
     """What lifts events from then on, if that is other than before."""
 
 
-Request = Publish | Accept | Ask | Settle | Rescore | Wake
+class Forget(msgspec.Struct):
+    """Make a subject's data unreadable for good; the reply brings how many keys were destroyed."""
+
+    subject: str
+    reply: Reply
+
+
+Request = Publish | Accept | Ask | Settle | Rescore | Forget | Wake
 Item = Request | Announce | Outcome | Group | Arrived | BaseException
 
 

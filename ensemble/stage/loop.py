@@ -20,7 +20,7 @@ from typing import Any
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
 from ensemble.broker.outbox import Parcel
-from ensemble.broker.state import Patterns, fits
+from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
@@ -31,7 +31,22 @@ from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
 from ensemble.stage.front import Front, FrontView
-from ensemble.stage.inbox import Accept, Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
+from ensemble.stage.inbox import (
+    Accept,
+    Announce,
+    Ask,
+    Forget,
+    Inbox,
+    Item,
+    Publish,
+    Reply,
+    Request,
+    Rescore,
+    Role,
+    Roll,
+    Settle,
+    Wake,
+)
 from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -89,6 +104,7 @@ class Loop(Front):
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
         self._rescores: deque[Rescore] = deque()
+        self._forgets: deque[Forget] = deque()
         self._wake_s: float | None = None
         self._failed: BaseException | None = None
         self._is_closing = False
@@ -283,6 +299,26 @@ class Loop(Front):
         section = self.broker.state.sections.get(name)
         return {} if section is None else section.table
 
+    # People who are to be forgotten
+
+    def _forget(self) -> None:
+        """Forget whom was asked for, once nothing is in flight: what came of it would be said under a new key."""
+        if not self._forgets or self._is_flying():
+            return
+        from ensemble.log.forgetting import ForgettingLog
+
+        self._flush_all()
+        while self._forgets and self._failed is None:
+            request = self._forgets.popleft()
+            assert isinstance(self.log, ForgettingLog)
+            try:
+                count, state = self.log.forget_in(self.broker.dump(), request.subject)
+                self.broker.recall(State.load(state))
+                self._tape.forget()
+                request.reply.give(count)
+            except EnsembleError as error:
+                request.reply.give(None, error)
+
     # The loop
 
     def _run(self) -> None:
@@ -305,7 +341,8 @@ class Loop(Front):
     def _turn(self) -> None:
         self._take_in()
         self._roll()
-        if not self._is_closing and not self._is_full():
+        self._forget()
+        if not self._is_closing and not self._is_full() and not self._forgets:
             now_us = self.now_us()
             self._say_what_is_due(now_us)
             self._catch_up(now_us)
@@ -369,6 +406,8 @@ class Loop(Front):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
                 self._rescores.append(request)
+            elif isinstance(request, Forget):
+                self._forgets.append(request)
         if together:
             self._publish(together)
 
@@ -378,6 +417,8 @@ class Loop(Front):
             return 1.0
         if not self._commit.is_clean and not self._commit.is_writing:
             return 0
+        if self._forgets:  # nothing is handed out before
+            return 1.0 if self._is_flying() else 0
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
@@ -591,10 +632,11 @@ class Loop(Front):
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore)):
+                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore, Forget)):
                     self._requests.append(item)
-            self._requests.extend(self._rescores)
+            self._requests.extend([*self._rescores, *self._forgets])
             self._rescores.clear()
+            self._forgets.clear()
             while self._requests:
                 request = self._requests.popleft()
                 if isinstance(request, Publish):
@@ -611,7 +653,9 @@ class Loop(Front):
 
     def _is_quiet(self) -> bool:
         """Whether nothing is left to react to."""
-        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
+        if not self._inbox.empty() or self._requests or self._rescores or self._forgets:
+            return False
+        if not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
             return False

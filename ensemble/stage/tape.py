@@ -47,6 +47,10 @@ class Tape:
             del self._firsts[: self._from], self._frames[: self._from], self._sizes[: self._from]
             self._from = 0
 
+    def forget(self) -> None:
+        """Keep nothing in memory: what the log says is another than it was. All must have been appended."""
+        self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
+        self._from = self._bytes = 0
     def lift(self, lifts: Lifts) -> None:
         """From now on events are lifted so. What is remembered is read anew: all of it must have been appended."""
         self._lifts, self._from, self._bytes = lifts, 0, 0

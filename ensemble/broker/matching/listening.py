@@ -133,6 +133,14 @@ class Listening:
                     break
                 self._feed(ear, frame)
 
+    def recall_all(self) -> None:
+        """Go on from the partial matches as the state has them, which were written down just now."""
+        for name, ear in self._ears.items():
+            anew = self._ears[name] = Ear(name, ear.topic, ear.pattern)
+            before = self._state.motifs[name]
+            self._recall(anew, before, lambda offset: (), before.partial_at)
+        self._sort()
+
     def keep(self, name: str) -> None:
         """Write the partial matches of a motif down in the state, for a snapshot."""
         ear, motif = self._ears[name], self._state.motifs[name]
