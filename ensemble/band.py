@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.outbox import shard_of
-from ensemble.errors import InvalidEvent, Unavailable
+from ensemble.errors import InvalidEvent, ScoreError, Unavailable
 from ensemble.event import Receipt, rfc3339
 from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
+from ensemble.rebuilding import Rebuilding
 from ensemble.score.model import Score
 from ensemble.shown import live
 from ensemble.stage.base import Answer, Stage
@@ -39,8 +40,11 @@ class Band(Reader):
         self._closed = False
         self._door: Any = None
         self._live: Any = None
+        self._rebuilds: list[Rebuilding] = []
         self._adding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Score] | None = None
         """How a player joins: what has it play by another score."""
+        self._rebuilding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Rebuilding] | None = None
+        """How a player's table is made anew: what has it heard again, and then play, by another score."""
 
     def publish(
         self,
@@ -114,6 +118,34 @@ class Band(Reader):
         spec = {key.removesuffix("_"): _plain(value) for key, value in says.items()}
         players = {**self.score.document.get("players", {}), name: spec}
         self.score = self._adding({**self.score.document, "players": players}, name, call)
+
+    def rebuild(self, name: str, call: Callable[..., Any] | None = None, /, **says: Any) -> Rebuilding:
+        """Make a player's table anew from the log by other code, beside the one that plays (docs/rebuild.md).
+
+        Shapes: `call` is its code; None: `play` names it, or that of the score hears again. `says` is what the score is to say
+                of it from the switch on, as in `add`: `play`, `with_`, `state`, ...; what it listens for stays.
+        Errors: KeyError if there is no such player; ScoreError; PlayerError if it can't be built or has no state; Unavailable.
+        """
+        if self._rebuilding is None:
+            raise Unavailable(
+                f"band {self.name} is not played in this process alone, and only such a band changes over to a rebuilt table; "
+                "end it, write `ensemble rebuild PLAYER SCORE --switch`, and play it again with the new code"
+            )
+        if name not in self.score.players:
+            raise KeyError(f"no player {name!r} plays here; there are {', '.join(self.score.players) or 'none'}")
+        says = {key.removesuffix("_"): _plain(value) for key, value in says.items()}
+        if fixed := says.keys() & {"on", "by", "order", "from"}:
+            raise ScoreError(
+                f"players.{name}.{min(fixed)}: a table is rebuilt from what its player has heard, so this stays as it is; to "
+                "hear other events, let a player of another name join: band.add"
+            )
+        spec = {**self.score.document["players"][name], **says}
+        if call is not None:
+            spec.pop("play", None)
+        players = {**self.score.document["players"], name: spec}
+        made = self._rebuilding({**self.score.document, "players": players}, name, call)
+        self._rebuilds.append(made)
+        return made
 
     def settle(self, timeout: float | None = None, *, progress: bool = False) -> None:
         """Wait until nothing is left to react to: sources that end have ended, all is heard, no retry is pending.
@@ -206,6 +238,8 @@ class Band(Reader):
             return
         if self._door is not None:
             self._door.close()
+        for rebuilding in self._rebuilds:
+            rebuilding.close()
         try:
             if self._live is not None:  # as long as the band can be asked
                 self._live.look()

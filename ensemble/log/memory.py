@@ -90,9 +90,9 @@ class MemoryReader:
             raise OffsetError(f"log {self.name!r}: there is no event {offset}; it has the offsets 0 to {end - 1}")
         return self._frame(store.filled[bisect_right(store.firsts, offset) - 1])
 
-    def snapshot(self) -> Snapshot | None:
-        snapshots = self._open().snapshots
-        return snapshots[-1] if snapshots else None
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        fitting = [each for each in self._open().snapshots if upto is None or each.at.seq <= upto]
+        return fitting[-1] if fitting else None
 
     def size_bytes(self) -> int:
         return self._open().size

@@ -108,6 +108,8 @@ class _Builder:
             schema=event.schema,
             type=event.type,
             personal=self._personal(event.personal, (*at, "personal")),
+            version=event.version,
+            upcast=self._upcast(event, at),
         )
 
     def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
@@ -121,6 +123,25 @@ class _Builder:
             if field in fields[:i]:
                 self._report(where, f"{field!r} is there twice", "remove one of them")
         return PersonalSpec(personal.subject, tuple(fields))
+
+    def _upcast(self, event: doc.EventDoc, at: Where) -> dict[int, str]:
+        """Version -> what lifts from it. They lead to the event's version without a gap."""
+        given = event.upcast
+        steps: dict[int, str] = {}
+        by_name = given if isinstance(given, dict) else {str(i + 1): play for i, play in enumerate(given)}
+        for i, (name, play) in enumerate(by_name.items()):
+            where: Where = (*at, "upcast", name if isinstance(given, dict) else i)
+            self._play(play, where, "a function, as in players.shop.events:to_2")
+            if not name.isdecimal() or not 1 <= int(name) < event.version:
+                wrong = f"there is no version {name} to lift from: {at[1]} has version {event.version}"
+                self._report(where, wrong, "raise version:, or remove it", is_key=True)
+            else:
+                steps[int(name)] = play
+        gaps = [version for version in range(min(steps, default=0), event.version) if version and version not in steps]
+        if steps and gaps:
+            wrong = f"it lifts from version {min(steps)}, and not from version {gaps[0]}"
+            self._report((*at, "upcast"), wrong, f"add what lifts from version {gaps[0]} to {gaps[0] + 1}", is_key=True)
+        return steps
 
     def _named_motif(self, name: str) -> Motif | None:
         at: Where = ("motifs", name)

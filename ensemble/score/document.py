@@ -79,6 +79,13 @@ class EventDoc(_Doc):
         _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model."),
     ] = None
     personal: Annotated[PersonalDoc | None, _about("Whose data it is, so that they can be forgotten.")] = None
+    version: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="The version of its schema or type; events keep the one they were said in.")
+    ] = 1
+    upcast: Annotated[
+        list[Play] | dict[str, Play],
+        _about("Functions that make data of version 1, 2, ... data of the next one: a list from 1 on, or by version."),
+    ] = []
 
 
 class SectionDoc(_Doc):

@@ -63,6 +63,10 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None = None
     """`module:Name` of a Python type."""
     personal: PersonalSpec | None = None
+    version: int = 1
+    """The version of its schema or type."""
+    upcast: Mapping[int, str] = {}
+    """Version -> `module:function` that makes data of it data of the next one."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,6 +226,8 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
             found = True
             for name in ("about", "key", "schema", "type", "personal"):
                 merged[name] = merged.get(name) or getattr(spec, name)
+            if merged.get("version", 1) == 1:
+                merged["version"], merged["upcast"] = spec.version, spec.upcast
         return EventSpec(topic=topic, **merged) if found else None
 
     def specs_for(self, topic: str) -> Iterator[EventSpec]:

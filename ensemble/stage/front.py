@@ -20,11 +20,13 @@ from ensemble.broker.state import State
 from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
+from ensemble.evolution import recorded
 from ensemble.listening import policy
 from ensemble.log.base import EventLog
 from ensemble.player import hearing_of
 from ensemble.score import Score, load
 from ensemble.score.finding import nearest
+from ensemble.score.lifts import Lifts
 from ensemble.score.personal import spoken_of
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, HandClock
@@ -171,11 +173,20 @@ class Front(ABC):
         self._check_open()
         return self.ask(again)
 
-    def rescore(self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b"") -> None:
+    def rescore(
+        self,
+        score: dict[str, Any],
+        roles: Mapping[str, Role],
+        changed: Iterable[str],
+        *,
+        plan: bytes = b"",
+        writes: Mapping[str, Callable[[], Mapping[str, bytes | None]]] | None = None,
+    ) -> None:
         """Play another score from here on, while the band plays. Returns when all players have changed over.
 
         Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
-        what it has in flight is done, while the others go on.
+        what it has in flight is done, while the others go on. `writes` gives, of players in `changed`, what their tables get in
+        the same frame.
         Errors: PlayerError if one can't be built; the players before it have changed over.
         """
         self._check_open()
@@ -184,13 +195,13 @@ class Front(ABC):
         self.refuse_other_personal(made)
         words = Vocabulary(made)
         rolls = [
-            Roll(name, role, policy(role.spec, words))
+            Roll(name, role, policy(role.spec, words), (writes or {}).get(name))
             for name, role in roles.items()
             if name not in self.seats or name in changed
         ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
-        rescore = Rescore(score, plan, rolls, reply, made)
+        rescore = Rescore(recorded(made, words), plan, rolls, reply, made, self._lifts_of(made, words))
         if self._hand is not None:
             with self._turning:
                 self._rescores.append(rescore)
@@ -234,6 +245,11 @@ class Front(ABC):
             self._refuse_late()
         count: int = reply.wait()
         return count
+    def _lifts_of(self, score: Score, words: Vocabulary) -> Lifts | None:
+        """What lifts events by a score, if that is other than by the one before it."""
+        known = self.broker.state.score
+        before = None if known is None else load(known).events
+        return None if before == score.events else Lifts(words)
 
     def totals(self) -> dict[str, int | None]:
         """Bytes of each source's file, where known."""

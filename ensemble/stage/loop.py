@@ -26,6 +26,7 @@ from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
 from ensemble.listening import listener, motives, offset_at
 from ensemble.log.base import EventLog, Snapshot
+from ensemble.score.lifts import Lifts
 from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
@@ -79,6 +80,7 @@ class Loop(Front):
         crew: Crew,
         clock: HandClock | None = None,
         carry: Carry | None = None,
+        lifts: Lifts | None = None,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -91,7 +93,9 @@ class Loop(Front):
         self._clock = clock or Clock()
         self._inbox = Inbox(broker.name)
         self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
-        self._tape = Tape(event_log)
+        self._tape = Tape(event_log, lifts)
+        self._lifts = lifts
+        broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -121,7 +125,7 @@ class Loop(Front):
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us(), self._said_since, self.log.rows)
+            frame = self.broker.open(opening, self.now_us(), self._said_since, self._rows)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -140,6 +144,11 @@ class Loop(Front):
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _rows(self, offset: int) -> Iterator[Frame]:
+        """The log from an offset on, its events lifted."""
+        frames = self.log.rows(offset)
+        return frames if self._lifts is None else map(self._lifts.frame, frames)
 
     def _said_since(self, patterns: Patterns, offset: int) -> int:
         """How many events the log holds under these patterns from an offset on."""
@@ -213,12 +222,18 @@ class Loop(Front):
         while self._rescores:
             rescore = self._rescores[0]
             try:
+                if rescore.lifts is not None:
+                    self._flush_all()
+                    self._tape.lift(rescore.lifts)
+                    self._lifts, rescore.lifts = rescore.lifts, None
                 while rescore.rolls:
-                    if not self._roll_one(rescore.rolls[0]):
+                    if not self._roll_one(rescore.rolls[0], rescore.score):
                         return
                     del rescore.rolls[0]
                 self._flush_all()
-                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self.log.rows, self.now_us())
+                if self._failed is not None:  # who waits was told
+                    return
+                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self._rows, self.now_us())
                 if frame is not None:
                     self.seal(frame)
                 frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
@@ -231,13 +246,19 @@ class Loop(Front):
                 rescore.reply.give(None, error)
             self._rescores.popleft()
 
-    def _roll_one(self, roll: Roll) -> bool:
+    def _roll_one(self, roll: Roll, score: dict[str, Any]) -> bool:
         """Change one player over; False: it still has something in flight."""
         seat = self.seats.get(roll.name)
         if seat is not None:
             seat.is_leaving = True
             if seat.section.flying:
                 return False
+        besides: dict[str, Any] = {}
+        if roll.writes is not None:
+            self._flush_all()  # all that was heard is in the log: the table is made of that
+            besides = {"wrote": {roll.name: dict(roll.writes())}}
+            if score != self.broker.state.score:
+                besides["score"] = score
         workers = None if roll.role is None else self._crew.hire(roll.role, self._inbox.put, self._outcomes.append)
         if seat is not None:
             seat.workers.close()
@@ -258,6 +279,7 @@ class Loop(Front):
             from_now=begin is None,
             begin=begin or 0,
             now_us=self.now_us(),
+            besides=besides,
         )
         if frame is not None:
             self.seal(frame)

@@ -98,9 +98,9 @@ class ObjectFrames(ABC):
             raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets 0 to {end - 1}")
         return next(self._rows(view, offset, ahead=1))
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = newest_snapshot(self.objects, self.id)
+        kept = newest_snapshot(self.objects, self.id, upto=upto)
         return None if kept is None else kept.snapshot
 
     def size_bytes(self) -> int:
@@ -238,14 +238,21 @@ class ObjectReader(ObjectFrames):
                     return self._whole()
 
 
-def newest_snapshot(objects: Objects, log_id: str, notes: list[str] | None = None) -> Kept | None:
-    """The newest snapshot that is whole. Those that are not are passed over, and said in `notes`. Unavailable."""
+def newest_snapshot(
+    objects: Objects, log_id: str, notes: list[str] | None = None, *, upto: int | None = None
+) -> Kept | None:
+    """The newest snapshot that is whole, of a place before frame `upto` if that is given.
+
+    Those that are not whole are passed over, and said in `notes`. Unavailable.
+    """
     for path in reversed(objects.patiently(lambda: objects.list("snapshots")) or []):
         data = objects.patiently(lambda path=path: objects.get(path))  # type: ignore[misc]
         if data is None:  # the writer drops the oldest
             continue
         try:
-            return codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            kept = codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            if upto is None or kept.snapshot.at.seq <= upto:
+                return kept
         except LogCorrupt as error:
             if notes is not None:
                 notes.append(f"{error}; this snapshot was passed over")

@@ -202,8 +202,8 @@ class RemoteLog:
     def frame_at(self, offset: int) -> Frame:
         return self._frame(self._ask("frame_at", offset))
 
-    def snapshot(self) -> Snapshot | None:
-        kept = self._ask("snapshot")
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        kept = self._ask("snapshot", upto)
         return None if kept is None else Snapshot(Position(*kept[0]), kept[1])
 
     def size_bytes(self) -> int:
