@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,8 +23,10 @@ from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
+from ensemble.log import place_of
 from ensemble.log.base import LogReader
 from ensemble.motif import matches, pattern_fault
+from ensemble.score.costs import cost_of
 from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import Shard
 from ensemble.stage.view import Question, StateView, merged
@@ -32,6 +35,8 @@ from ensemble.table import Table
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
+FOLLOW_MOST_S = 1.0
+"""How often at the least, where each look is a request: the longer nothing comes, the less often."""
 
 Place = tuple[int, int]
 """Where an event lies: its shard, and its offset there."""
@@ -227,6 +232,7 @@ class Reader(Shown):
     def status(self) -> Status:
         """How the band stands."""
         standing = merged([shard.view.standing() for shard in self._shards])
+        requests: Counter[str] = sum((Counter(shard.log.requests()) for shard in self._shards), Counter())
         return Status(
             self.name,
             self.id,
@@ -239,6 +245,8 @@ class Reader(Shown):
             standing.sources,
             standing.timers,
             self._notes(),
+            dict(requests),
+            cost_of(requests, standing.costs) if requests else None,
         )
 
     def frame(self, pattern: str = ">", **chosen: Any) -> Any:
@@ -261,8 +269,10 @@ class Reader(Shown):
 
     def _follow(self, offsets: Sequence[int]) -> bool:
         """Wait until a shard has something from its offset here on; False: there never will be."""
+        pause_s, most_s = FOLLOW_S, FOLLOW_MOST_S if place_of(self.url)[0] == "objects" else FOLLOW_S
         while all(shard.log.end().offset <= offset for shard, offset in zip(self._shards, offsets, strict=True)):
-            time.sleep(FOLLOW_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, most_s)
         return True
 
     @property

@@ -38,11 +38,13 @@ def begin(
     plan: bytes = b"",
     shards: int = 1,
     carry: Carry | None = None,
+    linger_us: int = 0,
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
     Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
-            only speak; `carry` brings what goes to other shards there, where there are several; the rest as in `ensemble.open`.
+            only speak; `carry` brings what goes to other shards there, where there are several; `linger_us` is how long a
+            commit waits for more; the rest as in `ensemble.open`.
     """
     sources: list[Source] = []
     try:
@@ -68,7 +70,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry)
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, linger_us)
     except BaseException:
         for source in sources:
             source.close()
