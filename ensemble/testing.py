@@ -206,8 +206,8 @@ class FaultyLog:
     def frame_at(self, offset: int) -> Frame:
         return self.log.frame_at(offset)
 
-    def snapshot(self) -> Snapshot | None:
-        return self.log.snapshot()
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        return self.log.snapshot(upto)
 
     def size_bytes(self) -> int:
         return self.log.size_bytes()

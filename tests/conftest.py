@@ -102,7 +102,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for item in items if item.get_closest_marker("everywhere") or _is_seldom_played(item)}
     played: dict[str, pytest.Item] = {}
     for item in items:
-        if _stage(item) != "ray" or item in left_out:
+        is_left = item in left_out or (_stage(item) != "ray" and not (_is_on_ray(item) and item.path.parent.name == "faults"))
+        if is_left:
             continue
         name = item.nodeid.partition("[")[0]
         chosen = played.setdefault(name, item)

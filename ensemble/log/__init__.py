@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
+
+if TYPE_CHECKING:
+    from ensemble.score.personal import Personal
 
 __all__ = [
     "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "environment", "has_log", "linger_us", "new_id",
@@ -27,6 +30,8 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
+RING = "keys.ring"
+"""The file in the folder of a store that has the keys of those who can be forgotten."""
 
 LINGER_US = 50_000
 """How long a commit to an object store waits for more, if nothing else is said."""
@@ -41,11 +46,12 @@ def open_log(
     create: bool = True,
     shard: int = 0,
     shards: int = 1,
+    personal: Personal | None = None,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
-    written but not synced: it survives the death of the process, not of the machine.
+    written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
@@ -58,11 +64,26 @@ def open_log(
             if not create:
                 raise _nothing_in_memory(url)
             store = make_memory_store(place, id or new_id(), name, shard)
-        return MemoryLog(store)
+        if personal is not None and store.ring is None:
+            from ensemble.log.forgetting.ring import MemoryRing
+
+            store.ring = MemoryRing()
+        in_memory = MemoryLog(store)
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingLog
+
+        return ForgettingLog(in_memory, store.ring, personal)
     if kind == "objects":
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
+        if personal is not None:
+            raise Unavailable(
+                f"store {url!r}: its score says whose data events are, and a key ring in an object store is not there "
+                f"yet; play it into a "
+                "directory, or remove personal:"
+            )
         objects = objects_at(url, make=create)
         return open_objects(objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create)
     from ensemble.log import division
@@ -70,16 +91,24 @@ def open_log(
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, shards)
-    log = open_directory(
-        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create
-    )
+    log = open_directory(folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create)
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        return _forgetting(log, folder, personal)
     except BaseException:
         log.close()
         raise
-    return log
+
+
+def _forgetting(log: EventLog, folder: Path, personal: Personal | None) -> EventLog:
+    """The log of a folder in which people can be forgotten, if it has a key ring or is to have one; else the log itself."""
+    if personal is None and not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingLog
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingLog(log, FileRing(folder / RING, is_writer=True), personal)
 
 
 def count_shards(url: str) -> int | None:
@@ -112,7 +141,11 @@ def read_log(url: str, shard: int = 0) -> LogReader:
         store = memory_store(place)
         if store is None:
             raise _nothing_in_memory(url)
-        return MemoryReader(store)
+        if store.ring is None:
+            return MemoryReader(store)
+        from ensemble.log.forgetting import ForgettingReader
+
+        return ForgettingReader(MemoryReader(store), store.ring)
     if kind == "objects":
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
@@ -121,8 +154,15 @@ def read_log(url: str, shard: int = 0) -> LogReader:
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
-    folder = Path(place).absolute()
-    return read_directory(division.place(folder, shard, division.count(folder) or 1))
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, division.count(whole) or 1)
+    log = read_directory(folder)
+    if not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingReader(log, FileRing(folder / RING))
 
 
 def has_log(url: str) -> bool:

@@ -97,8 +97,8 @@ class LogReader(Protocol):
         """
         ...
 
-    def snapshot(self) -> Snapshot | None:
-        """The newest whole snapshot; a damaged one is passed over for the one before it."""
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        """The newest whole snapshot, of a place before frame `upto` if that is given; a damaged one is passed over."""
         ...
 
     def size_bytes(self) -> int:

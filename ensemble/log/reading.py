@@ -89,10 +89,10 @@ class DirectoryFrames(ABC):
             raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets 0 to {end - 1}")
         return next(self.rows(offset))
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = next(snapshots.whole(self._shard, self.id), None)
-        return None if kept is None else kept.snapshot
+        found = (kept.snapshot for kept in snapshots.whole(self._shard, self.id))
+        return next((snapshot for snapshot in found if upto is None or snapshot.at.seq <= upto), None)
 
     def size_bytes(self) -> int:
         view = self._open_view()

@@ -113,11 +113,11 @@ class ObjectFrames(ABC):
             raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets 0 to {end - 1}")
         return next(self._rows(view, offset, is_alone=True))
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
         # The one that was got when this was made is given once, if it is still the newest; its state may be large.
         known, self._kept = self._kept, None
-        kept = newest_snapshot(self.objects, self.id, snapshots_of(self.objects, self.id), known)
+        kept = newest_snapshot(self.objects, self.id, snapshots_of(self.objects, self.id), known, upto=upto)
         return None if kept is None else kept.snapshot
 
     def size_bytes(self) -> int:
@@ -310,20 +310,31 @@ def snapshots_of(objects: Objects, log_id: str) -> list[str]:
 
 
 def newest_snapshot(
-    objects: Objects, log_id: str, paths: list[str], known: Kept | None = None, *, notes: list[str] | None = None
+    objects: Objects,
+    log_id: str,
+    paths: list[str],
+    known: Kept | None = None,
+    *,
+    notes: list[str] | None = None,
+    upto: int | None = None,
 ) -> Kept | None:
-    """The newest snapshot that is whole. Those that are not are passed over, and said in `notes`. Unavailable.
+    """The newest snapshot that is whole, of a place at or before frame `upto` if that is given.
 
-    `known` is one that was got before: it need not be got again.
+    Those that are not whole are passed over, and said in `notes`. `known` is one that was got before: it need not be got again.
+    Errors: Unavailable.
     """
     for path in reversed(paths):
+        if upto is not None and int(path.rpartition("/")[2]) > upto:
+            continue
         if known is not None and path == codec.snapshot_path(log_id, known.snapshot.at.seq):
             return known
         data = objects.patiently(lambda path=path: objects.get(path))  # type: ignore[misc]
         if data is None:  # the writer drops the oldest
             continue
         try:
-            return codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            kept = codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            if upto is None or kept.snapshot.at.seq <= upto:
+                return kept
         except LogCorrupt as error:
             if notes is not None:
                 notes.append(f"{error}; this snapshot was passed over")

@@ -158,6 +158,10 @@ class RemoteView:
         items: dict[str, bytes] = self._ask("table_items", name, prefix)
         return items
 
+    def digests(self) -> tuple[int, Mapping[str, str]]:
+        frames, tables = self._ask("digests")
+        return frames, tables
+
     def standing(self) -> Standing:
         return msgspec.convert(self._ask("standing"), type=Standing)
 
@@ -198,8 +202,8 @@ class RemoteLog:
     def frame_at(self, offset: int) -> Frame:
         return self._frame(self._ask("frame_at", offset))
 
-    def snapshot(self) -> Snapshot | None:
-        kept = self._ask("snapshot")
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        kept = self._ask("snapshot", upto)
         return None if kept is None else Snapshot(Position(*kept[0]), kept[1])
 
     def size_bytes(self) -> int:
@@ -219,5 +223,3 @@ class RemoteLog:
 
     def _frame(self, data: bytes) -> Frame:
         return frames.decode(data, self.id, self.shard)
-
-
