@@ -238,9 +238,14 @@ def _state(data: bytes | None) -> Any:
     return None if data is None else decode(data)
 
 
+def keeps_state(player: Player) -> bool:
+    """Whether a player can have a table."""
+    return not player.shape.batch and player.spec.order != "none"
+
+
 def _refuse_without_state(player: Player) -> None:
-    why = "hears whole batches" if player.shape.batch else "has order: none" if player.spec.order == "none" else None
-    if why is not None:
+    if not keeps_state(player):
+        why = "hears whole batches" if player.shape.batch else "has order: none"
         raise PlayerError(f"player {player.spec.name} {why}, so it keeps no state, and there is no table to rebuild")
 
 
