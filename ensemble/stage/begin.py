@@ -15,7 +15,9 @@ from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
 from ensemble.score.lifts import Lifts
+from ensemble.score import load
 from ensemble.score.model import Score, SourceSpec
+from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.inbox import Role
@@ -102,6 +104,15 @@ def recover(log: LogReader) -> State:
     for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
         state.apply(frame)
     return state
+
+
+def encrypt_as_recorded(log: EventLog, document: Mapping[str, Any] | None) -> None:
+    """Have what is personal by the score that was played last encrypted, in a log in which people can be forgotten."""
+    from ensemble.log.forgetting import ForgettingLog
+
+    if document and isinstance(log, ForgettingLog):
+        score = load(document)
+        log.encrypt(personal(score, Vocabulary(score)))
 
 
 def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:
