@@ -14,8 +14,8 @@ from ensemble.broker import Broker, Opening, State
 from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
-from ensemble.score.lifts import Lifts
 from ensemble.score import load
+from ensemble.score.lifts import Lifts
 from ensemble.score.model import Score, SourceSpec
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
