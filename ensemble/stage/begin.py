@@ -78,6 +78,10 @@ def begin(
             )  # fmt: skip
             sources.append(source)
         loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary))
+        if score.audit is not None:
+            from ensemble.stage.anchoring import Anchoring
+
+            loop.anchoring = Anchoring(event_log, score.audit, is_timed=clock is None)
     except BaseException:
         for source in sources:
             source.close()
