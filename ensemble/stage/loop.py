@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
@@ -54,6 +54,9 @@ from ensemble.stage.sources import Source
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
 
+if TYPE_CHECKING:
+    from ensemble.stage.anchoring import Anchoring
+
 FRAME_MOST = 4096
 """Events published by several at a time that are put into one frame."""
 FORWARD_BYTES = 1 << 20
@@ -89,6 +92,8 @@ class Loop(Front):
         self.view = FrontView(self)
         self.shards = (Shard(event_log, self.view),)
         self.seats: dict[str, Seat] = {}
+        self.anchoring: Anchoring | None = None
+        """Keeps the heads of the log outside; None: nobody asked for that."""
         self._roles = roles
         self._hand = clock
         self._clock = clock or Clock()
@@ -187,6 +192,8 @@ class Loop(Front):
         self._crew.close()
         self._post.close()
         self._commit.close()
+        if self.anchoring is not None:
+            self.anchoring.close()
         self.log.close()
         with self._grown:
             self._grown.notify_all()

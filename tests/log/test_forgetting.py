@@ -116,7 +116,7 @@ def test_an_event_may_be_a_time_or_anything_else_that_is_an_extension() -> None:
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "objects":
         kept = MemoryStore()
-        monkeypatch.setattr(stores, "objects_at", lambda url: Objects(kept, url, pause=lambda seconds: None))
+        monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
         monkeypatch.setattr(object_ring, "LOOK_S", 0.0)
         return f"s3://bucket/{tmp_path.name}"
     return f"memory:forgetting-{tmp_path.name}" if request.param == "memory" else str(tmp_path / "store")
