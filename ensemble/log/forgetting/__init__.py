@@ -52,9 +52,9 @@ class ForgettingReader:
         self.ring.refresh()
         return self._decrypting.frame(self._log.frame_at(offset))
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self.ring.refresh()
-        kept = self._log.snapshot()
+        kept = self._log.snapshot(upto)
         return None if kept is None else Snapshot(kept.at, self._decrypting.state(kept.state))
 
     def forgotten(self) -> int:
