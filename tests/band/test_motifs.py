@@ -210,5 +210,5 @@ def test_why_tells_of_a_match_whose_parts_lie_at_different_depths_under_the_last
     def told(reaction: Any) -> Any:
         return {reaction.event.topic: [told(each) for each in reaction.said]}
 
-    match = {"_band.motif.both": [{"done": []}]}
+    match: Any = {"_band.motif.both": [{"done": []}]}
     assert told(tree) == {"asked": [{"near": []}, {"way": [{"far": [match]}]}]}
