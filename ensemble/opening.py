@@ -16,7 +16,7 @@ import msgspec
 from ensemble.band import Band
 from ensemble.errors import Unavailable
 from ensemble.event import digest
-from ensemble.log import LogReader, count_shards, has_log, open_log, read_log
+from ensemble.log import LogReader, count_shards, has_log, linger_us, open_log, read_log
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.ready import ready
@@ -97,6 +97,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         again=again,
         strict=strict,
         clock=clock,
+        linger_us=linger_us(url, score.store.linger_us),
         breaking=breaking,
     )
     inlet = inlet_of(vocabulary, loop.broker.source(), loop)

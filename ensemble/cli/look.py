@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.options import At, Json, Key, Since, Store, moment, pattern, place, store_url
-from ensemble.cli.terminal import counted, flush, json_text, result, result_columns, result_json, shown, sized, talk, width
+from ensemble.cli.terminal import (
+    counted,
+    flush,
+    json_text,
+    requests_line,
+    result,
+    result_columns,
+    result_json,
+    shown,
+    sized,
+    talk,
+    width,
+)
 
 if TYPE_CHECKING:
     from ensemble.event import Event
@@ -150,6 +162,8 @@ def status(at: At = None, store: Store = None, json: Json = False) -> None:
         )
     if now.timers:
         result(f"\n{counted(now.timers, 'timer')} waiting")
+    if now.requests:
+        result(f"\nrequests {requests_line(now.requests, now.cost)}")
     for note in now.notes:
         talk(note, sign="note", style="yellow")
 

@@ -17,6 +17,7 @@ from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pa
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
+from ensemble.score.costs import KINDS, price
 from ensemble.score.finding import Where
 from ensemble.score.model import (
     NOW,
@@ -83,7 +84,7 @@ class _Builder:
             ),
             store=self._store(document.store),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
-            costs=document.costs,
+            costs=self._costs(document.costs),
             folder=folder,
             document=plain,
             places=places,
@@ -378,9 +379,26 @@ class _Builder:
         return StoreSpec(
             url=url,
             durability=store.durability,
+            linger_us=None if store.linger is None else self._read(duration_us, store.linger, ("store", "linger")),
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
         )
+
+    def _costs(self, costs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What they say of requests has a meaning; all else is the score's own."""
+        prices = costs.get("requests", {})
+        if not isinstance(prices, Mapping):
+            self._report(("costs", "requests"), "no prices by kind of request", "write {put: 0.005/1000, get: 0.0004/1000}")
+            return costs
+        for kind, value in prices.items():
+            if kind not in KINDS:
+                cure = f"there are {', '.join(KINDS)}"
+                self._report(
+                    ("costs", "requests", kind), f"no kind of request {kind!r:.80}", cure, is_key=True, word=kind, known=KINDS
+                )
+            else:
+                self._read(price, value, ("costs", "requests", kind))
+        return costs
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)

@@ -228,11 +228,14 @@ class StoreDoc(_Doc):
     url: Annotated[
         str | None,
         Meta(
-            description="memory:, a directory, or s3://, gs://, az://; left out: .ensemble/NAME in the working directory.",
+            description="memory:, a directory, objects:PATH, s3://, gs:// or az://; left out: .ensemble/NAME where it plays.",
             extra_json_schema={"examples": [".ensemble/shop", "memory:", "s3://bucket/shop"]},
         ),
     ] = None
     durability: Annotated[Literal["disk", "memory"], _about("Whether an event is on the disk before it is heard.")] = "disk"
+    linger: Annotated[
+        Duration | None, _about("How long a commit waits for more; left out: 50ms in an object store, 0 elsewhere.")
+    ] = None
     dedupe: Annotated[Duration, _about("How long the id of a published event is remembered.")] = "24h"
     dedupe_most: Annotated[int, Meta(ge=0, le=100_000_000, description="How many ids are remembered at the most.")] = 200_000
 
@@ -280,7 +283,10 @@ class Document(_Doc):
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
     silence: Annotated[list[SilenceDoc], _about("Warnings that are not to be told again.")] = []
-    costs: Annotated[dict[str, Any], _about("What things cost, by name: yours to fill.")] = {}
+    costs: Annotated[
+        dict[str, Any],
+        _about("What things cost, by name: yours to fill. Under requests: the prices of what an object store is asked."),
+    ] = {}
 
 
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,6 +178,8 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Where the log is kept; empty: `.ensemble/NAME` under the working directory."""
     durability: Literal["disk", "memory"] = "disk"
+    linger_us: int | None = None
+    """How long a commit waits for more; None: as fits the kind of store."""
     dedupe_us: int = 86_400_000_000
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000

@@ -40,13 +40,15 @@ def begin(
     plan: bytes = b"",
     shards: int = 1,
     carry: Carry | None = None,
+    linger_us: int = 0,
     breaking: bool = False,
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
     Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
-            only speak; `carry` brings what goes to other shards there, where there are several; `breaking` plays also what the
-            store has in versions that can't be lifted; the rest as in `ensemble.open`.
+            only speak; `carry` brings what goes to other shards there, where there are several; `linger_us` is how long a
+            commit waits for more; `breaking` plays also what the store has in versions that can't be lifted; the rest as in
+            `ensemble.open`.
     Errors: ScoreError if the store has what the score can't play.
     """
     sources: list[Source] = []
@@ -75,7 +77,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary))
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary), linger_us)
     except BaseException:
         for source in sources:
             source.close()

@@ -81,6 +81,7 @@ class Loop(Front):
         clock: HandClock | None = None,
         carry: Carry | None = None,
         lifts: Lifts | None = None,
+        linger_us: int = 0,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -92,7 +93,8 @@ class Loop(Front):
         self._hand = clock
         self._clock = clock or Clock()
         self._inbox = Inbox(broker.name)
-        self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
+        end, put = broker.state.end, self._inbox.put
+        self._commit = Commit(event_log, end, put, is_inline=clock is not None, linger_us=linger_us)
         self._tape = Tape(event_log, lifts)
         self._lifts = lifts
         broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
@@ -415,8 +417,11 @@ class Loop(Front):
         """How long nothing can happen but through the inbox; 0: there is work."""
         if self._is_full():
             return 1.0
+        pauses = [60.0]
         if not self._commit.is_clean and not self._commit.is_writing:
-            return 0
+            pauses.append(self._commit.rest_s())
+            if not pauses[-1]:
+                return 0
         if self._forgets:  # nothing is handed out before
             return 1.0 if self._is_flying() else 0
         if self._is_closing:
@@ -427,7 +432,6 @@ class Loop(Front):
         if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
-        pauses = [60.0]
         pauses += [seat.wake_s - now_s for seat in self.seats.values() if seat.wake_s is not None]
         if self._wake_s is not None:
             pauses.append(self._wake_s - now_s)
@@ -559,8 +563,8 @@ class Loop(Front):
             if frame is not None:
                 self.seal(frame)
             self._snapshot()
-        if not self._commit.is_clean:
-            self._flush(here=self._is_idle())
+        if not self._commit.is_clean and not self._commit.rest_s():
+            self._flush(here=not self._commit.lingers and self._is_idle())
 
     # Committing
 
