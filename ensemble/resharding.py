@@ -31,7 +31,7 @@ from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
 from ensemble.listening import motif_reader, motives
-from ensemble.log import division, new_id, place_of
+from ensemble.log import RING, division, new_id, place_of
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
 from ensemble.log.directory import open_directory
@@ -132,6 +132,8 @@ def _opened(stack: ExitStack, store: Path, known: Division | None, count: int, f
         if known is not None and not manifests.is_store(folder) and manifests.read(folder) is None:
             logs.append(None)
             continue
+        if (folder / RING).exists():
+            raise Unavailable(f"store {store}: it has a key ring, and a store that has one can't be divided anew yet")
         log = open_directory(folder, name="", log_id="", shard=shard, create=False, files=files, doing="divides it anew")
         stack.callback(log.close)
         logs.append(log)

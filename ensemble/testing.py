@@ -212,14 +212,17 @@ class FaultyLog:
     def frame_at(self, offset: int) -> Frame:
         return self.log.frame_at(offset)
 
-    def snapshot(self) -> Snapshot | None:
-        return self.log.snapshot()
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        return self.log.snapshot(upto)
 
     def size_bytes(self) -> int:
         return self.log.size_bytes()
 
     def packing(self) -> Packing | None:
         return self.log.packing()
+
+    def requests(self) -> Mapping[str, int]:
+        return self.log.requests()
 
     def close(self) -> None:
         self.release()

@@ -16,6 +16,7 @@ from ensemble.band import Band
 from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
+from ensemble.rebuilding import Comparison
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
 from ensemble.table import Table
@@ -84,6 +85,23 @@ def _table(table: Table) -> str:
     return _rows((f"{table.name}: key", "state"), rows) + more
 
 
+def _comparison(compared: Comparison) -> str:
+    head = f"<p>{escape(compared.summary)}</p>"
+    states = [(key, then, now) for key, (then, now) in islice(compared.changes.items(), ROWS)]
+    said = [(each.event, _told(each.then), _told(each.now)) for each in compared.sayings]
+    unheard = [(each.event, each.key, each.error) for each in compared.unheard[:ROWS]]
+    return (
+        head
+        + (_rows(("key", "state now", "rebuilt"), states) if states else "")
+        + (_rows(("event", "was answered", "would be answered"), said) if said else "")
+        + (_rows(("can't be heard", "key", "error"), unheard) if unheard else "")
+    )
+
+
+def _told(answers: Iterable[tuple[str, str, Any]]) -> str:
+    return ", ".join(f"{topic} {data}" for topic, _, data in answers)
+
+
 def _chain(chain: Chain) -> str:
     causes = "".join(f"<li>{_said(cause, None)}</li>" for cause in chain.causes)
     told = f"<ol>{causes}</ol>" if causes else ""
@@ -130,5 +148,6 @@ _SHOWN: Mapping[type, tuple[str, Callable[[Any], str]]] = {
     Event: (HTML, _event),
     Chain: (HTML, _chain),
     Table: (HTML, _table),
+    Comparison: (HTML, _comparison),
 }
 """The first that fits."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ensemble.cli import cluster, dead, draw, hear, look, new, play, publish, score, stores, stories
+from ensemble.cli import audit, cluster, dead, draw, forget, hear, look, new, play, publish, rebuild, score, stores, stories
 
 ABOUT = "Event-driven choreography: players hear events and react with events, over a durable log. Nobody conducts."
 FIRST = "First steps:\n\n  ensemble run scores/hello.yaml\n\n  ensemble new my-band"
@@ -40,7 +40,7 @@ def command() -> Any:
         help=ABOUT, epilog=FIRST, rich_markup_mode=markup, pretty_exceptions_enable=False, no_args_is_help=True
     )  # fmt: skip
     app.callback()(root)
-    for group in (play, score, draw, publish, look, hear, stories, cluster, stores, new):
+    for group in (play, score, draw, publish, look, hear, stories, rebuild, audit, forget, cluster, stores, new):
         for name, function, example in group.COMMANDS:
             app.command(name, epilog=f"Example:\n\n  {example}")(function)
     letters = typer.Typer(help=dead.ABOUT, rich_markup_mode=markup, no_args_is_help=True)

@@ -61,6 +61,14 @@ def run(
     again: Annotated[
         bool, typer.Option("--again", help="Play files once more that were played to their end.", show_default=False)
     ] = False,
+    breaking: Annotated[
+        bool,
+        typer.Option(
+            "--breaking",
+            help="Play though the store has events that the score can't lift, or of whose schema it made another.",
+            show_default=False,
+        ),
+    ] = False,
     durability: Annotated[
         Literal["disk", "memory"] | None,
         typer.Option(
@@ -80,7 +88,7 @@ def run(
     """
     with _result_alone(json) as stdout:
         try:
-            code = _play(score, store, stage, inputs or [], serve, strict, again, durability, stdout)
+            code = _play(score, store, stage, inputs or [], serve, strict, again, breaking, durability, stdout)
         except Exception as error:
             from ensemble.cli.codes import code_of, told
 
@@ -98,6 +106,7 @@ def _play(
     serve: bool,
     strict: bool,
     again: bool,
+    breaking: bool,
     durability: Literal["disk", "memory"] | None,
     stdout: IO[str] | None,
 ) -> Code:
@@ -113,7 +122,7 @@ def _play(
     score = ensemble.load(path)
     stop = _Stop()
     with stop:  # from before players are imported: whoever sees that something plays may interrupt it
-        summary, trouble = _play_score(score, path, store, stage, inputs, serve, strict, again, durability, stop)
+        summary, trouble = _play_score(score, path, store, stage, inputs, serve, strict, again, breaking, durability, stop)
     if stdout is not None:
         print(json_text(summary.as_json()), file=stdout)
     else:
@@ -134,6 +143,7 @@ def _play_score(
     serve: bool,
     strict: bool,
     again: bool,
+    breaking: bool,
     durability: Literal["disk", "memory"] | None,
     stop: _Stop,
 ) -> tuple[Summary, Exception | None]:
@@ -149,7 +159,7 @@ def _play_score(
     before = _before(store or score.store.url)
     began = time.monotonic()
     with ensemble.open(
-        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
+        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, breaking=breaking, durability=durability
     ) as band:
         if is_new:
             asides.new_store(band.url)
@@ -201,7 +211,7 @@ def _before(url: str) -> Before:
         return Before()
     with ensemble.read(url) as reader:
         now = reader.status()
-    return Before(now.events, now.topics)
+    return Before(now.events, now.topics, now.requests, now.cost)
 
 
 def _sum(band: Band, before: Before, seconds: float, stop: _Stop, trouble: Exception | None) -> Summary:

@@ -4,6 +4,7 @@
     memory:NAME        a log in memory that this process knows by name: to be closed, opened again, and read
     path, file://path  a directory
     s3://, gs://, az:// bucket and prefix: an object store (docs/object-log.md)
+    objects:PATH       a directory that is used as an object store
 
 docs/log-format.md has the format, `base.py` the promises. What a kind of log needs is imported when it is opened.
 """
@@ -12,19 +13,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
 
+if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
+    from ensemble.log.objects.store import Objects
+    from ensemble.score.personal import Personal
+
 __all__ = [
-    "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "new_id", "open_log", "place_of", "read_log",
+    "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "environment", "has_log", "linger_us", "new_id",
+    "open_log", "place_of", "read_log",
 ]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
+RING = "keys.ring"
+"""The file in the folder of a store that has the keys of those who can be forgotten."""
+
+LINGER_US = 50_000
+"""How long a commit to an object store waits for more, if nothing else is said."""
 
 
 def open_log(
@@ -36,11 +48,12 @@ def open_log(
     create: bool = True,
     shard: int = 0,
     shards: int = 1,
+    personal: Personal | None = None,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
-    written but not synced: it survives the death of the process, not of the machine.
+    written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
@@ -53,29 +66,76 @@ def open_log(
             if not create:
                 raise _nothing_in_memory(url)
             store = make_memory_store(place, id or new_id(), name, shard)
-        return MemoryLog(store)
+        if personal is not None and store.ring is None:
+            from ensemble.log.forgetting.ring import MemoryRing
+
+            store.ring = MemoryRing()
+        in_memory = MemoryLog(store)
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingLog
+
+        return ForgettingLog(in_memory, store.ring, personal)
     if kind == "objects":
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
-        if shards != 1:
-            raise Unavailable(f"store {url!r}: a log in an object store has one shard so far, not {shards}; write shards: 1")
-        return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create)
+        objects = objects_at(url, make=create)
+        opened = open_objects(objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create)
+        try:
+            return _forgetting(opened, personal, opened.objects)
+        except BaseException:
+            opened.close()
+            raise
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, shards)
-    log = open_directory(
-        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create
-    )
+    log = open_directory(folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create)
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        return _forgetting(log, personal, folder)
     except BaseException:
         log.close()
         raise
-    return log
+
+
+def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
+    """The log in which people can be forgotten, if it has a key ring at this place or is to have one; else the log itself."""
+    if personal is None and not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingLog
+
+    return ForgettingLog(log, _ring(place, log.id, is_writer=True), personal)
+
+
+def _has_ring(place: Path | Objects) -> bool:
+    if isinstance(place, Path):
+        return (place / RING).exists()
+    from ensemble.log.forgetting.object_ring import has_ring
+
+    return has_ring(place)
+
+
+def _ring(place: Path | Objects, log_id: str, *, is_writer: bool = False) -> Ring:
+    if isinstance(place, Path):
+        from ensemble.log.forgetting.ring import FileRing
+
+        return FileRing(place / RING, is_writer=is_writer)
+    from ensemble.log.forgetting.object_ring import ObjectRing
+
+    return ObjectRing(place, log_id, is_writer=is_writer)
+
+
+def _readable(log: LogReader, place: Path | Objects) -> LogReader:
+    """The log in which people can be forgotten, if it has a key ring at this place; else the log itself."""
+    if not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+
+    return ForgettingReader(log, _ring(place, log.id))
 
 
 def count_shards(url: str) -> int | None:
@@ -84,10 +144,11 @@ def count_shards(url: str) -> int | None:
     if kind == "memory":
         return 1 if has_log(url) else None
     if kind == "objects":
-        from ensemble.log.objects.log import read_manifest
+        from ensemble.log.objects.log import read_root
         from ensemble.log.objects.store import objects_at
 
-        return 1 if read_manifest(objects_at(url)) is not None else None
+        root = read_root(objects_at(url))
+        return None if root is None else root.shards
     from ensemble.log import division
 
     return division.count(Path(place).absolute())
@@ -107,17 +168,23 @@ def read_log(url: str, shard: int = 0) -> LogReader:
         store = memory_store(place)
         if store is None:
             raise _nothing_in_memory(url)
-        return MemoryReader(store)
+        if store.ring is None:
+            return MemoryReader(store)
+        from ensemble.log.forgetting import ForgettingReader
+
+        return ForgettingReader(MemoryReader(store), store.ring)
     if kind == "objects":
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
 
-        return read_objects(objects_at(url))
+        reader = read_objects(objects_at(url), shard)
+        return _readable(reader, reader.objects)
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
-    folder = Path(place).absolute()
-    return read_directory(division.place(folder, shard, division.count(folder) or 1))
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, division.count(whole) or 1)
+    return _readable(read_directory(folder), folder)
 
 
 def has_log(url: str) -> bool:
@@ -141,6 +208,10 @@ def place_of(url: str) -> tuple[str, str]:
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and colon:
         return "memory", rest
+    if scheme == "objects" and colon and not rest.startswith("//"):
+        if not rest:
+            raise Unavailable(f"store {url!r}: no place is given; write the path of a directory after it: objects:shop")
+        return "objects", url
     if "://" in url:
         if scheme in OBJECT_SCHEMES:
             return "objects", url
@@ -153,11 +224,24 @@ def place_of(url: str) -> tuple[str, str]:
             return "directory", unquote(parts.path)
         raise Unavailable(
             f"store {url!r}: there is no kind of store called {scheme!r}; this version keeps logs in memory (memory:), in "
-            "directories (a path, file:///path) and in object stores (s3://, gs://, az://)"
+            "directories (a path, file:///path) and in object stores (s3://, gs://, az://, objects:path)"
         )
     if not url:
         raise Unavailable("store '': no place is given; write memory: or the path of a directory")
     return "directory", url
+
+
+def linger_us(url: str, given: int | None = None) -> int:
+    """How long a commit to this store waits for more that is said: what the score says, or what fits the kind of store."""
+    if given is not None:
+        return given
+    return LINGER_US if place_of(url)[0] == "objects" else 0
+
+
+def environment(url: str) -> dict[str, str]:
+    """What of this process's environment leads to the store: region, endpoint, credentials. For others to open it."""
+    prefix = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}.get(url.partition("://")[0])
+    return {} if prefix is None else {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
 def _fixed(url: str) -> str:

@@ -20,7 +20,7 @@ Promises of every log, which the conformance suite holds each one to:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
@@ -216,12 +216,19 @@ class LogReader(Protocol):
         """
         ...
 
-    def snapshot(self) -> Snapshot | None:
-        """The newest whole snapshot; a damaged one is passed over for the one before it."""
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        """The newest whole snapshot, of a place before frame `upto` if that is given; a damaged one is passed over."""
         ...
 
     def size_bytes(self) -> int:
         """The bytes that the log's frames take up where they are kept."""
+        ...
+
+    def requests(self) -> Mapping[str, int]:
+        """What its writers have asked of the store, by kind (put, get, head, list, delete); empty where nothing is counted.
+
+        A reader knows them as of a moment not long ago.
+        """
         ...
 
     def close(self) -> None:

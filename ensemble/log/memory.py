@@ -7,14 +7,18 @@ one without a name is gone with its log. The frames are kept as the bytes that a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import Position, Snapshot, genesis
 from ensemble.log.chain import Chain
 from ensemble.log.frame import decode, peek
+
+if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
 
 SNAPSHOTS_KEPT = 2
 
@@ -38,6 +42,8 @@ class MemoryStore:
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
         self.size = 0
+        self.ring: Ring | None = None
+        """The keys of those who can be forgotten."""
         self.lock = Lock()
 
 
@@ -90,12 +96,15 @@ class MemoryReader:
             raise OffsetError(f"log {self.name!r}: there is no event {offset}; it has the offsets 0 to {end - 1}")
         return self._frame(store.filled[bisect_right(store.firsts, offset) - 1])
 
-    def snapshot(self) -> Snapshot | None:
-        snapshots = self._open().snapshots
-        return snapshots[-1] if snapshots else None
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        fitting = [each for each in self._open().snapshots if upto is None or each.at.seq <= upto]
+        return fitting[-1] if fitting else None
 
     def size_bytes(self) -> int:
         return self._open().size
+
+    def requests(self) -> Mapping[str, int]:
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

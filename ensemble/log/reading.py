@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -151,14 +151,21 @@ class DirectoryFrames(ABC):
                 pass
         return look(self._open_view())
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = next(snapshots.whole(self._shard, self.id), None)
-        return self.base() if kept is None else kept.snapshot
+        found = (kept.snapshot for kept in snapshots.whole(self._shard, self.id))
+        newest = next((snapshot for snapshot in found if upto is None or snapshot.at.seq <= upto), None)
+        if newest is None:
+            base = self.base()
+            return base if base is None or upto is None or base.at.seq <= upto else None
+        return newest
 
     def size_bytes(self) -> int:
         view = self._open_view()
         return sum(view.stop_of(ix) for ix in range(len(view.segments)))
+
+    def requests(self) -> Mapping[str, int]:
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

@@ -119,7 +119,8 @@ def check_group(
         why = f"the group of frame {at.seq} at offset {at.offset} should be here, that of frame {record.seq} is"
         raise Foreign(window.path, place, why)
     for _ in range(record.frames):
-        _refuse_other(window, byte, at, known)
+        if known is not None:
+            _refuse_other(window, byte, at, known)
         if byte >= stop:
             raise Foreign(window.path, place, f"the group should have {record.frames} frames")
         header = window.header(byte)
@@ -132,19 +133,26 @@ def check_group(
             raise Foreign(window.path, byte, error) from error
         epoch = header.epoch
         byte += header.length
-    _refuse_other(window, byte, at, known)
+    if known is not None:
+        _refuse_other(window, byte, at, known)
     if byte != stop:
         raise Foreign(window.path, place, f"the group's frames end at byte {byte}, the group at {stop}")
     return record, at, epoch
 
 
-def _refuse_other(window: Window, byte: int, at: Position, known: Position | None) -> None:
-    if known is not None and at.seq == known.seq and at != known:
+def _refuse_other(window: Window, byte: int, at: Position, known: Position) -> None:
+    if at.seq == known.seq and at != known:
         raise Foreign(window.path, byte, f"the frames before frame {at.seq} are not those of which a snapshot was kept")
 
 
 def proof(window: Window, place: int, seq: int) -> str:
     """Why the bad group at this place must have been durable; empty if nothing says so. It begins with `seq` or later."""
+    later = later_group(window, place, seq)
+    return "" if later is None else f"the group of frame {later[1].seq} follows at byte {later[0]}"
+
+
+def later_group(window: Window, place: int, seq: int) -> tuple[int, Record] | None:
+    """The next group that seems whole behind the bad one at this place, which begins with `seq` or later."""
     record = window.record(place)
     if record is None:
         place += 1
@@ -161,8 +169,8 @@ def proof(window: Window, place: int, seq: int) -> str:
         if later is not None and later.seq > seq:
             try:
                 if window.header(place + RECORD_BYTES).seq == later.seq:
-                    return f"the group of frame {later.seq} follows at byte {place}"
+                    return place, later
             except Damage:
                 pass
         place += 1
-    return ""
+    return None

@@ -17,7 +17,7 @@ import msgspec
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import REMOVED, Frame, Ref, Rows, encode
-from ensemble.log.frame import CHECKED_FROM, HEADER, HEADER_BYTES, Columns, Header, columns_of, rows_of
+from ensemble.log.frame import CHECKED_FROM, HEADER, HEADER_BYTES, VERSIONS, Columns, Header, columns_of, rows_of
 
 MARKER = b"\x9d\xce"
 """How every one begins: an array of thirteen whose first entry is a 32-bit integer."""
@@ -67,7 +67,10 @@ def encode_remnant(frame: Frame, digest: bytes, kept: Sequence[int], *, has_mark
             columns = columns_of(rows.pick(kept))
             columns.topics = [topic for topic in columns.topics if topic != REMOVED]  # the last, which no row that stays has
     body = b"\xc4\x20" + digest + _encoder.encode(removed) + _encoder.encode(list(kept)) + _encoder.encode(columns)
-    body += _encoder.encode(frame.marks if has_marks else None)
+    marks = frame.marks if has_marks else None
+    if rows is not None and rows.versions:  # without it the rows that are left can't be read
+        marks = {**(marks or {}), VERSIONS: rows.versions}
+    body += _encoder.encode(marks)
     head = bytearray(HEADER_BYTES)
     HEADER.pack_into(
         head, 0,
@@ -102,6 +105,8 @@ def decode_remnant(data: bytes | memoryview, log_id: str, shard: int) -> Frame:
     try:
         wire = _decoder.decode(data)
         rows = _spread(wire, log_id, shard) if wire.count else None
+        if rows is not None and wire.marks:
+            rows.versions = wire.marks.get(VERSIONS)
     except (msgspec.DecodeError, ValueError, IndexError) as error:
         raise LogCorrupt(f"the checksum holds, but it is not written as what is left of a frame is: {error}") from error
     return Frame(wire.first, wire.time_us, rows, wire.marks or {}, wire.epoch, wire.seq, wire.prev, wire.removed or None)

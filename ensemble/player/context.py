@@ -53,7 +53,7 @@ class Context:
         self._tables: Mapping[str, Any] | None = None
         self.attempt = attempt
         """The number of this attempt, from 1."""
-        self.live = True
+        self.live = hearing.work.is_live
         """Whether what is done outside counts: false in a rehearsal."""
         self.settings: Mapping[str, Any] = hearing.settings
 

@@ -17,12 +17,15 @@ from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pa
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
+from ensemble.score.costs import KINDS, price
 from ensemble.score.finding import Where
 from ensemble.score.model import (
     NOW,
+    AuditSpec,
     Emit,
     EventSpec,
     Lookup,
+    PersonalSpec,
     Places,
     PlayerSpec,
     Retain,
@@ -83,8 +86,9 @@ class _Builder:
             ),
             store=self._store(document.store),
             retain=self._retain(document.retain, ("retain",)),
+            audit=None if document.audit is None else self._audit(document.audit, ("audit",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
-            costs=document.costs,
+            costs=self._costs(document.costs),
             folder=folder,
             document=plain,
             places=places,
@@ -110,6 +114,9 @@ class _Builder:
             type=event.type,
             retain=self._retain(event.retain, (*at, "retain")),
             compact=event.compact,
+            personal=self._personal(event.personal, (*at, "personal")),
+            version=event.version,
+            upcast=self._upcast(event, at),
         )
 
     def _retain(self, retain: doc.RetainDoc | None, at: Where) -> Retain | None:
@@ -120,6 +127,37 @@ class _Builder:
         time_us = None if retain.time is None else self._read(duration_us, retain.time, (*at, "time"))
         size = None if retain.size is None else self._read(units.size_bytes, retain.size, (*at, "size"))
         return Retain(time_us=time_us, size=size)
+
+    def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
+        if personal is None:
+            return None
+        self._path(personal.subject, (*at, "subject"))
+        fields = [personal.fields] if isinstance(personal.fields, str) else list(personal.fields)
+        for i, field in enumerate(fields):
+            where = (*at, "fields") if isinstance(personal.fields, str) else (*at, "fields", i)
+            self._path(field, where)
+            if field in fields[:i]:
+                self._report(where, f"{field!r} is there twice", "remove one of them")
+        return PersonalSpec(personal.subject, tuple(fields))
+
+    def _upcast(self, event: doc.EventDoc, at: Where) -> dict[int, str]:
+        """Version -> what lifts from it. They lead to the event's version without a gap."""
+        given = event.upcast
+        steps: dict[int, str] = {}
+        by_name = given if isinstance(given, dict) else {str(i + 1): play for i, play in enumerate(given)}
+        for i, (name, play) in enumerate(by_name.items()):
+            where: Where = (*at, "upcast", name if isinstance(given, dict) else i)
+            self._play(play, where, "a function, as in players.shop.events:to_2")
+            if not name.isdecimal() or not 1 <= int(name) < event.version:
+                wrong = f"there is no version {name} to lift from: {at[1]} has version {event.version}"
+                self._report(where, wrong, "raise version:, or remove it", is_key=True)
+            else:
+                steps[int(name)] = play
+        gaps = [version for version in range(min(steps, default=0), event.version) if version and version not in steps]
+        if steps and gaps:
+            wrong = f"it lifts from version {min(steps)}, and not from version {gaps[0]}"
+            self._report((*at, "upcast"), wrong, f"add what lifts from version {gaps[0]} to {gaps[0] + 1}", is_key=True)
+        return steps
 
     def _named_motif(self, name: str) -> Motif | None:
         at: Where = ("motifs", name)
@@ -194,7 +232,7 @@ class _Builder:
             if expire_us == 0:
                 cure = "write a duration, or leave expire: out to keep it for ever"
                 self._report((*at, "expire"), "0 keeps nothing at all", cure)
-        return StateSpec(type=state.type, expire_us=expire_us)
+        return StateSpec(type=state.type, expire_us=expire_us, personal=self._personal(state.personal, (*at, "personal")))
 
     def _reads(self, name: str, player: doc.PlayerDoc, at: Where) -> tuple[str, ...]:
         listed = [player.reads] if isinstance(player.reads, str) else list(player.reads)
@@ -356,10 +394,37 @@ class _Builder:
         return StoreSpec(
             url=url,
             durability=store.durability,
+            linger_us=None if store.linger is None else self._read(duration_us, store.linger, ("store", "linger")),
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
             compress=store.compress,
         )
+
+    def _audit(self, audit: doc.AuditDoc, at: Where) -> AuditSpec:
+        for field in ("anchor", "key"):
+            if not getattr(audit, field):
+                cure = "name a place outside of the store" if field == "anchor" else "name the file with the key that signs"
+                self._report((*at, field), "it is empty", cure)
+        every_us = self._read(duration_us, audit.every, (*at, "every"))
+        if every_us == 0:
+            self._report((*at, "every"), "0 is too often", "write a duration, as in 1h")
+        return AuditSpec(anchor=audit.anchor, key=audit.key, every_us=every_us or 1)
+
+    def _costs(self, costs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What they say of requests has a meaning; all else is the score's own."""
+        prices = costs.get("requests", {})
+        if not isinstance(prices, Mapping):
+            self._report(("costs", "requests"), "no prices by kind of request", "write {put: 0.005/1000, get: 0.0004/1000}")
+            return costs
+        for kind, value in prices.items():
+            if kind not in KINDS:
+                cure = f"there are {', '.join(KINDS)}"
+                self._report(
+                    ("costs", "requests", kind), f"no kind of request {kind!r:.80}", cure, is_key=True, word=kind, known=KINDS
+                )
+            else:
+                self._read(price, value, ("costs", "requests", kind))
+        return costs
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)

@@ -59,6 +59,17 @@ class RetainDoc(_Doc):
     size: Annotated[Size | None, _about("How much is kept, the newest of it: the oldest goes where there is more.")] = None
 
 
+class PersonalDoc(_Doc):
+    """Whose data it is, so that they can be forgotten."""
+
+    subject: Annotated[
+        str,
+        _about("Path into it of whose it is; key: the key of the event, or that by which a state is kept."),
+        _like(r"^[^.\s\[\]]+(\.[^.\s\[\]]+)*$", "customer_id", "key"),
+    ]
+    fields: Annotated[list[Path] | Path, _about("Paths into it of what is theirs; left out: all of it.")] = []
+
+
 class EventDoc(_Doc):
     """What may be said under a topic, or under all topics of a pattern."""
 
@@ -77,6 +88,14 @@ class EventDoc(_Doc):
     ] = None
     retain: Annotated[RetainDoc | None, _about("How many of these events are kept, if fewer than of all.")] = None
     compact: Annotated[bool, _about("Whether of each key only the newest of these events is kept.")] = False
+    personal: Annotated[PersonalDoc | None, _about("Whose data it is, so that they can be forgotten.")] = None
+    version: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="The version of its schema or type; events keep the one they were said in.")
+    ] = 1
+    upcast: Annotated[
+        list[Play] | dict[str, Play],
+        _about("Functions that make data of version 1, 2, ... data of the next one: a list from 1 on, or by version."),
+    ] = []
 
 
 class SectionDoc(_Doc):
@@ -122,6 +141,7 @@ class StateDoc(_Doc):
         Play | None, _about("A Python type of it, module:Name, of which every field has a default; left out: a dict.")
     ] = None
     expire: Annotated[Duration | None, _about("How long a key's state stays after it was last written.")] = None
+    personal: Annotated[PersonalDoc | None, _about("Whose it is, so that they can be forgotten.")] = None
 
 
 Lookup = Annotated[str, _like(LOOKUP, "customers[data.customer_id]", "catalog[key]")]
@@ -215,14 +235,31 @@ class StoreDoc(_Doc):
     url: Annotated[
         str | None,
         Meta(
-            description="memory:, a directory, or s3://, gs://, az://; left out: .ensemble/NAME in the working directory.",
+            description="memory:, a directory, objects:PATH, s3://, gs:// or az://; left out: .ensemble/NAME where it plays.",
             extra_json_schema={"examples": [".ensemble/shop", "memory:", "s3://bucket/shop"]},
         ),
     ] = None
     durability: Annotated[Literal["disk", "memory"], _about("Whether an event is on the disk before it is heard.")] = "disk"
+    linger: Annotated[
+        Duration | None, _about("How long a commit waits for more; left out: 50ms in an object store, 0 elsewhere.")
+    ] = None
     dedupe: Annotated[Duration, _about("How long the id of a published event is remembered.")] = "24h"
     dedupe_most: Annotated[int, Meta(ge=0, le=100_000_000, description="How many ids are remembered at the most.")] = 200_000
     compress: Annotated[Literal["none", "zstd"], _about("How finished segments are compressed.")] = "none"
+
+
+class AuditDoc(_Doc):
+    """Where the head of the log is anchored while the band plays, so that a log that was cut off or made anew is noticed."""
+
+    anchor: Annotated[
+        str,
+        Meta(
+            description="Outside of the store: a path, or a url of s3, gs, az or https.",
+            extra_json_schema={"examples": ["/mnt/worm/shop.jsonl", "s3://vault/shop", "https://collector.example/shop"]},
+        ),
+    ]
+    key: Annotated[str, _about("The file with the private key that signs: ensemble audit --new-key FILE makes one.")]
+    every: Annotated[Duration, _about("How often, while something is said.")] = "1h"
 
 
 class SilenceDoc(_Doc):
@@ -268,8 +305,12 @@ class Document(_Doc):
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
     retain: Annotated[RetainDoc | None, _about("How much of the past is kept; left out: all.")] = None
+    audit: Annotated[AuditDoc | None, _about("Where the head of the log is anchored while the band plays.")] = None
     silence: Annotated[list[SilenceDoc], _about("Warnings that are not to be told again.")] = []
-    costs: Annotated[dict[str, Any], _about("What things cost, by name: yours to fill.")] = {}
+    costs: Annotated[
+        dict[str, Any],
+        _about("What things cost, by name: yours to fill. Under requests: the prices of what an object store is asked."),
+    ] = {}
 
 
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,7 +324,7 @@ def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
                 for part in below:
                     if isinstance(entry, dict) and part in entry:
                         entry[part] = _fields(entry[part])
-    for name in ("stage", "store", "retain"):
+    for name in ("stage", "store", "retain", "audit"):
         if name in out:
             out[name] = _fields(out[name])
     if isinstance(out.get("silence"), list):

@@ -51,6 +51,15 @@ class Retain(msgspec.Struct, frozen=True, kw_only=True):
     """In bytes: the newest that have it."""
 
 
+class PersonalSpec(msgspec.Struct, frozen=True):
+    """Whose data something is."""
+
+    subject: str
+    """Path into it of who that is; `key`: the key of the event, or that by which a state is kept."""
+    fields: tuple[str, ...] = ()
+    """Paths into it of what is theirs; none: all of it."""
+
+
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What may be said under a topic, or under all topics of a pattern."""
 
@@ -64,6 +73,11 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     retain: Retain | None = None
     compact: bool = False
     """Whether of each key only the newest is kept."""
+    personal: PersonalSpec | None = None
+    version: int = 1
+    """The version of its schema or type."""
+    upcast: Mapping[int, str] = {}
+    """Version -> `module:function` that makes data of it data of the next one."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +118,7 @@ class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`module:Name` of a Python type; None: a dict."""
     expire_us: int | None = None
     """How long a key's state stays after it was last written; None: for ever."""
+    personal: PersonalSpec | None = None
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -174,12 +189,24 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Where the log is kept; empty: `.ensemble/NAME` under the working directory."""
     durability: Literal["disk", "memory"] = "disk"
+    linger_us: int | None = None
+    """How long a commit waits for more; None: as fits the kind of store."""
     dedupe_us: int = 86_400_000_000
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000
     """How many are remembered at the most; the oldest go first."""
     compress: Literal["none", "zstd"] = "none"
     """How finished segments are compressed."""
+
+
+class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the heads of the log are anchored while it plays."""
+
+    anchor: str
+    """A path or url, outside of the store."""
+    key: str
+    """The file with the private key that signs them."""
+    every_us: int = 3_600_000_000
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -205,6 +232,7 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     store: StoreSpec = StoreSpec()
     retain: Retain | None = None
     """How much of the past is kept; None: all of it."""
+    audit: AuditSpec | None = None
     silence: tuple[Silence, ...] = ()
     costs: Mapping[str, Any] = {}
     folder: str = "."
@@ -224,8 +252,10 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
         found = False
         for spec in self.specs_for(topic):
             found = True
-            for name in ("about", "key", "schema", "type", "retain", "compact"):
+            for name in ("about", "key", "schema", "type", "personal", "retain", "compact"):
                 merged[name] = merged.get(name) or getattr(spec, name)
+            if merged.get("version", 1) == 1:
+                merged["version"], merged["upcast"] = spec.version, spec.upcast
         return EventSpec(topic=topic, **merged) if found else None
 
     def specs_for(self, topic: str) -> Iterator[EventSpec]:

@@ -15,19 +15,20 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
 from ensemble.broker.needs import claims
 from ensemble.broker.outbox import Parcel
-from ensemble.broker.state import Patterns, fits
+from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
 from ensemble.listening import listener, motives, offset_at
 from ensemble.log.base import EventLog, Snapshot
 from ensemble.log.retention import Rules
+from ensemble.score.lifts import Lifts
 from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
@@ -36,6 +37,7 @@ from ensemble.stage.inbox import (
     Accept,
     Announce,
     Ask,
+    Forget,
     Inbox,
     Item,
     Publish,
@@ -47,7 +49,7 @@ from ensemble.stage.inbox import (
     Roll,
     Settle,
     Wake,
-)  # fmt: skip
+)
 from ensemble.stage.keeper import Keeper
 from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
@@ -55,6 +57,9 @@ from ensemble.stage.seat import Seat
 from ensemble.stage.sources import Source
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
+
+if TYPE_CHECKING:
+    from ensemble.stage.anchoring import Anchoring
 
 FRAME_MOST = 4096
 """Events published by several at a time that are put into one frame."""
@@ -82,6 +87,8 @@ class Loop(Front):
         crew: Crew,
         clock: HandClock | None = None,
         carry: Carry | None = None,
+        lifts: Lifts | None = None,
+        linger_us: int = 0,
         rules: Rules | None = None,
     ) -> None:
         self.broker = broker
@@ -90,12 +97,17 @@ class Loop(Front):
         self.view = FrontView(self)
         self.shards = (Shard(event_log, self.view),)
         self.seats: dict[str, Seat] = {}
+        self.anchoring: Anchoring | None = None
+        """Keeps the heads of the log outside; None: nobody asked for that."""
         self._roles = roles
         self._hand = clock
         self._clock = clock or Clock()
         self._inbox = Inbox(broker.name)
-        self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
-        self._tape = Tape(event_log)
+        end, put = broker.state.end, self._inbox.put
+        self._commit = Commit(event_log, end, put, is_inline=clock is not None, linger_us=linger_us)
+        self._tape = Tape(event_log, lifts)
+        self._lifts = lifts
+        self._lend(lifts)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -107,6 +119,7 @@ class Loop(Front):
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
         self._rescores: deque[Rescore] = deque()
+        self._forgets: deque[Forget] = deque()
         self._wake_s: float | None = None
         self._failed: BaseException | None = None
         self._is_closing = False
@@ -127,7 +140,7 @@ class Loop(Front):
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us(), self._said_since, self.log.rows)
+            frame = self.broker.open(opening, self.now_us(), self._said_since, self._rows)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -147,6 +160,17 @@ class Loop(Front):
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _lend(self, lifts: Lifts | None) -> None:
+        """Let the motifs lift, too."""
+        listening, is_on = self.broker.listening, lifts is not None and lifts.is_on
+        listening.lift = lifts.data if lifts is not None and is_on else None
+        listening.lift_rows = lifts.rows if lifts is not None and is_on else None
+
+    def _rows(self, offset: int) -> Iterator[Frame]:
+        """The log from an offset on, its events lifted."""
+        frames = self.log.rows(offset)
+        return frames if self._lifts is None else map(self._lifts.frame, frames)
 
     def _said_since(self, patterns: Patterns, offset: int) -> int:
         """How many events the log holds under these patterns from an offset on."""
@@ -185,6 +209,8 @@ class Loop(Front):
         if self._keeper is not None:
             self._keeper.close()
         self._commit.close()
+        if self.anchoring is not None:
+            self.anchoring.close()
         self.log.close()
         with self._grown:
             self._grown.notify_all()
@@ -222,12 +248,19 @@ class Loop(Front):
         while self._rescores:
             rescore = self._rescores[0]
             try:
+                if rescore.lifts is not None:
+                    self._flush_all()
+                    self._tape.lift(rescore.lifts)
+                    self._lifts, rescore.lifts = rescore.lifts, None
+                    self._lend(self._lifts)
                 while rescore.rolls:
-                    if not self._roll_one(rescore.rolls[0]):
+                    if not self._roll_one(rescore.rolls[0], rescore.score):
                         return
                     del rescore.rolls[0]
                 self._flush_all()
-                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self.log.rows, self.now_us())
+                if self._failed is not None:  # who waits was told
+                    return
+                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self._rows, self.now_us())
                 if frame is not None:
                     self.seal(frame)
                 frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
@@ -240,13 +273,19 @@ class Loop(Front):
                 rescore.reply.give(None, error)
             self._rescores.popleft()
 
-    def _roll_one(self, roll: Roll) -> bool:
+    def _roll_one(self, roll: Roll, score: dict[str, Any]) -> bool:
         """Change one player over; False: it still has something in flight."""
         seat = self.seats.get(roll.name)
         if seat is not None:
             seat.is_leaving = True
             if seat.section.flying:
                 return False
+        besides: dict[str, Any] = {}
+        if roll.writes is not None:
+            self._flush_all()  # all that was heard is in the log: the table is made of that
+            besides = {"wrote": {roll.name: dict(roll.writes())}}
+            if score != self.broker.state.score:
+                besides["score"] = score
         workers = None if roll.role is None else self._crew.hire(roll.role, self._inbox.put, self._outcomes.append)
         if seat is not None:
             seat.workers.close()
@@ -267,6 +306,7 @@ class Loop(Front):
             from_now=begin is None,
             begin=begin or 0,
             now_us=self.now_us(),
+            besides=besides,
         )
         if frame is not None:
             self.seal(frame)
@@ -285,6 +325,26 @@ class Loop(Front):
         """What a player remembers, who may not have played yet."""
         section = self.broker.state.sections.get(name)
         return {} if section is None else section.table
+
+    # People who are to be forgotten
+
+    def _forget(self) -> None:
+        """Forget whom was asked for, once nothing is in flight: what came of it would be said under a new key."""
+        if not self._forgets or self._is_flying():
+            return
+        from ensemble.log.forgetting import ForgettingLog
+
+        self._flush_all()
+        while self._forgets and self._failed is None:
+            request = self._forgets.popleft()
+            assert isinstance(self.log, ForgettingLog)
+            try:
+                count, state = self.log.forget_in(self.broker.dump(), request.subject)
+                self.broker.recall(State.load(state))
+                self._tape.forget()
+                request.reply.give(count)
+            except EnsembleError as error:
+                request.reply.give(None, error)
 
     # The loop
 
@@ -308,7 +368,8 @@ class Loop(Front):
     def _turn(self) -> None:
         self._take_in()
         self._roll()
-        if not self._is_closing and not self._is_full():
+        self._forget()
+        if not self._is_closing and not self._is_full() and not self._forgets:
             now_us = self.now_us()
             self._say_what_is_due(now_us)
             self._catch_up(now_us)
@@ -375,6 +436,8 @@ class Loop(Front):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
                 self._rescores.append(request)
+            elif isinstance(request, Forget):
+                self._forgets.append(request)
         if together:
             self._publish(together)
 
@@ -382,8 +445,13 @@ class Loop(Front):
         """How long nothing can happen but through the inbox; 0: there is work."""
         if self._is_full():
             return 1.0
+        pauses = [60.0]
         if not self._commit.is_clean and not self._commit.is_writing:
-            return 0
+            pauses.append(self._commit.rest_s())
+            if not pauses[-1]:
+                return 0
+        if self._forgets:  # nothing is handed out before
+            return 1.0 if self._is_flying() else 0
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
@@ -392,7 +460,6 @@ class Loop(Front):
         if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
-        pauses = [60.0]
         pauses += [seat.wake_s - now_s for seat in self.seats.values() if seat.wake_s is not None]
         if self._wake_s is not None:
             pauses.append(self._wake_s - now_s)
@@ -524,8 +591,8 @@ class Loop(Front):
             if frame is not None:
                 self.seal(frame)
             self._snapshot()
-        if not self._commit.is_clean:
-            self._flush(here=self._is_idle())
+        if not self._commit.is_clean and not self._commit.rest_s():
+            self._flush(here=not self._commit.lingers and self._is_idle())
 
     # Committing
 
@@ -621,10 +688,11 @@ class Loop(Front):
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Accept, Ask, Remove, Settle, Rescore)):
+                if isinstance(item, (Publish, Accept, Ask, Remove, Settle, Rescore, Forget)):
                     self._requests.append(item)
-            self._requests.extend(self._rescores)
+            self._requests.extend([*self._rescores, *self._forgets])
             self._rescores.clear()
+            self._forgets.clear()
             while self._requests:
                 request = self._requests.popleft()
                 if isinstance(request, Publish):
@@ -641,7 +709,9 @@ class Loop(Front):
 
     def _is_quiet(self) -> bool:
         """Whether nothing is left to react to."""
-        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
+        if not self._inbox.empty() or self._requests or self._rescores or self._forgets:
+            return False
+        if not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
             return False

@@ -7,6 +7,7 @@ all that it could have seen is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -58,6 +59,12 @@ class StateView:
         items: dict[str, bytes] = self._ask(chosen)
         return items
 
+    def digests(self) -> tuple[int, dict[str, str]]:
+        digests: tuple[int, dict[str, str]] = self._ask(
+            lambda state: (state.frames, {name: table_digest(section.table) for name, section in state.sections.items()})
+        )
+        return digests
+
     def standing(self) -> Standing:
         standing: Standing = self._ask(self._standing)
         return standing
@@ -74,6 +81,16 @@ class StateView:
         )  # fmt: skip
 
 
+def table_digest(table: Mapping[str, bytes]) -> str:
+    """What two tables share that are the same, key by key and byte for byte: SHA-256, in hexadecimal digits."""
+    digest = sha256()
+    for key in sorted(table):
+        for part in (key.encode(), table[key]):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
 def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Mapping[str, int | None]) -> Standing:
     """A standing from a state, of these sections; `totals` are the bytes of each source's file, where known."""
     sources = {}
@@ -81,7 +98,8 @@ def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Map
         recorded = state.places.get(name)
         place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
         sources[name] = SourceStatus(place.read, totals.get(name), place.said, place.refused, place.is_done)
-    return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers))
+    costs = (state.score or {}).get("costs", {})
+    return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers), costs)
 
 
 def merged(standings: Sequence[Standing]) -> Standing:
@@ -105,6 +123,7 @@ def merged(standings: Sequence[Standing]) -> Standing:
         sections,
         {name: source for standing in standings for name, source in standing.sources.items()},
         sum(standing.timers for standing in standings),
+        standings[0].costs,
     )
 
 

@@ -158,6 +158,10 @@ class RemoteView:
         items: dict[str, bytes] = self._ask("table_items", name, prefix)
         return items
 
+    def digests(self) -> tuple[int, Mapping[str, str]]:
+        frames, tables = self._ask("digests")
+        return frames, tables
+
     def standing(self) -> Standing:
         return msgspec.convert(self._ask("standing"), type=Standing)
 
@@ -204,11 +208,15 @@ class RemoteLog:
     def frame_at(self, offset: int) -> Frame:
         return self._frame(self._ask("frame_at", offset))
 
-    def snapshot(self) -> Snapshot | None:
-        return _snapshot(self._ask("snapshot"))
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        return _snapshot(self._ask("snapshot", upto))
 
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))
+
+    def requests(self) -> Mapping[str, int]:
+        asked: dict[str, int] = self._ask("requests")
+        return asked
 
     def close(self) -> None:
         self._is_closed = True

@@ -10,6 +10,7 @@ import platform
 import secrets
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -59,6 +60,8 @@ class Plan(msgspec.Struct):
     """What kind of callable each player is: who plans knows it without the code."""
     again: bool = False
     strict: bool = False
+    breaking: bool = False
+    """Whether to play also what the store has in versions that can't be lifted."""
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
     home: str = ""
@@ -109,6 +112,8 @@ def plan_of(
 
 def _absolute(url: str) -> str:
     """The url of a store as other processes find it."""
+    if url.startswith("objects:"):
+        return f"objects:{Path(url.removeprefix('objects:')).absolute()}"
     folder = store_folder(url)
     return url if folder is None or url.startswith("file:") else str(folder.absolute())
 

@@ -22,9 +22,11 @@ import msgspec
 from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.log import LogReader, open_log, read_log
+from ensemble.log import LogReader, linger_us, open_log, read_log
 from ensemble.log import frame as frames
 from ensemble.score import Score, load
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Reply, Role
 from ensemble.stage.loop import Loop
@@ -135,6 +137,7 @@ class ShardActor:
         check_versions(plan, "the cluster")
         score = load(plan.document)
         roles = _roles(score, plan)
+        loop.refuse_other_personal(score)
         before, self._crew.plan = self._crew.plan, data
         try:
             self._crew.audition(roles[name] for name in changed)
@@ -185,7 +188,12 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
     score = load(plan.document)
     number, shards = peers.number, len(peers)
     event_log = open_log(
-        plan.url, name=score.name, durability=plan.durability, shard=number, shards=shards  # type: ignore[arg-type]
+        plan.url,
+        name=score.name,
+        durability=plan.durability,  # type: ignore[arg-type]
+        shard=number,
+        shards=shards,
+        personal=personal(score, Vocabulary(score)),
     )
     crew.epoch = event_log.epoch
     try:
@@ -206,8 +214,10 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
             inputs=plan.inputs,
             again=plan.again and not is_restarted,
             strict=plan.strict,
+            breaking=plan.breaking,
             plan=crew.plan,
             shards=shards,
+            linger_us=linger_us(plan.url, score.store.linger_us),
             carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, first, encode(parcels))),
         )
     except BaseException:
@@ -273,6 +283,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "table_keys": lambda loop, name: loop.view.table_keys(name),
     "table_value": lambda loop, name, key: loop.view.table_value(name, key),
     "table_items": lambda loop, name, prefix: loop.view.table_items(name, prefix),
+    "digests": lambda loop: loop.view.digests(),
     "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
 }
 """What may be asked of a shard that plays, beside publishing and closing: each is answered on a thread of its own."""
@@ -285,7 +296,8 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),
     "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
-    "snapshot": lambda event_log: event_log.snapshot(),
+    "snapshot": lambda event_log, upto: event_log.snapshot(upto),
     "size_bytes": lambda event_log: event_log.size_bytes(),
+    "requests": lambda event_log: dict(event_log.requests()),
 }
 """What may be asked of its log, whether it plays or not."""

@@ -18,7 +18,7 @@ from ensemble.broker import State
 from ensemble.broker.outbox import split
 from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.log import read_log
+from ensemble.log import environment, read_log
 from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
@@ -161,6 +161,13 @@ class RayStage:
         self._check_open()
         lines = self._lines if place is None else [self._lines[place[0]]]
         return sum(int(line.ask("again", section, place)) for line in lines)
+
+    def forget(self, subject: str) -> int:
+        raise Unavailable(
+            f"{subject!r:.80} can't be forgotten while a band plays on Ray; take it down first (ensemble down NAME), "
+            f"forget, and bring "
+            "it up again"
+        )
 
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
@@ -414,8 +421,11 @@ def _options(plan: Plan) -> dict[str, Any]:
         "max_task_retries": 0,
         "namespace": cluster.NAMESPACE,
     }
-    if plan.runtime_env:
-        options["runtime_env"] = plan.runtime_env
+    # What leads to an object store goes along from here. Not into the plan, which is kept in the log.
+    env = {**environment(plan.url), **plan.runtime_env.get("env_vars", {})}
+    runtime_env = {**plan.runtime_env, "env_vars": env} if env else plan.runtime_env
+    if runtime_env:
+        options["runtime_env"] = runtime_env
     return options
 
 

@@ -1,0 +1,94 @@
+"""`ensemble rebuild`: tables made anew from the log by the code of now, compared with those that are there."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensemble.cli.codes import Code
+from ensemble.cli.options import Json, Store, store_url
+from ensemble.cli.terminal import counted, json_text, result, result_columns, result_json, shown, talk, width
+
+if TYPE_CHECKING:
+    from ensemble.rebuilding import Comparison
+
+ROWS = 20
+"""How many keys that differ are shown."""
+
+
+def rebuild(
+    score: Annotated[str, typer.Argument(metavar="SCORE", help="The score that names the code of now.", show_default=False)],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PLAYER]...", help="Whose tables; left out: of all that keep one.", show_default=False),
+    ] = None,
+    store: Store = None,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Put the rebuilt tables in place. Nobody may play the store.", show_default=False)
+    ] = False,
+    skip_unheard: Annotated[
+        bool,
+        typer.Option("--skip-unheard", help="Leave out what the code of now can't hear, and switch.", show_default=False),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make players' tables anew from the log, and compare them with those that are there.
+
+    Their code of now hears all that they have heard so far once more, beside the band, which may play meanwhile: what they say
+    is compared with what was said and goes nowhere. Exit code 3 if they can't hear some of these events.
+    """
+    import ensemble
+    from ensemble.ready import ready
+    from ensemble.rebuilding import Rebuilding, keeps_state, rewrite
+
+    url = store_url(store or score)
+    players = ready(score, None).players
+    with ensemble.read(url) as reader:
+        played = reader.status().sections
+        for name in names or ():
+            reader._check_player(name)
+            if name not in players:
+                raise KeyError(f"score {score} has no player {name!r}; it has {', '.join(players)}")
+        chosen = names or [name for name, player in players.items() if name in played and keeps_state(player)]
+        is_unheard = False
+        for name in chosen:
+            if switch:
+                compared = rewrite(url, players[name], skip_unheard=skip_unheard)
+            else:
+                with Rebuilding(players[name], [shard.log for shard in reader._shards]) as rebuilding:
+                    compared = rebuilding.compare()
+            _tell(compared, json=json, is_switched=switch)
+            is_unheard = is_unheard or bool(compared.unheard)
+    if is_unheard:
+        raise typer.Exit(Code.DEAD)
+
+
+def _tell(compared: Comparison, *, json: bool, is_switched: bool) -> None:
+    if json:
+        import msgspec
+
+        result_json({**msgspec.structs.asdict(compared), "same": compared.is_same, "switched": is_switched})
+        return
+    result(compared.summary, style="bold")
+    if compared.changes:
+        room = width()
+        most = None if room is None else max(20, (room - 28) // 2)
+        rows = [
+            (shown(key, 24), shown(json_text(then), most), shown(json_text(now), most))
+            for key, (then, now) in islice(compared.changes.items(), ROWS)
+        ]
+        result()
+        result_columns(("key", "as it was" if is_switched else "as it is", "rebuilt"), rows)
+        if len(compared.changes) > ROWS:
+            talk(f"{counted(len(compared.changes) - ROWS, 'key')} more; --json has all", sign="note")
+    for line in compared.oddities():
+        result(shown(line, width()))
+    if is_switched:
+        result("the rebuilt table is in place")
+    elif compared.changes:
+        talk("nothing was changed; --switch puts the rebuilt table in place", sign="note")
+
+
+COMMANDS = (("rebuild", rebuild, "ensemble rebuild scores/acme_fitness.yaml books"),)
