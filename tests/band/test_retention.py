@@ -9,7 +9,9 @@ import pytest
 
 import ensemble
 from ensemble import Match
+from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
+from ensemble.log.base import Taken
 from ensemble.log.directory import open_directory
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
@@ -213,3 +215,67 @@ def test_a_store_whose_score_says_nothing_is_left_alone_and_one_that_lost_events
 
     with pytest.raises(Unavailable, match="retention took events of this store"):
         reshard(store, 2)
+
+
+# Beside what else is asked of a store
+
+
+def test_a_store_that_lost_events_passes_its_audit_and_one_that_lost_more_does_not(tmp_path: Path, clock: ManualClock) -> None:
+    store = tmp_path / "s"
+    made = score({"time": "1h"}, events={"order.x": {"compact": True}})
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        say(band, clock, 60, "order.x")
+        say(band, clock, 100)
+    trim_store(str(store))
+
+    audited = audit(str(store), tables=True, who=True)
+
+    assert audited.findings == ()
+    assert audited.shards[0].begin.offset > 0
+    assert audited.tables == {"tally": 3}
+    [past] = store.glob("shard-0/00000000000000000000.*.pack")
+    whole = past.read_bytes()
+    past.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "checksum" in audit(str(store)).findings[0].wrong
+    past.write_bytes(whole)
+    log = open_directory(store, name="", log_id="", create=False)  # somebody who has the right tools
+    packing, base = log.packing(), log.base()
+    assert base is not None
+    packing.put(
+        packing.pack(packing.parts()[:1], lambda frame: Taken([], has_marks=False), state=lambda: base.state, compress=True)
+    )
+    log.close()
+    assert "nothing in the log says of this file that it takes their place" in audit(str(store)).findings[0].wrong
+
+
+def test_what_is_personal_stays_encrypted_in_packs_and_can_be_forgotten(tmp_path: Path, clock: ManualClock) -> None:
+    store, secret = tmp_path / "s", "a secret of theirs"
+    personal = {"order.placed": {"personal": {"subject": "key", "fields": ["note"]}}}
+    made = score({"time": "1h"}, events=personal)
+    made["players"]["tally"]["state"] = {"personal": {"subject": "key"}}
+
+    def remember(event: Any, ctx: Any) -> None:
+        ctx.state["note"] = event.data["note"]
+        if event.data["n"] == 1:
+            raise ensemble.Reject("it fails")
+
+    with ensemble.open(made, players={"tally": remember}, store=str(store), clock=clock) as band:
+        for ix in range(160):
+            band.publish("order.placed", {"n": ix, "note": f"{secret} {'x' * 100}"}, key=f"k-{ix % 3}")
+            band.settle()
+            clock.advance(minutes=1)
+        assert next(band.events()).offset > 0
+        assert secret in band.dead()[0].event.data["note"]
+    [past] = store.glob("shard-0/*.pack")
+    assert secret.encode() not in past.read_bytes()
+    with ensemble.read(str(store)) as reader:
+        base = reader._shards[0].log.base()
+        assert base is not None
+        assert secret.encode() in base.state, "who reads it has the keys"
+        assert audit(str(store), tables=True).findings == ()
+
+    with ensemble.open(made, players={"tally": remember}, store=str(store), clock=clock) as band:
+        band.forget("k-1")
+        assert "note" not in band.dead()[0].event.data or secret not in band.dead()[0].event.data["note"]
+        assert {event.key for event in band.events() if secret in str(event.data)} == {"k-0", "k-2"}
+    assert audit(str(store)).findings == ()

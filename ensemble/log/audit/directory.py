@@ -134,6 +134,7 @@ class _Walk:
         if self._at is not None and pack.begin != self._at:
             self._tell(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
         try:
+            pack.state()
             for item in pack.items():
                 self._judge(item.after)
         except Damage as damage:
