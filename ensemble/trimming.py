@@ -19,7 +19,7 @@ from ensemble.log import count_shards, open_log
 from ensemble.log.base import EventLog, Packed, Packing
 from ensemble.log.retention import Retention, Rules, trim
 from ensemble.score import Score, load
-from ensemble.stage.begin import recover
+from ensemble.stage.begin import encrypt_as_recorded, recover
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -80,6 +80,7 @@ def _saved(packed: Packed) -> int:
 
 def _trim(log: EventLog, score: Score | None, shards: int, url: str, *, is_rehearsal: bool) -> list[Packed]:
     state = recover(log)
+    encrypt_as_recorded(log, state.score)
     recorded = load(state.score) if state.score is not None else None
     score = score or recorded
     rules = None if score is None else Rules(score, shards)

@@ -164,7 +164,7 @@ def columns_of(rows: Rows) -> Columns:
     """Events as they are written. ValueError."""
     n = len(rows.keys)
     keys = rows.keys
-    data = rows.data
+    data = rows.data if isinstance(rows.data, (list, tuple)) else list(rows.data)  # some may lie elsewhere
     if len(data) != n:
         raise ValueError(f"{n} keys, but {len(data)} payloads")
     return Columns(

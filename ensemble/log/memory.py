@@ -42,6 +42,8 @@ class MemoryStore:
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
         self.size = 0
+        self.blobs: dict[bytes, bytes] = {}
+        """Data that is too large for a frame, by its SHA-256."""
         self.ring: Ring | None = None
         """The keys of those who can be forgotten."""
         self.lock = Lock()

@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 _NAME, _PLAY, _LOOKUP = re.compile(doc.NAME), re.compile(doc.PLAY), re.compile(doc.LOOKUP)
 LONGEST_NAME = 100
+BLOB_LEAST = 1024
 SCHEMES = ("memory", "file", "s3", "gs", "az")
 
 
@@ -397,6 +398,7 @@ class _Builder:
             linger_us=None if store.linger is None else self._read(duration_us, store.linger, ("store", "linger")),
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
+            blob_above=None if store.blob_above is None else self._blob_above(store.blob_above),
             compress=store.compress,
         )
 
@@ -425,6 +427,13 @@ class _Builder:
             else:
                 self._read(price, value, ("costs", "requests", kind))
         return costs
+
+    def _blob_above(self, size: str | int) -> int | None:
+        above = self._read(units.size_bytes, size, ("store", "blob_above"))
+        if above is not None and above < BLOB_LEAST:
+            cure = f"the least is {BLOB_LEAST}B: what is smaller takes more room beside the log than in it"
+            self._report(("store", "blob_above"), f"{size} is too small", cure)
+        return above
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)

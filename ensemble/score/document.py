@@ -245,6 +245,9 @@ class StoreDoc(_Doc):
     ] = None
     dedupe: Annotated[Duration, _about("How long the id of a published event is remembered.")] = "24h"
     dedupe_most: Annotated[int, Meta(ge=0, le=100_000_000, description="How many ids are remembered at the most.")] = 200_000
+    blob_above: Annotated[
+        Size | None, _about("Data that is larger is kept once, beside the log, and fetched when somebody looks at it.")
+    ] = None
     compress: Annotated[Literal["none", "zstd"], _about("How finished segments are compressed.")] = "none"
 
 

@@ -195,6 +195,8 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000
     """How many are remembered at the most; the oldest go first."""
+    blob_above: int | None = None
+    """Data of more bytes is kept beside the log; None: none is."""
     compress: Literal["none", "zstd"] = "none"
     """How finished segments are compressed."""
 

@@ -279,3 +279,25 @@ def test_what_is_personal_stays_encrypted_in_packs_and_can_be_forgotten(tmp_path
         assert "note" not in band.dead()[0].event.data or secret not in band.dead()[0].event.data["note"]
         assert {event.key for event in band.events() if secret in str(event.data)} == {"k-0", "k-2"}
     assert audit(str(store)).findings == ()
+
+
+def test_large_data_goes_with_the_events_that_named_it(tmp_path: Path, clock: ManualClock) -> None:
+    store = tmp_path / "s"
+    made = score({"time": "1h"}, store={"blob_above": "10KiB"})
+    heard: list[int] = []
+    options: dict[str, Any] = {"players": {"tally": lambda event: heard.append(len(event.data["note"]))}, "store": str(store)}
+    with ensemble.open(made, clock=clock, **options) as band:
+        for ix in range(160):
+            note = f"{ix} " * 5_000 if ix % 10 == 0 else "x" * 100
+            band.publish("order.placed", {"n": ix, "note": note}, key="k")
+            band.settle()
+            clock.advance(minutes=1)
+
+        left = [event.data["n"] for event in band.events()]
+        assert left[0] > 0
+        large = [n for n in left if n % 10 == 0]
+        assert len(list(store.glob("blobs/*/*"))) == len(large)
+        assert [size for size in heard if size > 1_000] == [5_000 * len(f"{n} ") for n in range(0, 160, 10)]
+        assert band.status().bytes < 100_000
+    with pytest.raises(ensemble.ScoreError, match="blob_above: 100B is too small; the least is 1024B"):
+        ensemble.load(score(store={"blob_above": "100B"}))

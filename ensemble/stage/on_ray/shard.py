@@ -194,6 +194,7 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
         shard=number,
         shards=shards,
         personal=personal(score, Vocabulary(score)),
+        blob_above=score.store.blob_above,
     )
     crew.epoch = event_log.epoch
     try:
