@@ -175,7 +175,7 @@ def connect(url: str) -> Band | Guest:
         )
     from ensemble.log.forgetting import ForgettingLog
 
-    log = open_log(url, name="", create=False)
+    log = open_log(url, name="", create=False, takes_over=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
