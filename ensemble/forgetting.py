@@ -49,5 +49,5 @@ def forget(url: str, subject: str) -> int:
                 f"its score "
                 "(docs/forget.md), for what is said from then on"
             )
-        refuse_unknown(subject, sorted({name for log in logs for name in log.ring.subjects()}), f"store {url}")
+        refuse_unknown(subject, [log.ring for log in logs], f"store {url}")
         return sum(log.forget(subject) for log in logs)

@@ -25,7 +25,7 @@ from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
-from ensemble.stage.begin import begin
+from ensemble.stage.begin import begin, encrypt_as_recorded
 from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
@@ -173,14 +173,11 @@ def connect(url: str) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
-    from ensemble.log.forgetting import ForgettingLog
-
     log = open_log(url, name="", create=False, takes_over=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
-        if isinstance(log, ForgettingLog):
-            log.encrypt(personal(score, Vocabulary(score)))
+        encrypt_as_recorded(log, known)
     except BaseException:
         log.close()
         raise

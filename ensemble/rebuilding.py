@@ -25,7 +25,7 @@ from ensemble.log.base import LogReader
 from ensemble.player import Player
 from ensemble.shown import Shown
 from ensemble.stage.base import Clock
-from ensemble.stage.begin import recover
+from ensemble.stage.begin import encrypt_as_recorded, recover
 from ensemble.stage.shadow import Saying, Shadow, Unheard
 
 FRAMES_AT_ONCE = 16
@@ -264,8 +264,10 @@ def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparis
         def put(writes: Callable[[], Sequence[Writes]]) -> None:
             for log, each in zip(logs, writes(), strict=True):
                 if each:
+                    state = recover(log)
+                    encrypt_as_recorded(log, state.score)
                     broker = Broker(
-                        recover(log), log_id=log.id, name=log.name, shard=log.shard, shards=shards, listeners={}, policies={}
+                        state, log_id=log.id, name=log.name, shard=log.shard, shards=shards, listeners={}, policies={}
                     )
                     log.append([log.seal(broker.rewrite(player.spec.name, each, Clock().now_us()))])
 

@@ -19,6 +19,8 @@ from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, LogReader, Position, Snapshot
 
 if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
+    from ensemble.log.objects.store import Objects
     from ensemble.score.personal import Personal
 
 __all__ = [
@@ -81,16 +83,15 @@ def open_log(
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
-        if personal is not None:
-            raise Unavailable(
-                f"store {url!r}: its score says whose data events are, and a key ring in an object store is not there "
-                f"yet; play it into a "
-                "directory, or remove personal:"
-            )
         objects = objects_at(url, make=create)
-        return open_objects(
+        opened = open_objects(
             objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create, takes_over=takes_over
         )
+        try:
+            return _forgetting(opened, personal, opened.objects)
+        except BaseException:
+            opened.close()
+            raise
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
@@ -100,20 +101,46 @@ def open_log(
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
-        return _forgetting(log, folder, personal)
+        return _forgetting(log, personal, folder)
     except BaseException:
         log.close()
         raise
 
 
-def _forgetting(log: EventLog, folder: Path, personal: Personal | None) -> EventLog:
-    """The log of a folder in which people can be forgotten, if it has a key ring or is to have one; else the log itself."""
-    if personal is None and not (folder / RING).exists():
+def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
+    """The log in which people can be forgotten, if it has a key ring at this place or is to have one; else the log itself."""
+    if personal is None and not _has_ring(place):
         return log
     from ensemble.log.forgetting import ForgettingLog
-    from ensemble.log.forgetting.ring import FileRing
 
-    return ForgettingLog(log, FileRing(folder / RING, is_writer=True), personal)
+    return ForgettingLog(log, _ring(place, log.id, is_writer=True), personal)
+
+
+def _has_ring(place: Path | Objects) -> bool:
+    if isinstance(place, Path):
+        return (place / RING).exists()
+    from ensemble.log.forgetting.object_ring import has_ring
+
+    return has_ring(place)
+
+
+def _ring(place: Path | Objects, log_id: str, *, is_writer: bool = False) -> Ring:
+    if isinstance(place, Path):
+        from ensemble.log.forgetting.ring import FileRing
+
+        return FileRing(place / RING, is_writer=is_writer)
+    from ensemble.log.forgetting.object_ring import ObjectRing
+
+    return ObjectRing(place, log_id, is_writer=is_writer)
+
+
+def _readable(log: LogReader, place: Path | Objects) -> LogReader:
+    """The log in which people can be forgotten, if it has a key ring at this place; else the log itself."""
+    if not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+
+    return ForgettingReader(log, _ring(place, log.id))
 
 
 def count_shards(url: str) -> int | None:
@@ -155,19 +182,14 @@ def read_log(url: str, shard: int = 0) -> LogReader:
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
 
-        return read_objects(objects_at(url), shard)
+        reader = read_objects(objects_at(url), shard)
+        return _readable(reader, reader.objects)
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
-    log = read_directory(folder)
-    if not (folder / RING).exists():
-        return log
-    from ensemble.log.forgetting import ForgettingReader
-    from ensemble.log.forgetting.ring import FileRing
-
-    return ForgettingReader(log, FileRing(folder / RING))
+    return _readable(read_directory(folder), folder)
 
 
 def has_log(url: str) -> bool:

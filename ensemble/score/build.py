@@ -21,6 +21,7 @@ from ensemble.score.costs import KINDS, price
 from ensemble.score.finding import Where
 from ensemble.score.model import (
     NOW,
+    AuditSpec,
     Emit,
     EventSpec,
     Lookup,
@@ -83,6 +84,7 @@ class _Builder:
                 runtime_env=document.stage.runtime_env,
             ),
             store=self._store(document.store),
+            audit=None if document.audit is None else self._audit(document.audit, ("audit",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
             costs=self._costs(document.costs),
             folder=folder,
@@ -383,6 +385,16 @@ class _Builder:
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
         )
+
+    def _audit(self, audit: doc.AuditDoc, at: Where) -> AuditSpec:
+        for field in ("anchor", "key"):
+            if not getattr(audit, field):
+                cure = "name a place outside of the store" if field == "anchor" else "name the file with the key that signs"
+                self._report((*at, field), "it is empty", cure)
+        every_us = self._read(duration_us, audit.every, (*at, "every"))
+        if every_us == 0:
+            self._report((*at, "every"), "0 is too often", "write a duration, as in 1h")
+        return AuditSpec(anchor=audit.anchor, key=audit.key, every_us=every_us or 1)
 
     def _costs(self, costs: Mapping[str, Any]) -> Mapping[str, Any]:
         """What they say of requests has a meaning; all else is the score's own."""

@@ -186,6 +186,16 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How many are remembered at the most; the oldest go first."""
 
 
+class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the heads of the log are anchored while it plays."""
+
+    anchor: str
+    """A path or url, outside of the store."""
+    key: str
+    """The file with the private key that signs them."""
+    every_us: int = 3_600_000_000
+
+
 class Silence(msgspec.Struct, frozen=True):
     """A warning that the score's author has seen: not to be told of again."""
 
@@ -207,6 +217,7 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     sources: Mapping[str, SourceSpec] = {}
     stage: StageSpec = StageSpec()
     store: StoreSpec = StoreSpec()
+    audit: AuditSpec | None = None
     silence: tuple[Silence, ...] = ()
     costs: Mapping[str, Any] = {}
     folder: str = "."

@@ -14,8 +14,10 @@ from ensemble.broker import Broker, Opening, State
 from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
+from ensemble.score import load
 from ensemble.score.lifts import Lifts
 from ensemble.score.model import Score, SourceSpec
+from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.inbox import Role
@@ -78,6 +80,10 @@ def begin(
             )  # fmt: skip
             sources.append(source)
         loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary), linger_us)
+        if score.audit is not None:
+            from ensemble.stage.anchoring import Anchoring
+
+            loop.anchoring = Anchoring(event_log, score.audit, is_timed=clock is None)
     except BaseException:
         for source in sources:
             source.close()
@@ -104,6 +110,15 @@ def recover(log: LogReader) -> State:
     for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
         state.apply(frame)
     return state
+
+
+def encrypt_as_recorded(log: EventLog, document: Mapping[str, Any] | None) -> None:
+    """Have what is personal by the score that was played last encrypted, in a log in which people can be forgotten."""
+    from ensemble.log.forgetting import ForgettingLog
+
+    if document and isinstance(log, ForgettingLog):
+        score = load(document)
+        log.encrypt(personal(score, Vocabulary(score)))
 
 
 def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
@@ -54,6 +54,9 @@ from ensemble.stage.sources import Source
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
 
+if TYPE_CHECKING:
+    from ensemble.stage.anchoring import Anchoring
+
 FRAME_MOST = 4096
 """Events published by several at a time that are put into one frame."""
 FORWARD_BYTES = 1 << 20
@@ -89,6 +92,8 @@ class Loop(Front):
         self.view = FrontView(self)
         self.shards = (Shard(event_log, self.view),)
         self.seats: dict[str, Seat] = {}
+        self.anchoring: Anchoring | None = None
+        """Keeps the heads of the log outside; None: nobody asked for that."""
         self._roles = roles
         self._hand = clock
         self._clock = clock or Clock()
@@ -97,7 +102,7 @@ class Loop(Front):
         self._commit = Commit(event_log, end, put, is_inline=clock is not None, linger_us=linger_us)
         self._tape = Tape(event_log, lifts)
         self._lifts = lifts
-        broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
+        self._lend(lifts)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -147,6 +152,12 @@ class Loop(Front):
         for pump in self._pumps.values():
             pump.start()
 
+    def _lend(self, lifts: Lifts | None) -> None:
+        """Let the motifs lift, too."""
+        listening, is_on = self.broker.listening, lifts is not None and lifts.is_on
+        listening.lift = lifts.data if lifts is not None and is_on else None
+        listening.lift_rows = lifts.rows if lifts is not None and is_on else None
+
     def _rows(self, offset: int) -> Iterator[Frame]:
         """The log from an offset on, its events lifted."""
         frames = self.log.rows(offset)
@@ -187,6 +198,8 @@ class Loop(Front):
         self._crew.close()
         self._post.close()
         self._commit.close()
+        if self.anchoring is not None:
+            self.anchoring.close()
         self.log.close()
         with self._grown:
             self._grown.notify_all()
@@ -228,6 +241,7 @@ class Loop(Front):
                     self._flush_all()
                     self._tape.lift(rescore.lifts)
                     self._lifts, rescore.lifts = rescore.lifts, None
+                    self._lend(self._lifts)
                 while rescore.rolls:
                     if not self._roll_one(rescore.rolls[0], rescore.score):
                         return

@@ -168,10 +168,10 @@ class Places(ABC):
     def _kept(self, value: Any) -> Any:
         if isinstance(value, list):
             match value:
-                case [int(), str() as key, str() as topic, bytes() as payload]:  # as `matching.pattern.Kept` is dumped
-                    return [value[0], key, topic, self.payload(topic, key, payload)]
-                case [int(), int(), str() as topic, str() as key, bytes() as payload, _]:  # `matching.reorder.Waiting`
-                    return [*value[:4], self.payload(topic, key, payload), value[5]]
+                case [int(), str() as key, str() as topic, bytes() as payload, *more]:  # as `matching.pattern.Kept` is dumped
+                    return [value[0], key, topic, self.payload(topic, key, payload), *more]
+                case [int(), int(), str() as topic, str() as key, bytes() as payload, *more]:  # `matching.reorder.Waiting`
+                    return [*value[:4], self.payload(topic, key, payload), *more]
             return [self._kept(each) for each in value]
         return {name: self._kept(each) for name, each in value.items()} if isinstance(value, dict) else value
 
