@@ -533,10 +533,19 @@ def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:
             if _place_of(answer) not in order:
                 order[_place_of(answer)] = answer
                 waiting.append(answer)
-    made: dict[Place, Reaction] = {}
-    for each in reversed(waiting):
+    # A match may be met by way of one of its parts long before the last of them, under which it stands.
+    under: dict[Place, list[Event]] = {}
+    placed, seen = [event], {_place_of(event)}
+    for each in placed:
         here = _place_of(each)
-        said = tuple(made[_place_of(answer)] for answer in answers.get(here, ()) if _stands_under(answer, here, order))
+        fresh = [answer for answer in answers.get(here, ()) if _place_of(answer) not in seen]
+        under[here] = [answer for answer in fresh if _stands_under(answer, here, order)]
+        seen.update(_place_of(answer) for answer in under[here])
+        placed += under[here]
+    made: dict[Place, Reaction] = {}
+    for each in reversed(placed):
+        here = _place_of(each)
+        said = tuple(made[_place_of(answer)] for answer in under[here])
         made[here] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[_place_of(event)]
 

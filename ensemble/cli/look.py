@@ -182,6 +182,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "causationid": event.causationid,
         "correlationid": event.correlationid,
         "traceparent": event.traceparent,
+        "version": event.version,
     }
 
 

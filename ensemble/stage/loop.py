@@ -102,7 +102,7 @@ class Loop(Front):
         self._commit = Commit(event_log, end, put, is_inline=clock is not None, linger_us=linger_us)
         self._tape = Tape(event_log, lifts)
         self._lifts = lifts
-        broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
+        self._lend(lifts)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -151,6 +151,12 @@ class Loop(Front):
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _lend(self, lifts: Lifts | None) -> None:
+        """Let the motifs lift, too."""
+        listening, is_on = self.broker.listening, lifts is not None and lifts.is_on
+        listening.lift = lifts.data if lifts is not None and is_on else None
+        listening.lift_rows = lifts.rows if lifts is not None and is_on else None
 
     def _rows(self, offset: int) -> Iterator[Frame]:
         """The log from an offset on, its events lifted."""
@@ -235,6 +241,7 @@ class Loop(Front):
                     self._flush_all()
                     self._tape.lift(rescore.lifts)
                     self._lifts, rescore.lifts = rescore.lifts, None
+                    self._lend(self._lifts)
                 while rescore.rolls:
                     if not self._roll_one(rescore.rolls[0], rescore.score):
                         return

@@ -64,7 +64,7 @@ def test_an_event_as_json_has_all_that_an_event_has(played: Shell) -> None:
 
     assert set(event) == {
         *("id", "topic", "key", "data", "time", "shard", "offset", "source"),
-        *("causationid", "correlationid", "traceparent"),
+        *("causationid", "correlationid", "traceparent", "version"),
     }
     assert event["source"] == "/shop/pay"
     assert event["data"] == {"total": 5}
@@ -245,3 +245,35 @@ def test_what_would_upset_a_terminal_is_written_out(shop: Shell) -> None:
 
     assert "\x1b" not in line
     assert "\\x1b]0;x\\x07" in line
+
+
+def test_table_status_and_dead_letters_are_told_as_they_were(played: Shell) -> None:
+    paid = [each["offset"] for each in played.run("events", "order.paid", "--json").json_lines]
+    end = len(played.run("events", "--json").json_lines) + 1  # and the band's own event, of the dead letter
+
+    def table(at: object) -> list[str]:
+        return [row["key"] for row in played.run("table", "tally", "--at", at, "--json").json_lines]
+
+    assert (table(paid[0]), table(end)) == ([], ["o-1", "o-3"])
+    assert table("0s") == ["o-1", "o-3"], "so long ago, which is now"
+    assert played.run("dead", "list", "--at", paid[0], "--json").json_lines == []
+    assert len(played.run("dead", "list", "--at", end, "--json").json_lines) == 1
+    status = played.run("status", "--at", paid[0])
+    assert status.out.splitlines()[0].endswith(f"; as it was before {paid[0]}")
+    missing = played.run("table", "tally", "o-1", "--at", paid[0])
+    assert (missing.code, "kept no state for the key 'o-1'; it had none" in missing.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "why"),
+    [
+        ("99", 1, "there was no moment before event 99"),
+        ("yesterday", 2, "is no offset"),
+        ("1,2", 1, "has 1 shard, each with offsets of its own, and 2 are given"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(played: Shell, at: str, code: int, why: str) -> None:
+    ran = played.run("table", "tally", "--at", at)
+
+    assert ran.code == code
+    assert why in " ".join(ran.err.split())

@@ -87,4 +87,5 @@ def speak(address: str, name: str, number: str) -> None:
 
 
 if __name__ == "__main__":
-    {"up": up, "settle": settle, "speak": speak}[sys.argv[1]](*sys.argv[2:])
+    verbs: dict[str, Any] = {"up": up, "settle": settle, "speak": speak}
+    verbs[sys.argv[1]](*sys.argv[2:])
