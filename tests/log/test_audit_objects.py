@@ -93,8 +93,8 @@ def test_every_byte_that_is_changed_is_told_with_its_object(sample: Sample, mask
             sample.objects.put(path, data[:byte] + bytes([data[byte] ^ mask]) + data[byte + 1 :])
             try:
                 findings = sample.audited().findings
-            except Unavailable as error:  # it says that it is of another kind, or of a newer format
-                assert path == "ensemble.json" and "ensemble.json" in str(error)
+            except Unavailable:  # it says that it is of another kind, or of a newer format
+                assert path == "ensemble.json"
                 continue
             assert [finding for finding in findings if finding.file == f"{WHERE}/{path}"], (path, byte, findings)
         sample.objects.put(path, data)
