@@ -183,6 +183,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "correlationid": event.correlationid,
         "traceparent": event.traceparent,
         "version": event.version,
+        **({"forgotten": True} if event.forgotten else {}),
     }
 
 
