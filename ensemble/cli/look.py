@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensemble.cli.options import Json, Key, Since, Store, moment, pattern, store_url
+from ensemble.cli.options import Json, Key, Since, Store, Take, moment, pattern, store_url
 from ensemble.cli.terminal import counted, flush, json_text, result, result_columns, result_json, shown, sized, talk, width
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ CloudEvents = Annotated[bool, typer.Option("--cloudevents", help="Write each eve
 def events(
     topics: Pattern = ">",
     store: Store = None,
+    take: Take = None,
     key: Key = None,
     since: Since = None,
     until: Annotated[
@@ -45,13 +46,14 @@ def events(
 
     pattern(topics)
     begin, end = moment(since, "--since"), moment(until, "--until")
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         _write(islice(reader.events(topics, key=key, since=begin, until=end), limit), json, cloudevents)
 
 
 def tail(
     topics: Pattern = ">",
     store: Store = None,
+    take: Take = None,
     key: Key = None,
     since: Since = None,
     json: Json = False,
@@ -62,7 +64,7 @@ def tail(
 
     pattern(topics)
     begin = moment(since, "--since")
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         _write(reader.tail(topics, key=key, since=begin), json, cloudevents, at_once=True)
 
 
@@ -73,6 +75,7 @@ def table(
         str | None, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin so, in order.", show_default=False)
     ] = None,
     store: Store = None,
+    take: Take = None,
     json: Json = False,
 ) -> None:
     """Show the state that a player keeps."""
@@ -80,7 +83,7 @@ def table(
 
     if key is not None and prefix is not None:
         raise typer.BadParameter("name a KEY or a --prefix, not both")
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         table = reader.table(player)
         rows = dict(table.items()) if prefix is None else table.range(prefix)
         if key is not None:
@@ -102,12 +105,12 @@ def table(
                 talk(f"player {player} keeps no state" + (f" for keys that begin with {prefix!r}" if prefix else ""))
 
 
-def status(store: Store = None, json: Json = False) -> None:
+def status(store: Store = None, take: Take = None, json: Json = False) -> None:
     """Show how a band stands: lag and counts."""
     import ensemble
     from ensemble.stage.door import knock, store_folder
 
-    url = store_url(store)
+    url = store_url(store, take)
     with ensemble.read(url) as reader:
         now = reader.status()
     folder = store_folder(url)

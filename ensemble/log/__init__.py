@@ -4,6 +4,7 @@
     memory:NAME        a log in memory that this process knows by name: to be closed, opened again, and read
     path, file://path  a directory
     s3://, gs://, az:// bucket and prefix: an object store (docs/object-log.md)
+    any of them#NAME   a take of that store (docs/takes.md); without a name the current one, which is `main` as a rule
 
 docs/log-format.md has the format, `base.py` the promises. What a kind of log needs is imported when it is opened.
 """
@@ -11,14 +12,19 @@ docs/log-format.md has the format, `base.py` the promises. What a kind of log ne
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from ensemble.errors import Unavailable
-from ensemble.log.base import EventLog, LogReader, Position, Snapshot
+from ensemble.log import takes
+from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
+from ensemble.log.branch import Branch, BranchLog
 
 __all__ = [
-    "EventLog", "LogReader", "Position", "Snapshot", "count_shards", "has_log", "new_id", "open_log", "place_of", "read_log",
+    "EventLog", "Fork", "LogReader", "Position", "Snapshot",
+    "count_shards", "has_log", "hold", "make_take", "new_id", "open_log", "place_of", "read_log", "take_of", "where",
 ]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -44,6 +50,33 @@ def open_log(
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
+    store, take = take_of(url)
+    own = _open_own(
+        takes.place(store, take), name=name, durability=durability, id=id, create=create and take == takes.MAIN,
+        shard=shard, shards=shards,
+    )  # fmt: skip
+    if own.fork is None:
+        return own
+    try:
+        _refuse_bare(url, take)
+        return BranchLog(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
+    except BaseException:
+        own.close()
+        raise
+
+
+def _open_own(
+    url: str,
+    *,
+    name: str,
+    durability: Literal["disk", "memory"] = "disk",
+    id: str | None = None,
+    create: bool = True,
+    shard: int = 0,
+    shards: int = 1,
+    fork: Fork | None = None,
+) -> EventLog:
+    """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
     kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryLog, make_memory_store, memory_store
@@ -52,7 +85,7 @@ def open_log(
         if store is None:
             if not create:
                 raise _nothing_in_memory(url)
-            store = make_memory_store(place, id or new_id(), name, shard)
+            store = make_memory_store(place, id or new_id(), name, shard, fork)
         return MemoryLog(store)
     if kind == "objects":
         from ensemble.log.objects.log import open_objects
@@ -60,14 +93,14 @@ def open_log(
 
         if shards != 1:
             raise Unavailable(f"store {url!r}: a log in an object store has one shard so far, not {shards}; write shards: 1")
-        return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create)
+        return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create, fork=fork)
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, shards)
     log = open_directory(
-        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create
+        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create, fork=fork
     )
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
@@ -80,9 +113,16 @@ def open_log(
 
 def count_shards(url: str) -> int | None:
     """How many shards the store at `url` has; None if there is no store, or it is in the memory of another process."""
+    store, take = _named(url)
+    return _count_own(takes.place(store, take))
+
+
+def _count_own(url: str) -> int | None:
     kind, place = place_of(url)
     if kind == "memory":
-        return 1 if has_log(url) else None
+        from ensemble.log.memory import memory_store
+
+        return 1 if memory_store(place) is not None else None
     if kind == "objects":
         from ensemble.log.objects.log import read_manifest
         from ensemble.log.objects.store import objects_at
@@ -100,6 +140,16 @@ def read_log(url: str, shard: int = 0) -> LogReader:
 
     Errors: Unavailable if there is none or it can't be read; LogCorrupt if it is damaged.
     """
+    store, take = take_of(url)
+    own = _read_own(takes.place(store, take), shard)
+    if own.fork is None:
+        return own
+    _refuse_bare(url, take)
+    return Branch(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
+
+
+def _read_own(url: str, shard: int) -> LogReader:
+    """The log that is kept at a url itself, to read only."""
     kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryReader, memory_store
@@ -125,12 +175,77 @@ def has_log(url: str) -> bool:
 
     Errors: Unavailable if this version knows no such kind of store.
     """
-    kind, place = place_of(url)
-    if kind == "memory":
-        from ensemble.log.memory import memory_store
-
-        return memory_store(place) is not None
     return count_shards(url) is not None
+
+
+def take_of(url: str) -> tuple[str, str]:
+    """The store and the take that a url means: the take that it names, else the current one.
+
+    Errors: Unavailable if it names one that is not there.
+    """
+    store, take = _named(url)
+    if take != takes.MAIN and _count_own(takes.place(store, take)) is None:
+        from ensemble.score.finding import nearest
+
+        there = takes.names(store)
+        near = nearest(take, [*there, takes.MAIN])
+        hint = (
+            f"did you mean {near!r}?"
+            if near
+            else f"there is {', '.join([takes.MAIN, *there])}; make it with: ensemble take new {take}"
+        )
+        raise Unavailable(f"store {store}: there is no take {take!r}; {hint}")
+    return store, take
+
+
+def _named(url: str) -> tuple[str, str]:
+    store, take = takes.split(url)
+    if store == "memory:" and take is not None:
+        raise Unavailable(f"store {url!r}: a log in memory without a name has no takes; call it memory:NAME")
+    return store, take or takes.current(store)
+
+
+def _refuse_bare(url: str, take: str) -> None:
+    if take == takes.MAIN:
+        raise Unavailable(f"store {url}: this is the own log of a take, which begins in another store; name it as STORE#NAME")
+
+
+def where(url: str) -> str:
+    """The url at which the own log of what a url means is kept."""
+    return takes.place(*_named(url))
+
+
+@contextmanager
+def hold(store: str, take: str) -> Iterator[None]:
+    """Keep everybody from playing a take meanwhile: the own logs of all its shards are held for writing.
+
+    Errors: Unavailable if somebody plays it.
+    """
+    url = takes.place(store, take)
+    shards = _count_own(url) or 1
+    with ExitStack() as stack:
+        for shard in range(shards):
+            stack.callback(_open_own(url, name="", create=False, shard=shard, shards=shards).close)
+        yield
+
+
+def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
+    """Make a take in the store of this url, which leaves its parent there, shard by shard. It has no frames of its own yet.
+
+    Errors: Unavailable if there is one of this name, or the store refuses.
+    """
+    store, _ = takes.split(url)
+    takes.check_name(take)
+    if take == takes.MAIN or _count_own(takes.place(store, take)) is not None:
+        raise Unavailable(
+            f"store {store}: there is a take {take!r} already; choose another name, or drop it: ensemble take drop {take}"
+        )
+
+    def build(place: str) -> None:
+        for shard, fork in enumerate(forks):
+            _open_own(place, name=name, shard=shard, shards=len(forks), fork=fork).close()
+
+    takes.make(store, take, build)
 
 
 def place_of(url: str) -> tuple[str, str]:

@@ -58,7 +58,7 @@ def begin(
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(vocabulary, broker.source(), event_log.id)
+        inlet = Inlet(vocabulary, broker.source(), event_log.id, *(before for _, before in event_log.past))
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs) if event_log.shard == 0 else ():  # what others are to have, it sends them
             place = None if again and spec.file else state.places.get(spec.name)

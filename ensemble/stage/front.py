@@ -72,7 +72,8 @@ class Front(ABC):
                 EnsembleError where a player of this band calls it: that would be said outside of its frame, once a try.
         """
         self._check_open()
-        if hearing_of.get() == self.log.id:
+        heard_in = hearing_of.get()
+        if heard_in is not None and heard_in in (self.log.id, *(before for _, before in self.log.past)):
             raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
         reply = Reply()
         if self._hand is not None:

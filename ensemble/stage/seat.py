@@ -6,12 +6,13 @@ Owns when a section looks at the log, and how large its batches are. All of it r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from ensemble.broker.section import Section
 from ensemble.broker.words import Outcome
+from ensemble.event import Event
 from ensemble.listening import lookups
 from ensemble.player import Work
 from ensemble.stage.inbox import Role
@@ -155,23 +156,9 @@ class Seat:
         events, refs, roots = self._tape.events(batch.offsets)
         work = Work(batch, events, refs, roots, self.section.state.table)
         if self._reads or self._enrich:
-            self._look_up(work)
+            look_up(work, self._reads, self._enrich, self._tables)
         self.workers.start(work)
         return True
-
-    def _look_up(self, work: Work) -> None:
-        """Give along what other players remember now: they go on writing while this batch is heard."""
-        lanes = dict.fromkeys(work.batch.keys)
-        tables = {name: self._tables(name) for name in self._reads}
-        work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in tables.items()}
-        for field, (player, key) in self._enrich.items():
-            table = self._tables(player)
-            column: list[bytes | None] = [None] * len(work.events)
-            if table:
-                # Views: what is decoded for the key is not what the player gets.
-                keys = [key(event.view()) for event in work.events]
-                column = [None if at is None else table.get(at) for at in keys]
-            work.enriched = {**work.enriched, field: column}
 
     def _limit(self) -> int:
         """How many events the next batch may have."""
@@ -185,3 +172,23 @@ class Seat:
         """Learn from a batch how long the next should be."""
         if self._pace is not None and outcome.took_s and outcome.count:
             self._pace.learn(outcome.count, outcome.took_s)
+
+
+def look_up(
+    work: Work,
+    reads: Sequence[str],
+    enrich: Mapping[str, tuple[str, Callable[[Event], str | None]]],
+    tables: Callable[[str], Mapping[str, bytes]],
+) -> None:
+    """Give along what other players remember now: they go on writing while this batch is heard."""
+    lanes = dict.fromkeys(work.batch.keys)
+    read = {name: tables(name) for name in reads}
+    work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in read.items()}
+    for field, (player, key) in enrich.items():
+        table = tables(player)
+        column: list[bytes | None] = [None] * len(work.events)
+        if table:
+            # Views: what is decoded for the key is not what the player gets.
+            keys = [key(event.view()) for event in work.events]
+            column = [None if at is None else table.get(at) for at in keys]
+        work.enriched = {**work.enriched, field: column}

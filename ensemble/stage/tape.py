@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ensemble.event import Event, Frame, Match, Ref, brought_along
-from ensemble.log.base import EventLog
+from ensemble.log.base import LogReader
 
 BYTES_MOST = 16 << 20
 """How much of the tail stays in memory, measured in the log's bytes; decoded it takes about three times as much."""
@@ -23,7 +23,7 @@ OLD_MOST = 16
 class Tape:
     """Frames by offset. Only frames that hold events are kept."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: LogReader) -> None:
         self._log = log
         self._firsts: list[int] = []
         self._frames: list[Frame] = []

@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.base import Position, Snapshot
+from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.objects.protocol import BLOCK, Entry, Segment
 
 FORMAT = 1
@@ -47,6 +47,13 @@ class Manifest(NamedTuple):
     name: str
     shard: int
     block: int
+    fork: Fork | None = None
+    """Where it leaves its parent, where it is a take."""
+
+    @property
+    def begin(self) -> Position:
+        """The place before its first frame."""
+        return begin_of(self.id, self.shard, self.fork)
 
 
 class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -116,7 +123,9 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    entries = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
+    said = manifest._asdict()
+    fork = said.pop("fork")
+    entries = {"format": FORMAT, "kind": "objects", **said, **({} if fork is None else {"parent": fork.entry()})}
     return (json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n").encode()
 
 
@@ -133,13 +142,14 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
             raise Unavailable(f"store {path}: this is the copy of a directory store; it can be played as a directory only")
         if entries.pop("check") != _check(entries):
             raise ValueError("its check does not fit its entries")
-        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"])
+        fork = Fork.of(entries.get("parent"))
+        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], fork)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise LogCorrupt(f"{path}: byte 0: the manifest was changed or damaged ({error}); restore it from a copy") from error
 
 
-def new_manifest(log_id: str, name: str, shard: int) -> Manifest:
-    return Manifest(log_id, name, shard, BLOCK)
+def new_manifest(log_id: str, name: str, shard: int, fork: Fork | None = None) -> Manifest:
+    return Manifest(log_id, name, shard, BLOCK, fork)
 
 
 def _check(entries: dict[str, Any]) -> str:

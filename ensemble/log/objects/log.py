@@ -18,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Snapshot
+from ensemble.log.base import Fork, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.group import encode_record, groups_of
 from ensemble.log.objects import codec
@@ -37,7 +37,9 @@ _played: set[str] = set()
 _playing = Lock()
 
 
-def open_objects(objects: Objects, *, name: str, log_id: str, shard: int = 0, create: bool = True) -> ObjectLog:
+def open_objects(
+    objects: Objects, *, name: str, log_id: str, shard: int = 0, create: bool = True, fork: Fork | None = None
+) -> ObjectLog:
     """The log below a prefix, to write and read. See `ensemble.log.open_log`."""
     with _playing:
         if objects.where in _played:
@@ -47,7 +49,7 @@ def open_objects(objects: Objects, *, name: str, log_id: str, shard: int = 0, cr
             )
         _played.add(objects.where)
     try:
-        known = read_manifest(objects) or (_make(objects, codec.new_manifest(log_id, name, shard)) if create else None)
+        known = read_manifest(objects) or (_make(objects, codec.new_manifest(log_id, name, shard, fork)) if create else None)
         if known is None:
             raise _no_store(objects)
         return ObjectLog(objects, known)

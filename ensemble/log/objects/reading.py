@@ -13,8 +13,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Position, Snapshot, genesis
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
 from ensemble.log.frame import Header, check, decode, peek
 from ensemble.log.group import RECORD_BYTES, peek_record
@@ -51,7 +51,7 @@ class ObjectFrames(ABC):
         self._number = 0
         self._epoch = 0
         self._known: Position | None = None
-        self._end: Position | None = Position(0, 0, genesis(self.id, self.shard), 0)
+        self._end: Position | None = manifest.begin
         kept = newest_snapshot(objects, self.id, self.notes)
         if kept is not None:
             self._known = kept.snapshot.at
@@ -74,6 +74,18 @@ class ObjectFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._manifest.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
+    def begin(self) -> Position:
+        self._refuse_closed()
+        return self._manifest.begin
+
     def end(self) -> Position:
         return self._open_view().end
 
@@ -81,26 +93,29 @@ class ObjectFrames(ABC):
         view = self._open_view()
         if seq >= view.end.seq:
             return iter(())
-        ix = bisect_right(self._groups.seqs, seq, 0, view.groups) - 1
-        return self._read(view, ix, lambda header: header.seq >= seq)
+        first = max(seq, self._manifest.begin.seq)
+        ix = bisect_right(self._groups.seqs, first, 0, view.groups) - 1
+        return self._read(view, ix, lambda header: header.seq >= first)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.objects.where}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset <= end:
+            raise OffsetError(
+                f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
+            )
         return self._rows(view, offset) if offset < end else iter(())
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return next(self._rows(view, offset, ahead=1))
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = newest_snapshot(self.objects, self.id)
+        kept = newest_snapshot(self.objects, self.id, upto=upto)
         return None if kept is None else kept.snapshot
 
     def size_bytes(self) -> int:
@@ -238,9 +253,14 @@ class ObjectReader(ObjectFrames):
                     return self._whole()
 
 
-def newest_snapshot(objects: Objects, log_id: str, notes: list[str] | None = None) -> Kept | None:
-    """The newest snapshot that is whole. Those that are not are passed over, and said in `notes`. Unavailable."""
+def newest_snapshot(objects: Objects, log_id: str, notes: list[str] | None = None, *, upto: int | None = None) -> Kept | None:
+    """The newest snapshot that is whole, of a place before frame `upto` if that is given.
+
+    Those that are not are passed over, and said in `notes`. Unavailable.
+    """
     for path in reversed(objects.patiently(lambda: objects.list("snapshots")) or []):
+        if upto is not None and int(path.rpartition("/")[2]) > upto:
+            continue
         data = objects.patiently(lambda path=path: objects.get(path))  # type: ignore[misc]
         if data is None:  # the writer drops the oldest
             continue

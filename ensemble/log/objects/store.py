@@ -127,6 +127,12 @@ class Objects:
         self.requests["delete"] += 1
         obstore.delete(self._store, path)
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names that stand between this prefix and a further slash."""
+        self.requests["list"] += 1
+        found = obstore.list_with_delimiter(self._store, prefix)
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
+
     def list(self, prefix: str) -> list[str]:
         self.requests["list"] += 1
         return sorted(meta["path"] for chunk in obstore.list(self._store, prefix or None) for meta in chunk)

@@ -283,7 +283,7 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),
     "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
-    "snapshot": lambda event_log: event_log.snapshot(),
+    "snapshot": lambda event_log, upto: event_log.snapshot(upto),
     "size_bytes": lambda event_log: event_log.size_bytes(),
 }
 """What may be asked of its log, whether it plays or not."""
