@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ensemble.auditing import Audit, audit
     from ensemble.band import Band
     from ensemble.deployment import down, join, leave, up
     from ensemble.errors import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from ensemble.event import Emission, Event, Match, Receipt, emit
+    from ensemble.forgetting import forget
     from ensemble.opening import connect, open, read
     from ensemble.player import Context
     from ensemble.reader import Reader
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ensemble.status import Chain, DeadLetter, Status
 
 _HOMES = {
+    "ensemble.auditing": ("Audit", "audit"),
     "ensemble.band": ("Band",),
     "ensemble.deployment": ("down", "join", "leave", "up"),
     "ensemble.errors": (
@@ -52,6 +55,7 @@ _HOMES = {
         "Unavailable",
     ),
     "ensemble.event": ("Emission", "Event", "Match", "Receipt", "emit"),
+    "ensemble.forgetting": ("forget",),
     "ensemble.opening": ("connect", "open", "read"),
     "ensemble.player": ("Context",),
     "ensemble.reader": ("Reader",),
@@ -61,6 +65,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Audit",
     "Band",
     "Chain",
     "Context",
@@ -82,9 +87,11 @@ __all__ = [
     "ScoreError",
     "Status",
     "Unavailable",
+    "audit",
     "connect",
     "down",
     "emit",
+    "forget",
     "join",
     "leave",
     "load",

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.outbox import shard_of
-from ensemble.errors import InvalidEvent, Unavailable
+from ensemble.errors import InvalidEvent, ScoreError, Unavailable
 from ensemble.event import Receipt, rfc3339
 from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
+from ensemble.rebuilding import Rebuilding
 from ensemble.score.model import Score
 from ensemble.shown import live
 from ensemble.stage.base import Answer, Stage
@@ -39,8 +40,11 @@ class Band(Reader):
         self._closed = False
         self._door: Any = None
         self._live: Any = None
+        self._rebuilds: list[Rebuilding] = []
         self._adding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Score] | None = None
         """How a player joins: what has it play by another score."""
+        self._rebuilding: Callable[[dict[str, Any], str, Callable[..., Any] | None], Rebuilding] | None = None
+        """How a player's table is made anew: what has it heard again, and then play, by another score."""
 
     def publish(
         self,
@@ -65,9 +69,7 @@ class Band(Reader):
         shard = shard_of(publication.said.keys[0], len(self._shards))
         return Receipt(id or f"{self._shards[shard].log.id}-{offset}", shard, offset)
 
-    def publish_many(
-        self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False
-    ) -> int:
+    def publish_many(self, items: Iterable[Any], *, topic: str | None = None, wait: bool = True, progress: bool = False) -> int:
         """Say many events, in batches; returns how many, once all are durable.
 
         Shapes: each item is the data alone where `topic` is given, else a mapping with topic, data, key, id, time, or a
@@ -117,6 +119,34 @@ class Band(Reader):
         players = {**self.score.document.get("players", {}), name: spec}
         self.score = self._adding({**self.score.document, "players": players}, name, call)
 
+    def rebuild(self, name: str, call: Callable[..., Any] | None = None, /, **says: Any) -> Rebuilding:
+        """Make a player's table anew from the log by other code, beside the one that plays (docs/rebuild.md).
+
+        Shapes: `call` is its code; None: `play` names it, or that of the score hears again. `says` is what the score is to say
+                of it from the switch on, as in `add`: `play`, `with_`, `state`, ...; what it listens for stays.
+        Errors: KeyError if there is no such player; ScoreError; PlayerError if it can't be built or has no state; Unavailable.
+        """
+        if self._rebuilding is None:
+            raise Unavailable(
+                f"band {self.name} is not played in this process alone, and only such a band changes over to a rebuilt table; "
+                "end it, write `ensemble rebuild PLAYER SCORE --switch`, and play it again with the new code"
+            )
+        if name not in self.score.players:
+            raise KeyError(f"no player {name!r} plays here; there are {', '.join(self.score.players) or 'none'}")
+        says = {key.removesuffix("_"): _plain(value) for key, value in says.items()}
+        if fixed := says.keys() & {"on", "by", "order", "from"}:
+            raise ScoreError(
+                f"players.{name}.{min(fixed)}: a table is rebuilt from what its player has heard, so this stays as it is; to "
+                "hear other events, let a player of another name join: band.add"
+            )
+        spec = {**self.score.document["players"][name], **says}
+        if call is not None:
+            spec.pop("play", None)
+        players = {**self.score.document["players"], name: spec}
+        made = self._rebuilding({**self.score.document, "players": players}, name, call)
+        self._rebuilds.append(made)
+        return made
+
     def settle(self, timeout: float | None = None, *, progress: bool = False) -> None:
         """Wait until nothing is left to react to: sources that end have ended, all is heard, no retry is pending.
 
@@ -159,6 +189,15 @@ class Band(Reader):
         self._live = made
         return made
 
+    def forget(self, subject: str) -> int:
+        """Make a subject's data unreadable for good: its keys are destroyed, and what is in memory is dropped. How many keys.
+
+        It waits for what is in flight. docs/forget.md says what is forgotten, and what is read then.
+        Errors: KeyError if there is no data of such a subject; Unavailable if nothing is personal here, or the band plays on
+        Ray.
+        """
+        return self._stage.forget(subject)
+
     def retry_dead(self, player: str | None = None, id: str | None = None) -> int:
         """Have dead letters heard again, their attempts counted anew: all, those of a player, or those of an id. How many.
 
@@ -199,6 +238,8 @@ class Band(Reader):
             return
         if self._door is not None:
             self._door.close()
+        for rebuilding in self._rebuilds:
+            rebuilding.close()
         try:
             if self._live is not None:  # as long as the band can be asked
                 self._live.look()
@@ -218,5 +259,7 @@ class Band(Reader):
                     "publish": lambda **given: msgspec.structs.astuple(self.publish(**given)),
                     "publish_many": self.publish_many,
                     "retry_dead": self.retry_dead,
+                    "forget": self.forget,
+                    "tables": lambda: [shard.view.digests() for shard in self._shards],
                 },
             )

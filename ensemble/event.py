@@ -32,6 +32,9 @@ decode = msgspec.msgpack.Decoder().decode
 encode = msgspec.msgpack.Encoder().encode
 """Plain Python data, dataclass or Struct to payload bytes. TypeError or OverflowError where it can't."""
 
+UNLIFTED = b"\xc1"
+"""How the data begins of an event that could not be lifted to its topic's version: no MessagePack does. The reason follows."""
+
 NESTED_MOST = 200
 """How many levels deep data may be. Decoding takes a level of Python's stack for each, wherever it is decoded."""
 
@@ -73,8 +76,11 @@ class Rows(msgspec.Struct, gc=False):
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
     (born). A copy of what lies in another shard has its place there too (at), and its topic; a match its events (parts).
-    A match has the offsets of its parts (causes), and the root of the first (root).
+    A match has the offsets of its parts (causes), and the root of the first (root). What was said in another version than the
+    others of its topic has that (version).
     """
+    versions: dict[str, int] | None = None
+    """Topic -> the version of its schema in which these rows were said, where it is not 1."""
     past: Past = ()
     """Of a take: whose the events are that lie before its own."""
 
@@ -93,6 +99,12 @@ class Rows(msgspec.Struct, gc=False):
         """The topic under which it lies here: a copy has another as an event."""
         column = self.topic_ix
         return self.topics[column if type(column) is int else column[ix]]  # type: ignore[index]
+
+    def version(self, ix: int) -> int:
+        """The version of its topic's schema that a row's data has."""
+        if self.extras is not None and (given := self.extra(ix, "version")) is not None:
+            return int(given)
+        return 1 if self.versions is None else self.versions.get(self.filed(ix), 1)
 
     def source(self, ix: int) -> str:
         given = self.extra(ix, "source")
@@ -169,7 +181,8 @@ class Rows(msgspec.Struct, gc=False):
             None if self.causes is None else self.causes[lo:hi],
             None if self.roots is None else self.roots[lo:hi],
             None if self.extras is None else {ix - lo: extra for ix, extra in self.extras.items() if lo <= ix < hi} or None,
-            past=self.past,
+            self.versions,
+            self.past,
         )
 
     def pick(self, ixs: Sequence[int]) -> Picked:
@@ -189,7 +202,8 @@ class Rows(msgspec.Struct, gc=False):
             None if self.causes is None else [self.causes[ix] for ix in ixs],
             None if self.roots is None else [self.roots[ix] for ix in ixs],
             None if extras is None else {new: extras[ix] for new, ix in enumerate(ixs) if ix in extras} or None,
-            past=self.past,
+            self.versions,
+            self.past,
             offsets=[self.offset(ix) for ix in ixs],
         )
 
@@ -237,12 +251,23 @@ class Event(msgspec.Struct, Shown, gc=False, eq=False):
     def data(self) -> Any:
         data = self._data
         if data is msgspec.UNSET:
-            data = self._data = decode(self._rows.data[self._ix])
+            payload = self._rows.data[self._ix]
+            try:
+                data = self._data = decode(payload)
+            except msgspec.DecodeError:
+                if (why := unlifted_why(payload)) is None:
+                    raise
+                raise InvalidEvent(why) from None
         return data
 
     @property
+    def version(self) -> int:
+        """The version of its topic's schema that `data` has: players see the score's, readers that in which it was said."""
+        return self._rows.version(self._ix)
+
+    @property
     def payload(self) -> bytes:
-        """The data as it stands in the log: MessagePack, not decoded."""
+        """The data as MessagePack, not decoded: as it stands in the log, or as it was lifted for a player."""
         return self._rows.data[self._ix]
 
     @property
@@ -287,6 +312,11 @@ class Event(msgspec.Struct, Shown, gc=False, eq=False):
         return self._rows.name(self._rows.root(self._ix))
 
     @property
+    def forgotten(self) -> bool:
+        """Whether something of its data can't be read any more, since whoever it was about was forgotten."""
+        return self._rows.extra(self._ix, "forgotten") is not None
+
+    @property
     def traceparent(self) -> str:
         """W3C trace context. A chain shares the trace id; the span id is the event's own."""
         given = self._rows.extra(self._ix, "traceparent")
@@ -313,6 +343,8 @@ class Event(msgspec.Struct, Shown, gc=False, eq=False):
             del out["subject"], out["partitionkey"]
         if self.causationid is not None:
             out["causationid"] = self.causationid
+        if self.version != 1:
+            out["dataschema"] = f"ensemble:{self.topic}:{self.version}"
         return out
 
     def __eq__(self, other: object) -> bool:
@@ -451,6 +483,16 @@ class Receipt(msgspec.Struct, frozen=True):
 def digest(text: str, size: int) -> str:
     """A stable hash of a text as 2*size hexadecimal digits."""
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+def unlifted(why: str) -> bytes:
+    """What stands for the data of an event that can't be lifted: whoever looks at it gets an InvalidEvent that says why."""
+    return UNLIFTED + writable(why).encode()
+
+
+def unlifted_why(payload: bytes) -> str | None:
+    """Why an event could not be lifted, by what stands for its data; None: it is data."""
+    return str(payload[1:], "utf-8") if payload[:1] == UNLIFTED else None
 
 
 def is_utf8(text: str) -> bool:

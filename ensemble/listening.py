@@ -10,6 +10,7 @@ import msgspec
 from ensemble.broker.outbox import forwarded_topic
 from ensemble.broker.routing import Listener, crosses
 from ensemble.broker.words import Motive, Policy
+from ensemble.errors import InvalidEvent
 from ensemble.event import Event, Frame
 from ensemble.motif import Motif, Topic, alternatives, leaves, matches, walk
 from ensemble.score.condition import condition
@@ -93,8 +94,9 @@ def offset_at(log: Frames, from_us: int) -> int | None:
 def policy(spec: PlayerSpec, vocabulary: Vocabulary) -> Policy:
     """What becomes of a player's failures, and how long its state is kept, made ready."""
     emit = spec.on_failure
-    check = vocabulary.word(emit.topic).check if isinstance(emit, Emit) else None
-    return Policy(spec.retry, emit, check, spec.state.expire_us or 0)
+    word = vocabulary.word(emit.topic) if isinstance(emit, Emit) else None
+    check, version = (None, 1) if word is None else (word.check, word.version)
+    return Policy(spec.retry, emit, check, spec.state.expire_us or 0, version)
 
 
 def _own_key(event: Event) -> str:
@@ -114,7 +116,7 @@ def _text(path: str) -> Callable[[Event], str | None]:
     def at(event: Event) -> str | None:
         try:
             value = event.data
-        except (msgspec.DecodeError, ValueError, RecursionError):  # as if there were nothing: it is the player's to fail
+        except (msgspec.DecodeError, ValueError, RecursionError, InvalidEvent):  # as if there were nothing: a player's to fail
             return None
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None

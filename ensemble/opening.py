@@ -21,7 +21,9 @@ from ensemble.log.takes import is_current, split
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.ready import ready
+from ensemble.rebuilding import Rebuilding
 from ensemble.score import Score, load
+from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
 from ensemble.stage.begin import begin
@@ -47,12 +49,14 @@ def open(  # noqa: A001 - ensemble.open(...)
     inputs: Sequence[str] = (),
     durability: Literal["disk", "memory"] | None = None,
     address: str | None = None,
+    breaking: bool = False,
 ) -> Band:
     """Begin to play a score, or go on where its store says.
 
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
             line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
+            `breaking` plays also where the store has events that the score can't lift, or of whose schema it made another;
             under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
             kept there.
             `take` names a take of the store, which is played for itself: unless it is the current one, `ctx.live` is False.
@@ -74,11 +78,18 @@ def open(  # noqa: A001 - ensemble.open(...)
         plan = plan_of(score, calls, prepared, url, durability)
         if "-" in inputs:
             raise Unavailable("stage ray: the input - can't be read in another process; write it to a file, or play solo")
+        plan.breaking = breaking
         plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
         on_ray = play(score, plan, address or score.stage.address)
         return with_adding(Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url), on_ray, calls)
-    log = open_log(url, name=score.name, durability=durability or score.store.durability, **_log_options(clock, score))
+    log = open_log(
+        url,
+        name=score.name,
+        durability=durability or score.store.durability,
+        personal=personal(score, vocabulary),
+        **_log_options(clock, score),
+    )
     crew = SoloCrew(prepared, by_hand=clock is not None)
     loop = begin(
         score,
@@ -91,6 +102,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         again=again,
         strict=strict,
         clock=clock,
+        breaking=breaking,
     )
     inlet = inlet_of(vocabulary, loop.broker.source(), loop)
     band = Band(score, loop, inlet, url)
@@ -106,7 +118,28 @@ def open(  # noqa: A001 - ensemble.open(...)
         loop.rescore(document, roles, {name})
         return changed.score
 
-    band._adding = add
+    def rebuild(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Rebuilding:
+        given = {each: what for each, what in calls.items() if each != name or "play" not in document["players"][name]}
+        if call is not None:
+            given[name] = call
+        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), given)
+
+        def switch(writes: Callable[[], Sequence[Mapping[str, bytes | None]]]) -> None:
+            before = crew.players[name]
+            crew.players[name] = changed.players[name]
+            try:
+                roles = {each: _role(player) for each, player in changed.players.items()}
+                loop.rescore(document, roles, {name}, writes={name: lambda: writes()[0]})
+            except BaseException:
+                crew.players[name] = before
+                raise
+            calls.clear()
+            calls.update(given)
+            band.score = changed.score
+
+        return Rebuilding(changed.players[name], [log], switch)
+
+    band._adding, band._rebuilding = add, rebuild
     if clock is None:
         try:
             band._open_door()
@@ -145,10 +178,15 @@ def connect(url: str, *, take: str | None = None) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
+    from ensemble.log.forgetting import forgetting_of
+
     log = open_log(url, name="", create=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
+        forgetting = forgetting_of(log)
+        if forgetting is not None:
+            forgetting.encrypt(personal(score, Vocabulary(score)))
     except BaseException:
         log.close()
         raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge
@@ -23,7 +23,11 @@ from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
 from ensemble.log.base import LogReader
+from ensemble.log.cut import CutLog, place_of_offset, place_of_time
 from ensemble.motif import matches, pattern_fault
+from ensemble.score import Score, load
+from ensemble.score.lifts import Lifts
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.shown import Shown, data_frame
 from ensemble.stage.base import Shard
 from ensemble.stage.view import Question, StateView, merged
@@ -38,6 +42,8 @@ Place = tuple[int, int]
 
 Homes = Mapping[str, tuple[int, int, int | None]]
 """Id of a log -> the shard of which it is, or of whose past, and the offsets of its events there: from, and up to."""
+At = int | datetime | str | Sequence[int]
+"""A place in the past: an offset, a time, or an offset for each shard."""
 
 
 class Reader(Shown):
@@ -65,19 +71,37 @@ class Reader(Shown):
         key: str | None = None,
         since: int | datetime | str | None = None,
         until: int | datetime | str | None = None,
+        lifted: bool = False,
     ) -> Iterator[Event]:
         """The events of the log as of now, in order; those of several shards in the order in which they were written.
+
+        Shapes: data is what was said, in the `version` in which it was said; `lifted`: as players hear it now, by the score
+                that was played last.
 
         Units: `since` is an offset (in each shard) or a time (aware datetime or RFC 3339 text), and so is `until`, which is not
                included. Times are the events' own, `event.time`; these may go back from one event to the next, so all of the
                log is looked through. To read a part of a long log fast, name offsets.
+        Errors: ScoreError where an upcaster of that score can't be found. Data that can't be lifted is an InvalidEvent when it
+                is looked at.
         """
         _check(pattern)
         start, stop = _start(since), _stop(until)
-        yield from _in_time(self._events(shard, pattern, key, start, stop) for shard in self._shards)
+        lift = self._lift() if lifted else None
+        yield from _in_time(self._events(shard, pattern, key, start, stop, lift) for shard in self._shards)
+
+    def _lift(self) -> Callable[[Frame], Frame]:
+        """What brings events to the versions of the score that was played last."""
+        document = next(iter(self.states())).score
+        return Lifts(Vocabulary(load(document) if document else Score(name=self.name))).frame
 
     def _events(
-        self, shard: Shard, pattern: str, key: str | None, start: int | tuple[int], stop: int | tuple[int] | None
+        self,
+        shard: Shard,
+        pattern: str,
+        key: str | None,
+        start: int | tuple[int],
+        stop: int | tuple[int] | None,
+        lift: Callable[[Frame], Frame] | None,
     ) -> Iterator[Event]:
         first = start if isinstance(start, int) else 0
         if len(self._shards) > 1:  # others may be longer
@@ -85,7 +109,7 @@ class Reader(Shown):
         for frame in shard.log.rows(first):
             if isinstance(stop, int) and frame.first >= stop:
                 return
-            yield from self._whole(_fitting(frame, pattern, key, start, stop))
+            yield from self._whole(_fitting(frame if lift is None else lift(frame), pattern, key, start, stop))
 
     def _whole(self, events: Iterable[Event]) -> Iterator[Event]:
         """The same, those that are matches with the events that they are made of."""
@@ -192,18 +216,45 @@ class Reader(Shown):
             return self._at(place)
         return next((event for event in self.events() if event._rows.born(event._ix) == name), None)
 
+    # The past
+
+    def at(self, place: At) -> PastReader:
+        """The band as it was: a reader that sees what was written before a place, and nothing of what came after.
+
+        Shapes: an offset: as it was when the event there was about to be written; of several shards, one for each, `[17, 4]`.
+                A time (aware datetime or RFC 3339 text): what was written before it. Frames are never divided.
+        Errors: OffsetError if an offset lies past the end, or one is given for several shards; InvalidEvent if it is no time.
+        """
+        logs = [shard.log for shard in self._shards]
+        if isinstance(place, str) and place.isdecimal():
+            place = int(place)
+        if isinstance(place, (datetime, str)):
+            time_us = microseconds(place)
+            return PastReader([CutLog(log, place_of_time(log, time_us)) for log in logs], self.url)
+        offsets = [place] if isinstance(place, int) else list(place)
+        if len(offsets) != len(logs):
+            raise OffsetError(
+                f"{self.url} has {len(logs)} shard{'s' * (len(logs) != 1)}, each with offsets of its own, and "
+                f"{len(offsets)} {'is' if len(offsets) == 1 else 'are'} given; give a time, or an offset for each shard"
+            )
+        return PastReader([CutLog(log, place_of_offset(log, each)) for log, each in zip(logs, offsets, strict=True)], self.url)
+
     # State
 
-    def table(self, name: str, type: Any = None) -> Table:
-        """A player's state by key, as of each look: dicts, or of this type, a Struct, dataclass or model.
+    def table(self, name: str, type: Any = None, *, at: At | None = None) -> Table:
+        """A player's state by key, as of each look, or as it was `at` a place: dicts, or of a type (Struct, dataclass, model).
 
-        Errors: KeyError if no player of that name has played here.
+        Errors: KeyError if no player of that name has played here; of a place, as `at`.
         """
+        if at is not None:
+            return self.at(at).table(name, type)
         self._check_player(name)
         return Table(name, [shard.view for shard in self._shards], type)
 
-    def dead(self, player: str | None = None) -> list[DeadLetter]:
-        """The dead letters, in the order in which they died."""
+    def dead(self, player: str | None = None, *, at: At | None = None) -> list[DeadLetter]:
+        """The dead letters, in the order in which they died; as they are, or were `at` a place."""
+        if at is not None:
+            return self.at(at).dead(player)
         if player is not None:
             self._check_player(player)
         letters = [
@@ -227,8 +278,10 @@ class Reader(Shown):
         if name not in known:
             raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(known) or 'none'}")
 
-    def status(self) -> Status:
-        """How the band stands."""
+    def status(self, *, at: At | None = None) -> Status:
+        """How the band stands, or stood `at` a place."""
+        if at is not None:
+            return self.at(at).status()
         standing = merged([shard.view.standing() for shard in self._shards])
         return Status(
             self.name,
@@ -236,7 +289,7 @@ class Reader(Shown):
             self.url,
             standing.events,
             standing.frames,
-            sum(shard.log.size_bytes() for shard in self._shards),
+            self._size(),
             standing.topics,
             standing.sections,
             standing.sources,
@@ -257,10 +310,19 @@ class Reader(Shown):
         """How often players failed at these events: (shard, offset) -> player -> the error of each attempt."""
         return failures([shard.log for shard in self._shards], events)
 
+    def states(self) -> Iterator[State]:
+        """What each shard knows, as its log adds up to: a copy, whoever plays."""
+        for shard in self._shards:
+            folded = FoldedView(shard.log)
+            yield folded._ask(lambda state: state)
+
+    # What a band, and the past, do in another way
+
     def _notes(self) -> tuple[str, ...]:
         return ()
 
-    # What a band does in another way
+    def _size(self) -> int | None:
+        return sum(shard.log.size_bytes() for shard in self._shards)
 
     def _follow(self, offsets: Sequence[int]) -> bool:
         """Wait until a shard has something from its offset here on; False: there never will be."""
@@ -304,6 +366,19 @@ class Reader(Shown):
         self.close()
 
 
+class PastReader(Reader):
+    """A band as it was at a place, made by `Reader.at`: nothing comes to it any more. Closing it leaves the store open."""
+
+    def __init__(self, logs: Sequence[LogReader], url: str) -> None:
+        super().__init__([Shard(log, FoldedView(log)) for log in logs], url)
+
+    def _follow(self, offsets: Sequence[int]) -> bool:
+        return False
+
+    def _size(self) -> int | None:
+        return None
+
+
 class FoldedView(StateView):
     """What a log adds up to as of each question; it is folded as far as it goes first."""
 
@@ -314,10 +389,15 @@ class FoldedView(StateView):
         self._seq = 0
         self._folding = threading.RLock()
         """Any thread may ask; one folds."""
+        self._count_forgotten: Callable[[], int] = getattr(log, "forgotten", int)
+        """Of a log in which people can be forgotten: how many keys were destroyed."""
+        self._forgotten = 0
 
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
-            if self._state is None:
+            forgotten = self._count_forgotten()
+            if self._state is None or forgotten != self._forgotten:
+                self._forgotten = forgotten
                 snapshot = self._log.snapshot()
                 self._state = State() if snapshot is None else State.load(snapshot.state)
                 self._seq = 0 if snapshot is None else snapshot.at.seq

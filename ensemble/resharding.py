@@ -31,7 +31,7 @@ from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.listening import motives
-from ensemble.log import division, new_id, place_of, takes
+from ensemble.log import RING, division, new_id, place_of, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
 from ensemble.log.directory import open_directory
@@ -118,13 +118,13 @@ def _folder(url: str) -> Path:
         )
     store, take = takes.split(url)
     kind, place = place_of(store)
-    standing = [take] if take else takes.names(store)
-    if standing:
-        raise Unavailable(f"store {store}: {', '.join(standing)}: takes stand on the log as it is divided now; drop them first")
     if kind == "memory":
         raise Unavailable(f"store {url}: a log in memory can't be divided anew; only a store in a directory can")
     if kind == "objects":
         raise Unavailable(f"store {url}: a log in an object store can't be divided anew; only a store in a directory can")
+    standing = [take] if take else takes.names(store)
+    if standing:
+        raise Unavailable(f"store {store}: {', '.join(standing)}: takes stand on the log as it is divided now; drop them first")
     return Path(place).absolute()
 
 
@@ -139,6 +139,8 @@ def _opened(stack: ExitStack, store: Path, known: Division | None, count: int, f
         if known is not None and not manifests.is_store(folder) and manifests.read(folder) is None:
             logs.append(None)
             continue
+        if (folder / RING).exists():
+            raise Unavailable(f"store {store}: it has a key ring, and a store that has one can't be divided anew yet")
         log = open_directory(folder, name="", log_id="", shard=shard, create=False, files=files, doing="divides it anew")
         stack.callback(log.close)
         logs.append(log)

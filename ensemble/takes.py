@@ -21,6 +21,7 @@ from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import EPOCH, Frame, microseconds
 from ensemble.log import Fork, LogReader, Position, hold, make_take, take_of
 from ensemble.log import takes as kept
+from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.log.takes import MAIN
 from ensemble.opening import read
 
@@ -60,7 +61,7 @@ def new(url: str, name: str, at: When = None) -> Take:
             event = reader.event(at)
             places = _before_event(event._rows.time_us, event.shard, event.offset, logs)
         elif isinstance(at, datetime):
-            places = cut(logs, [time_place(log, microseconds(at)) for log in logs])
+            places = cut(logs, [place_of_time(log, microseconds(at)) for log in logs])
         elif at is None:
             places = cut(logs, [log.end() for log in logs])
         elif len(logs) > 1:
@@ -68,7 +69,7 @@ def new(url: str, name: str, at: When = None) -> Take:
                 f"{url}: it has {len(logs)} shards, each with offsets of its own; name a time, or the id of an event"
             )
         else:
-            places = [offset_place(logs[0], at)]
+            places = [place_of_offset(logs[0], at)]
         make_take(store, name, reader.name, [Fork(parent, log.id, place) for log, place in zip(logs, places, strict=True)])
     return _told(store, name, kept.current(store))
 
@@ -157,50 +158,8 @@ def _told(store: str, name: str, current: str) -> Take:
 # Places
 
 
-def offset_place(log: LogReader, offset: int) -> Position:
-    """The place before the frame that holds an offset; at the end, the end.
-
-    Errors: OffsetError if it lies outside.
-    """
-    begin, end = log.begin(), log.end()
-    if offset == end.offset:
-        return end
-    if not begin.offset <= offset < end.offset:
-        raise OffsetError(
-            f"log {log.name!r}: offset {offset} lies outside; it has the offsets {begin.offset} to {end.offset - 1}, and a "
-            f"take may leave it at {end.offset} at the latest, its end"
-        )
-    return _before(log, log.frame_at(offset))
-
-
-def time_place(log: LogReader, time_us: int) -> Position:
-    """The place before the first frame of this time or later; the end where there is none. It looks at few frames."""
-    begin, end = log.begin(), log.end()
-    low, high = begin.offset, end.offset
-    while low < high:  # both stand between frames
-        frame = log.frame_at((low + high) // 2)
-        if frame.time_us >= time_us:
-            high = frame.first
-        else:
-            low = frame.end
-    last = log.frame_at(low - 1) if low > begin.offset else None
-    before_us = begin.time_us if last is None else last.time_us
-    for frame in log.frames(begin.seq if last is None else last.seq + 1):  # those without events among them
-        if frame.time_us >= time_us:
-            return Position(frame.seq, frame.first, frame.prev, before_us)
-        before_us = frame.time_us
-    return end
-
-
-def _before(log: LogReader, frame: Frame) -> Position:
-    begin = log.begin()
-    if frame.seq == begin.seq:
-        return begin
-    return Position(frame.seq, frame.first, frame.prev, next(log.frames(frame.seq - 1)).time_us)
-
-
 def _before_event(time_us: int, shard: int, offset: int, logs: Sequence[LogReader]) -> list[Position]:
-    places = [offset_place(log, offset) if ix == shard else time_place(log, time_us) for ix, log in enumerate(logs)]
+    places = [place_of_offset(log, offset) if ix == shard else place_of_time(log, time_us) for ix, log in enumerate(logs)]
     return cut(logs, places)
 
 

@@ -18,6 +18,9 @@ from ensemble.listening import motif_topic, motives
 from ensemble.log.base import LogReader
 from ensemble.motif import Topic, alternatives, leaves
 from ensemble.score import Score, load
+from ensemble.score.lifts import Lifts
+from ensemble.score.model import RECORD
+from ensemble.score.vocabulary import Vocabulary
 
 PLAYER = "tried"
 VIRTUAL = 1 << 48
@@ -32,7 +35,7 @@ def tried(score: Score, motif: Any) -> Score:
     if isinstance(motif, str) and motif in score.players:
         motif = score.document["players"][motif]["on"]
     document = {
-        **{kind: what for kind, what in score.document.items() if kind in ("ensemble", "name", "events", "motifs")},
+        **{kind: what for kind, what in score.document.items() if kind in ("ensemble", "name", "events", "motifs", RECORD)},
         "players": {PLAYER: {"on": motif}},
     }
     made = load(document)
@@ -51,6 +54,7 @@ class Trial:
     def __init__(self, score: Score, log: LogReader) -> None:
         self.count = 0
         self._log = log
+        self._lift = Lifts(Vocabulary(score)).frame if any(spec.version != 1 for spec in score.events.values()) else None
         self._state = State()
         self._listening = Listening(self._state, log.id, log.shard, f"/{score.name}")
         wanted = motives(score)
@@ -64,7 +68,8 @@ class Trial:
 
     def hear(self, since: int, until_us: int) -> Iterator[Match]:
         """What would have been heard from an offset on, up to a moment."""
-        for frame in self._log.rows(since):
+        frames = self._log.rows(since)
+        for frame in frames if self._lift is None else map(self._lift, frames):
             rows = _without(frame, self._topics, since)
             if rows is not None:
                 self.count += len(rows)

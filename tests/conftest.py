@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for item in items if item.get_closest_marker("everywhere")}
     played: dict[str, pytest.Item] = {}
     for item in items:
-        if _stage(item) != "ray":
+        if _stage(item) != "ray" and not (_is_on_ray(item) and item.path.parent.name == "faults"):
             continue
         name = item.nodeid.partition("[")[0]
         chosen = played.setdefault(name, item)

@@ -16,11 +16,11 @@ LAYERS = (
     "shown",
     "errors", "event", "motif", "whereabouts",
     "score",
-    "broker", "listening",
+    "broker", "listening", "evolution",
     "log",
     "status", "history", "progress",
-    "player", "ready", "stage", "resharding",
-    "trial", "table", "reader", "band", "opening", "takes", "replay", "deployment", "magic",
+    "player", "ready", "stage", "resharding", "rebuilding",
+    "trial", "table", "reader", "band", "opening", "takes", "replay", "auditing", "forgetting", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

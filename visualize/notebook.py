@@ -16,6 +16,7 @@ from ensemble.band import Band
 from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
+from ensemble.rebuilding import Comparison
 from ensemble.replay import Difference, Replay
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
@@ -83,6 +84,23 @@ def _table(table: Table) -> str:
     rows = [(key, table.get(key)) for key in keys[:ROWS]]
     more = f"<p>… {len(table):,} keys in all</p>" if len(keys) > ROWS else ""
     return _rows((f"{table.name}: key", "state"), rows) + more
+
+
+def _comparison(compared: Comparison) -> str:
+    head = f"<p>{escape(compared.summary)}</p>"
+    states = [(key, then, now) for key, (then, now) in islice(compared.changes.items(), ROWS)]
+    said = [(each.event, _told(each.then), _told(each.now)) for each in compared.sayings]
+    unheard = [(each.event, each.key, each.error) for each in compared.unheard[:ROWS]]
+    return (
+        head
+        + (_rows(("key", "state now", "rebuilt"), states) if states else "")
+        + (_rows(("event", "was answered", "would be answered"), said) if said else "")
+        + (_rows(("can't be heard", "key", "error"), unheard) if unheard else "")
+    )
+
+
+def _told(answers: Iterable[tuple[str, str, Any]]) -> str:
+    return ", ".join(f"{topic} {data}" for topic, _, data in answers)
 
 
 def _chain(chain: Chain) -> str:
@@ -162,5 +180,6 @@ _SHOWN: Mapping[type, tuple[str, Callable[[Any], str]]] = {
     Table: (HTML, _table),
     Difference: (HTML, _difference),
     Replay: (HTML, _replay),
+    Comparison: (HTML, _comparison),
 }
 """The first that fits."""

@@ -27,6 +27,7 @@ from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, Ref, Rows, encode
 
 NO_LETTERS: Mapping[int, Event] = {}
+NO_MARKS: Mapping[str, Any] = {}
 EXPIRED_MOST = 10_000
 """Keys of a section whose state goes with one frame."""
 
@@ -135,16 +136,18 @@ class Broker:
         from_now: bool = False,
         begin: int = 0,
         now_us: int,
+        besides: Mapping[str, Any] = NO_MARKS,
     ) -> Frame | None:
         """Seat one more section while the others play, or one anew that has nothing in flight. None: nothing is new.
 
-        `since` as in `open`: all that is sealed must be durable then.
+        `since` as in `open`: all that is sealed must be durable then. `besides` are marks that are recorded with it.
         """
         held = self.sections.get(name)
         assert held is None or not held.flying, f"section {name} still hears"
         self._listeners = {**self._listeners, name: listener}
         self._policies = {**self._policies, name: policy}
         marks = {mark: {name: place} for mark, place in self._seated(name, listener, since, None if from_now else begin)}
+        marks.update(besides)
         frame = self._frame(None, marks, now_us) if marks else None
         self.sections[name] = self._section(name, listener, overlapping=overlapping)
         return frame
@@ -155,6 +158,10 @@ class Broker:
         del self.sections[name]
         self._listeners = {other: listener for other, listener in self._listeners.items() if other != name}
         self._policies = {other: policy for other, policy in self._policies.items() if other != name}
+
+    def rewrite(self, name: str, writes: Mapping[str, bytes | None], now_us: int) -> Frame:
+        """Write into a section's table what no event led to: it was made anew from the log."""
+        return self._frame(None, {"wrote": {name: dict(writes)}}, now_us)
 
     def record(self, score: dict[str, Any], plan: bytes, now_us: int) -> Frame | None:
         """Record the score that is played from here on, and what its stage begins anew from; None if both are recorded."""
@@ -181,6 +188,13 @@ class Broker:
         """The state, for a snapshot."""
         self.listening.keep_all()
         return self.state.dump()
+
+    def recall(self, state: State) -> None:
+        """Take what people said from a state that is this one but for that."""
+        for name, section in state.sections.items():
+            self.state.sections[name].table.update(section.table)  # the same mapping: instances hold it
+        self.state.timers, self.state.outbox, self.state.motifs = state.timers, state.outbox, state.motifs
+        self.listening.recall_all()
 
     # From outside
 
@@ -367,6 +381,7 @@ class Broker:
                 [failure.ref for failure, _ in ends],
                 [failure.root for failure, _ in ends],
                 {row: failure.extras for row, (failure, _) in enumerate(ends) if failure.extras} or None,
+                {topic: policy.version for topic in topics if topic != DEAD} if policy.version != 1 else None,
             )
             source = self.source(section.name)
             ours, _ = self._keep(words, source, out)
@@ -548,7 +563,7 @@ class Broker:
             said, source = chunks[0]
             return Rows(
                 self.log_id, self.shard, first, 0, said.topics, said.topic_ix, said.keys, said.data,
-                [source], 0, said.causes, said.roots, said.extras,
+                [source], 0, said.causes, said.roots, said.extras, versions=said.versions,
             )  # fmt: skip
         topics: dict[str, int] = {}
         sources: dict[str, int] = {}
@@ -559,6 +574,8 @@ class Broker:
         causes: list[Ref] = []
         roots: list[Ref] = []
         extras: dict[int, dict[str, Any]] = {}
+        versions: dict[str, int] = {}
+        has_versions = any(said.versions is not None for said, _ in chunks)
         for said, source in chunks:
             number = [topics.setdefault(topic, len(topics)) for topic in said.topics]
             n = len(said)
@@ -569,6 +586,9 @@ class Broker:
             source_ix.extend([sources.setdefault(source, len(sources))] * n)
             if said.extras:
                 extras.update({len(keys) + row: extra for row, extra in said.extras.items()})
+            if has_versions:
+                for row, version in _differing(versions, said).items():
+                    extras[len(keys) + row] = {"version": version, **extras.get(len(keys) + row, {})}
             keys.extend(said.keys)
             data.extend(said.data)
             if said.causes is not None and said.roots is not None:
@@ -579,8 +599,22 @@ class Broker:
             self.log_id, self.shard, first, 0,
             list(topics), topic_ix if len(topics) > 1 else 0, keys, data,
             list(sources), source_ix if len(sources) > 1 else 0,
-            causes or None, roots or None, extras or None,
+            causes or None, roots or None, extras or None, versions=versions or None,
         )  # fmt: skip
+
+
+def _differing(versions: dict[str, int], said: Said) -> dict[int, int]:
+    """Row -> version of what was said in another version than its topic was before: then a band changes over to another score.
+
+    The versions of other topics are noted.
+    """
+    given = said.versions or {}
+    own = [given.get(topic, 1) for topic in said.topics]
+    differ = {ix for ix, topic in enumerate(said.topics) if versions.setdefault(topic, own[ix]) != own[ix]}
+    if not differ:
+        return {}
+    column = [said.topic_ix] * len(said) if isinstance(said.topic_ix, int) else said.topic_ix
+    return {row: own[ix] for row, ix in enumerate(column) if ix in differ}
 
 
 def _expired(section: SectionState, now_us: int) -> list[str]:

@@ -403,6 +403,7 @@ class Carrying:
             _named(rows.causes, ixs, log_id),
             _named(rows.roots, ixs, log_id),
             extras,
+            versions=rows.versions,
         )
 
     def _match(self, shard: int, home: int, extra: dict[str, Any], data: bytes) -> bytes:

@@ -51,6 +51,7 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     causes: list[str] | None = None
     roots: list[str] | None = None
     extras: dict[int, dict[str, Any]] | None = None
+    versions: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -63,7 +64,8 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     def publication(self) -> Publication:
         """Its events, to be said where it has arrived."""
         return Publication(
-            Said(self.topics, self.topic_ix, self.keys, self.data, self.causes, self.roots, self.extras), self.source
+            Said(self.topics, self.topic_ix, self.keys, self.data, self.causes, self.roots, self.extras, self.versions),
+            self.source,
         )
 
 
@@ -112,6 +114,7 @@ def parcel(said: Said, source: str, log_id: str) -> Parcel:
         _names(said.causes, log_id),
         _names(said.roots, log_id),
         extras,
+        said.versions,
     )
 
 
@@ -168,6 +171,8 @@ def _identity(event: Event) -> dict[str, Any]:
         "source": event.source,
         "correlationid": event.correlationid,
     }
+    if event.version != 1:
+        same["version"] = event.version
     if event.causationid is not None:
         same["causationid"] = event.causationid
     if (born := rows.born(ix)) != event.id:

@@ -13,6 +13,7 @@ Invariants, for a section s and any offset o that concerns it:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.outbox import FORWARDED, Outbox, Parcel, listens
-from ensemble.event import Frame
+from ensemble.event import Frame, Rows
 
 Patterns = tuple[str, ...]
 """What a section listens for, whatever its conditions."""
@@ -97,6 +98,8 @@ class State(msgspec.Struct):
     """When the last frame was made; time never goes back."""
     topics: dict[str, int] = msgspec.field(default_factory=dict)
     """Topic -> how many events were said under it."""
+    versions: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
+    """Topic -> how many of its events were said in which version of its schema, where that is not 1."""
     sections: dict[str, SectionState] = msgspec.field(default_factory=dict)
     seen: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Id that a publisher gave (`dedupe_key`) -> offset and time; oldest first."""
@@ -167,6 +170,8 @@ class State(msgspec.Struct):
             for ix, topic in enumerate(rows.topics):
                 if count := column.count(ix):  # rows that were picked out of others may have none of a topic
                     topics[topic] = topics.get(topic, 0) + count
+        if rows.versions is not None or (rows.extras and any("version" in extra for extra in rows.extras.values())):
+            self._count_versions(rows)
         if rows.extras:
             for row, extra in rows.extras.items():
                 if "id" in extra:
@@ -176,6 +181,23 @@ class State(msgspec.Struct):
                 elif "tried" in extra or "letter" in extra:
                     self._take_over(rows.filed(row).removeprefix(FORWARDED), frame.first + row, extra)
         self._forget(frame.time_us)
+
+    def _count_versions(self, rows: Rows) -> None:
+        if rows.extras is None and isinstance(rows.topic_ix, int):  # the rule
+            topic = rows.topics[rows.topic_ix]
+            said = {(topic, rows.version(0)): len(rows)}
+        else:
+            said = Counter((rows.filed(row), rows.version(row)) for row in range(len(rows)))
+        for (topic, version), count in said.items():
+            if version != 1:
+                counts = self.versions.setdefault(topic, {})
+                counts[version] = counts.get(version, 0) + count
+
+    def versions_of(self, topic: str) -> dict[int, int]:
+        """How many events of a topic were said in which version."""
+        later = self.versions.get(topic, {})
+        first = self.topics.get(topic, 0) - sum(later.values())
+        return {1: first, **later} if first > 0 else dict(later)
 
     def _take_over(self, name: str, offset: int, extra: dict[str, Any]) -> None:
         """A copy came with what its section had done about it in the shard that it comes from."""

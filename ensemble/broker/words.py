@@ -55,6 +55,8 @@ class Said(msgspec.Struct, gc=False):
     causes: Sequence[Ref] | None = None
     roots: Sequence[Ref] | None = None
     extras: dict[int, dict[str, Any]] | None = None
+    versions: dict[str, int] | None = None
+    """As in `Rows`."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -70,6 +72,7 @@ class Said(msgspec.Struct, gc=False):
             None if self.causes is None else [self.causes[row] for row in rows],
             None if self.roots is None else [self.roots[row] for row in rows],
             {new: extras[old] for new, old in enumerate(rows) if old in extras} or None if extras else None,
+            self.versions,
         )
 
 
@@ -148,3 +151,5 @@ class Policy(msgspec.Struct, frozen=True):
     """Raises InvalidEvent where an event of `on_failure: {emit: ...}` can't have this data."""
     keep_us: int = 0
     """How long a key's state stays after it was last written; 0: for ever."""
+    version: int = 1
+    """That of the event of `on_failure: {emit: ...}`."""

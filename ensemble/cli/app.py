@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ensemble.cli import (
+    audit,
     cluster,
     dead,
     draw,
+    forget,
     hear,
     look,
     new,
     play,
     publish,
+    rebuild,
     replay,
     score,
     stores,
@@ -59,7 +62,7 @@ def command() -> Any:
         help=ABOUT, epilog=FIRST, rich_markup_mode=markup, pretty_exceptions_enable=False, no_args_is_help=True
     )  # fmt: skip
     app.callback()(root)
-    for group in (play, score, draw, publish, look, hear, stories, cluster, stores, replay, new):
+    for group in (play, score, draw, publish, look, hear, stories, rebuild, audit, forget, cluster, stores, replay, new):
         _add(app, group.COMMANDS)
     _add(app, takes.ROLLBACK)
     groups = (("dead", dead.ABOUT, dead.COMMANDS), ("take", takes.ABOUT, (*takes.COMMANDS, *replay.OF_TAKES)))

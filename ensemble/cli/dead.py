@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.look import event_json, event_line
-from ensemble.cli.options import Json, Store, Take, store_url, usage
+from ensemble.cli.options import At, Json, Store, Take, place, store_url, usage
 from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, shown, talk, width
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ Player = Annotated[str | None, typer.Option("--player", help="Only those of this
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the event that failed.", show_default=False)]
 
 
-def show_all(store: Store = None, take: Take = None, player: Player = None, json: Json = False) -> None:
+def show_all(store: Store = None, take: Take = None, player: Player = None, at: At = None, json: Json = False) -> None:
     """List the dead letters, in the order in which they died."""
     import ensemble
 
-    url = store_url(store, take)
+    url, then = store_url(store, take), place(at)
     with ensemble.read(url) as reader:
-        letters = reader.dead(player)
+        letters = reader.dead(player, at=then)
     if json:
         for letter in letters:
             result_json(_json(letter))
         return
     if not letters:
-        talk(f"no dead letters in {url}")
+        talk(f"no dead letters in {url}" + ("" if then is None else " then"))
         return
     room = width()
     rows = [

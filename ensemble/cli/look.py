@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensemble.cli.options import Json, Key, Since, Store, Take, moment, pattern, store_url
+from ensemble.cli.options import At, Json, Key, Since, Store, Take, moment, pattern, place, store_url
 from ensemble.cli.terminal import counted, flush, json_text, result, result_columns, result_json, shown, sized, talk, width
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def events(
     until: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="Up to here, not included; as --since.", show_default=False)
     ] = None,
+    lifted: Annotated[
+        bool, typer.Option("--lifted", help="Data as players hear it now, not as it was said.", show_default=False)
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="So many at the most.", show_default=False)] = None,
     json: Json = False,
     cloudevents: CloudEvents = False,
@@ -47,7 +51,7 @@ def events(
     pattern(topics)
     begin, end = moment(since, "--since"), moment(until, "--until")
     with ensemble.read(store_url(store, take)) as reader:
-        _write(islice(reader.events(topics, key=key, since=begin, until=end), limit), json, cloudevents)
+        _write(islice(reader.events(topics, key=key, since=begin, until=end, lifted=lifted), limit), json, cloudevents)
 
 
 def tail(
@@ -74,21 +78,24 @@ def table(
     prefix: Annotated[
         str | None, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin so, in order.", show_default=False)
     ] = None,
+    at: At = None,
     store: Store = None,
     take: Take = None,
     json: Json = False,
 ) -> None:
-    """Show the state that a player keeps."""
+    """Show the state that a player keeps, or kept at a moment of the past."""
     import ensemble
 
     if key is not None and prefix is not None:
         raise typer.BadParameter("name a KEY or a --prefix, not both")
+    then = place(at)
     with ensemble.read(store_url(store, take)) as reader:
-        table = reader.table(player)
+        table = reader.table(player, at=then)
         rows = dict(table.items()) if prefix is None else table.range(prefix)
         if key is not None:
             if key not in rows:
-                raise KeyError(f"player {player} keeps no state for the key {key!r}; it has {_some(rows)}")
+                keeps, has = ("keeps", "has") if then is None else ("kept", "had")
+                raise KeyError(f"player {player} {keeps} no state for the key {key!r}; it {has} {_some(rows)}")
             rows = {key: rows[key]}
         if json:
             for name in rows:
@@ -105,14 +112,14 @@ def table(
                 talk(f"player {player} keeps no state" + (f" for keys that begin with {prefix!r}" if prefix else ""))
 
 
-def status(store: Store = None, take: Take = None, json: Json = False) -> None:
-    """Show how a band stands: lag and counts."""
+def status(at: At = None, store: Store = None, take: Take = None, json: Json = False) -> None:
+    """Show how a band stands, or stood at a moment of the past: lag and counts."""
     import ensemble
     from ensemble.stage.door import knock, store_folder
 
-    url = store_url(store, take)
+    url, then = store_url(store, take), place(at)
     with ensemble.read(url) as reader:
-        now = reader.status()
+        now = reader.status(at=then)
     folder = store_folder(url)
     is_up = url.startswith("ray:")
     guest = None if folder is None or is_up else knock(folder, url)
@@ -125,6 +132,8 @@ def status(store: Store = None, take: Take = None, json: Json = False) -> None:
         return
     size = "" if now.bytes is None else f", {sized(now.bytes)}"
     how = "playing now" if guest or is_up else "not playing now"
+    if then is not None:
+        how = f"as it was {'at' if isinstance(then, datetime) else 'before'} {at}"
     count = counted(now.events, "event")
     result(f"{now.name}: {count} in {url}{size}; {how}", style="bold")
     if now.sections:
@@ -220,6 +229,6 @@ def _some(rows: Iterable[str], most: int = 5) -> str:
 COMMANDS = (
     ("events", events, 'ensemble events "order.*" --key 573744 --store .ensemble/acme-fitness'),
     ("tail", tail, 'ensemble tail "payment.>" --json'),
-    ("table", table, "ensemble table stock 22423 --store scores/acme_fitness.yaml"),
+    ("table", table, "ensemble table stock 22423 --at 5000 --store scores/acme_fitness.yaml"),
     ("status", status, "ensemble status --store .ensemble/acme-fitness"),
 )

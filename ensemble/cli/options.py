@@ -36,6 +36,17 @@ Since = Annotated[
     ),
 ]
 
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="WHEN",
+        help="As it was before an offset (of several shards: 17,4) was written, or at a time (2011-11-01T08:16:00Z, "
+        "2011-11-01, or 30m: so long ago).",
+        show_default=False,
+    ),
+]
+
 STORES = Path(".ensemble")
 
 
@@ -131,6 +142,13 @@ def pattern(text: str) -> str:
     if fault is not None:
         usage(f"{fault[0]}; {fault[1]}")
     return text
+
+
+def place(text: str | None, option: str = "--at") -> int | datetime | list[int] | None:
+    """A place in the past: a moment, or an offset for each shard."""
+    if text is not None and re.fullmatch(r"\d+(,\d+)+", text):
+        return [int(each) for each in text.split(",")]
+    return moment(text, option)
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:

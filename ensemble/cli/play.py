@@ -65,6 +65,14 @@ def run(
     again: Annotated[
         bool, typer.Option("--again", help="Play files once more that were played to their end.", show_default=False)
     ] = False,
+    breaking: Annotated[
+        bool,
+        typer.Option(
+            "--breaking",
+            help="Play though the store has events that the score can't lift, or of whose schema it made another.",
+            show_default=False,
+        ),
+    ] = False,
     durability: Annotated[
         Literal["disk", "memory"] | None,
         typer.Option(
@@ -84,7 +92,7 @@ def run(
     """
     with _result_alone(json) as stdout:
         try:
-            code = _play(score, store, take, stage, inputs or [], serve, strict, again, durability, stdout)
+            code = _play(score, store, take, stage, inputs or [], serve, strict, again, breaking, durability, stdout)
         except Exception as error:
             from ensemble.cli.codes import code_of, told
 
@@ -103,6 +111,7 @@ def _play(
     serve: bool,
     strict: bool,
     again: bool,
+    breaking: bool,
     durability: Literal["disk", "memory"] | None,
     stdout: IO[str] | None,
 ) -> Code:
@@ -118,9 +127,8 @@ def _play(
     score = ensemble.load(path)
     stop = _Stop()
     with stop:  # from before players are imported: whoever sees that something plays may interrupt it
-        summary, trouble = _play_score(
-            score, path, _url(score, store, take), stage, inputs, serve, strict, again, durability, stop
-        )
+        url = _url(score, store, take)
+        summary, trouble = _play_score(score, path, url, stage, inputs, serve, strict, again, breaking, durability, stop)
     if stdout is not None:
         print(json_text(summary.as_json()), file=stdout)
     else:
@@ -141,6 +149,7 @@ def _play_score(
     serve: bool,
     strict: bool,
     again: bool,
+    breaking: bool,
     durability: Literal["disk", "memory"] | None,
     stop: _Stop,
 ) -> tuple[Summary, Exception | None]:
@@ -156,7 +165,7 @@ def _play_score(
     before = _before(store)
     began = time.monotonic()
     with ensemble.open(
-        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, durability=durability
+        score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, breaking=breaking, durability=durability
     ) as band:
         if is_new:
             asides.new_store(band.url)

@@ -12,15 +12,18 @@ docs/log-format.md has the format, `base.py` the promises. What a kind of log ne
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log import takes
-from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
+from ensemble.log.base import EventLog, Fork, Frame, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
+
+if TYPE_CHECKING:
+    from ensemble.score.personal import Personal
 
 __all__ = [
     "EventLog", "Fork", "LogReader", "Position", "Snapshot",
@@ -31,6 +34,8 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
+RING = "keys.ring"
+"""The file in the folder of a store that has the keys of those who can be forgotten."""
 
 
 def open_log(
@@ -42,24 +47,32 @@ def open_log(
     create: bool = True,
     shard: int = 0,
     shards: int = 1,
+    personal: Personal | None = None,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
-    written but not synced: it survives the death of the process, not of the machine.
+    written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
+    if personal is not None and place_of(url)[0] == "objects":  # before anything is asked of it
+        raise Unavailable(
+            f"store {url!r}: its score says whose data events are, and a key ring in an object store is not there yet; play it "
+            "into a directory, or remove personal:"
+        )
     store, take = take_of(url)
     own = _open_own(
         takes.place(store, take), name=name, durability=durability, id=id, create=create and take == takes.MAIN,
-        shard=shard, shards=shards,
+        shard=shard, shards=shards, personal=personal,
     )  # fmt: skip
     if own.fork is None:
         return own
     try:
         _refuse_bare(url, take)
-        return BranchLog(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
+        log = BranchLog(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
+        getattr(own, "look_through", _nowhere)(log.frame_at)
+        return log
     except BaseException:
         own.close()
         raise
@@ -75,6 +88,7 @@ def _open_own(
     shard: int = 0,
     shards: int = 1,
     fork: Fork | None = None,
+    personal: Personal | None = None,
 ) -> EventLog:
     """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
     kind, place = place_of(url)
@@ -86,7 +100,16 @@ def _open_own(
             if not create:
                 raise _nothing_in_memory(url)
             store = make_memory_store(place, id or new_id(), name, shard, fork)
-        return MemoryLog(store)
+        if personal is not None and store.ring is None:
+            from ensemble.log.forgetting.ring import MemoryRing
+
+            store.ring = MemoryRing()
+        in_memory = MemoryLog(store)
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingLog
+
+        return ForgettingLog(in_memory, store.ring, personal)
     if kind == "objects":
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
@@ -105,10 +128,20 @@ def _open_own(
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        return _forgetting(log, folder, personal)
     except BaseException:
         log.close()
         raise
-    return log
+
+
+def _forgetting(log: EventLog, folder: Path, personal: Personal | None) -> EventLog:
+    """The log of a folder in which people can be forgotten, if it has a key ring or is to have one; else the log itself."""
+    if personal is None and not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingLog
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingLog(log, FileRing(folder / RING, is_writer=True), personal)
 
 
 def count_shards(url: str) -> int | None:
@@ -157,7 +190,11 @@ def _read_own(url: str, shard: int) -> LogReader:
         store = memory_store(place)
         if store is None:
             raise _nothing_in_memory(url)
-        return MemoryReader(store)
+        if store.ring is None:
+            return MemoryReader(store)
+        from ensemble.log.forgetting import ForgettingReader
+
+        return ForgettingReader(MemoryReader(store), store.ring)
     if kind == "objects":
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
@@ -166,8 +203,15 @@ def _read_own(url: str, shard: int) -> LogReader:
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
-    folder = Path(place).absolute()
-    return read_directory(division.place(folder, shard, division.count(folder) or 1))
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, division.count(whole) or 1)
+    log = read_directory(folder)
+    if not (folder / RING).exists():
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import FileRing
+
+    return ForgettingReader(log, FileRing(folder / RING))
 
 
 def has_log(url: str) -> bool:
@@ -205,6 +249,10 @@ def _named(url: str) -> tuple[str, str]:
     return store, take or takes.current(store)
 
 
+def _nowhere(frame_at: Callable[[int], Frame]) -> None:
+    """Of a log that looks nothing up."""
+
+
 def _refuse_bare(url: str, take: str) -> None:
     if take == takes.MAIN:
         raise Unavailable(f"store {url}: this is the own log of a take, which begins in another store; name it as STORE#NAME")
@@ -216,17 +264,19 @@ def where(url: str) -> str:
 
 
 @contextmanager
-def hold(store: str, take: str) -> Iterator[None]:
-    """Keep everybody from playing a take meanwhile: the own logs of all its shards are held for writing.
+def hold(store: str, take: str) -> Iterator[list[EventLog]]:
+    """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing.
 
     Errors: Unavailable if somebody plays it.
     """
     url = takes.place(store, take)
     shards = _count_own(url) or 1
     with ExitStack() as stack:
+        logs = []
         for shard in range(shards):
-            stack.callback(_open_own(url, name="", create=False, shard=shard, shards=shards).close)
-        yield
+            logs.append(_open_own(url, name="", create=False, shard=shard, shards=shards))
+            stack.callback(logs[-1].close)
+        yield logs
 
 
 def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:

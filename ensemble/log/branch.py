@@ -96,6 +96,10 @@ class Branch:
         """Of its own frames: those before are its parent's."""
         return self._own.size_bytes()
 
+    def forgotten(self) -> int:
+        """How many keys of people were destroyed as of now, in its past and since (docs/forget.md)."""
+        return sum(getattr(log, "forgotten", int)() for log in (self._own, self._parent))
+
     def close(self) -> None:
         self._own.close()
         self._parent.close()
@@ -116,23 +120,23 @@ class BranchLog(Branch):
 
     def __init__(self, own: EventLog, parent: LogReader, fork: Fork) -> None:
         super().__init__(own, parent, fork)
-        self._writes = own
+        self.own = own
 
     @property
     def epoch(self) -> int:
-        return self._writes.epoch
+        return self.own.epoch
 
     @property
     def notes(self) -> Sequence[str]:
-        return self._writes.notes
+        return self.own.notes
 
     def seal(self, frame: Frame) -> bytes:
-        sealed = self._writes.seal(frame)
+        sealed = self.own.seal(frame)
         self._tell(frame)  # it is heard as it was made, not as it is read again
         return sealed
 
     def append(self, sealed: Sequence[bytes]) -> None:
-        self._writes.append(sealed)
+        self.own.append(sealed)
 
     def save(self, snapshot: Snapshot) -> None:
-        self._writes.save(snapshot)
+        self.own.save(snapshot)

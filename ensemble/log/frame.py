@@ -29,6 +29,9 @@ MARKER = b"\x9a\xce"
 CHECKED_FROM = 11
 """The checksum covers everything from this byte on."""
 
+VERSIONS = "versions"
+"""The one mark that is about the frame's own events: topic -> the version of its schema, where that is not 1."""
+
 BYTES_MAX = 0xFFFF_FFFF
 
 
@@ -87,7 +90,7 @@ def encode(frame: Frame) -> bytes:
     """
     rows = frame.rows if frame.count else None
     body = _encoder.encode(None if rows is None else _columns(rows))
-    body += _encoder.encode(frame.marks)
+    body += _encoder.encode(frame.marks if rows is None or not rows.versions else {**frame.marks, VERSIONS: rows.versions})
     length = HEADER_BYTES + len(body)
     if length > BYTES_MAX:
         raise ValueError(f"a frame of {length:,} bytes is more than the log's format allows ({BYTES_MAX:,})")
@@ -146,6 +149,7 @@ def decode(data: bytes | memoryview, log_id: str, shard: int = 0, *, is_checked:
             rows = None
         else:
             rows = _rows(columns, wire, log_id, shard)
+            rows.versions = wire.marks.get(VERSIONS)
     except (msgspec.DecodeError, ValueError) as error:
         raise LogCorrupt(f"the frame's checksum holds, but it is not written as a frame is: {error}") from error
     return Frame(wire.first, wire.time_us, rows, wire.marks, wire.epoch, wire.seq, wire.prev)

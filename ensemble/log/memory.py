@@ -9,12 +9,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame, Past
 from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.chain import Chain
 from ensemble.log.frame import decode, peek
+
+if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
 
 SNAPSHOTS_KEPT = 2
 
@@ -39,6 +43,8 @@ class MemoryStore:
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
         self.size = 0
+        self.ring: Ring | None = None
+        """The keys of those who can be forgotten."""
         self.lock = Lock()
 
 

@@ -103,7 +103,7 @@ class DirectoryReader(DirectoryFrames):
                         _, end, _ = check_group(window, groups[-1][0], None)
             if torn is not None:
                 why = "a later segment follows" if segment.end_seq is not None else proof(window, place, segment.seq)
-                if why and not _is_whole_now(segment.path, place):
+                if why and not is_whole_now(segment.path, place):
                     raise Damage(torn.path, torn.place, f"{torn.why}, and {why}")
             for at, record in groups:
                 segment.note_group(record, at, window)
@@ -139,7 +139,7 @@ def _refuse_lost(kept: snapshots.Kept, found: Sequence[Segment]) -> None:
             raise Damage(path, size, why)
 
 
-def _is_whole_now(path: Path, place: int) -> bool:
+def is_whole_now(path: Path, place: int) -> bool:
     """Whether the group at this place has been finished since it was looked at."""
     with Window(path) as window:
         try:

@@ -104,8 +104,8 @@ class DirectoryFrames(ABC):
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = (kept.snapshot for kept in snapshots.whole(self._shard, self.id))
-        return next((each for each in kept if upto is None or each.at.seq <= upto), None)
+        found = (kept.snapshot for kept in snapshots.whole(self._shard, self.id))
+        return next((snapshot for snapshot in found if upto is None or snapshot.at.seq <= upto), None)
 
     def size_bytes(self) -> int:
         view = self._open_view()

@@ -131,6 +131,12 @@ def _refuse_other(window: Window, byte: int, at: Position, known: Position | Non
 
 def proof(window: Window, place: int, seq: int) -> str:
     """Why the bad group at this place must have been durable; empty if nothing says so. It begins with `seq` or later."""
+    later = later_group(window, place, seq)
+    return "" if later is None else f"the group of frame {later[1].seq} follows at byte {later[0]}"
+
+
+def later_group(window: Window, place: int, seq: int) -> tuple[int, Record] | None:
+    """The next group that seems whole behind the bad one at this place, which begins with `seq` or later."""
     record = window.record(place)
     if record is None:
         place += 1
@@ -147,8 +153,8 @@ def proof(window: Window, place: int, seq: int) -> str:
         if later is not None and later.seq > seq:
             try:
                 if window.header(place + RECORD_BYTES).seq == later.seq:
-                    return f"the group of frame {later.seq} follows at byte {place}"
+                    return place, later
             except Damage:
                 pass
         place += 1
-    return ""
+    return None

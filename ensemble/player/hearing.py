@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ensemble.broker.failure import one_line
 from ensemble.broker.words import Failure, Later, Outcome, Said
 from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
-from ensemble.event import NESTED_MOST, Emission, decode, encode, is_utf8, payload_of, refuse_deep, writable
+from ensemble.event import NESTED_MOST, Emission, decode, encode, is_utf8, payload_of, refuse_deep, unlifted_why, writable
 from ensemble.player.codec import Tables
 from ensemble.player.context import Context
 from ensemble.player.work import Work, hearing_of
@@ -343,9 +343,14 @@ class Hearing:
                     payload,
                     self.work.refs[ix],
                     self.work.roots[ix],
-                    self._passed_on(ix),
+                    self._with_version(emission.topic, self._passed_on(ix)),
                 )
             )
+
+    def _with_version(self, topic: str, own: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What an event that is said later has of its own: by then its topic may have another version."""
+        version = self.player.versions.get(topic)
+        return own if version is None else {**(own or {}), "version": version}
 
     def _keep(self, context: Context, ix: int) -> None:
         is_changed, state = context.changed()
@@ -361,10 +366,13 @@ class Hearing:
 
     def _fail(self, ix: int, error: BaseException) -> None:
         _let_interrupt(error)
-        is_final = isinstance(error, (Reject, Misfit))
-        if isinstance(error, Misfit):
-            error = error.__cause__ or error
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
+        why = unlifted_why(event._rows.data[event._ix])
+        is_final = isinstance(error, (Reject, Misfit)) or why is not None
+        if why is not None:  # whatever came of that
+            error = InvalidEvent(why)
+        elif isinstance(error, Misfit):
+            error = error.__cause__ or error
         if self._in_lanes:
             self._blocked.add(lane)
         after = getattr(error, "after", None) if isinstance(error, Retry) else None
@@ -449,6 +457,10 @@ class Hearing:
             column = [place[ix] for ix in column]
         return topics, column
 
+    def _versions(self, topics: Sequence[str]) -> dict[str, int] | None:
+        versions = self.player.versions
+        return {topic: versions[topic] for topic in topics if topic in versions} or None if versions else None
+
     def outcome(self, keys: Sequence[str], count: int) -> Outcome:
         """What came of the rows heard since the last call; `keys` are their lanes, `count` how many they are."""
         batch, rows = self.work.batch, self._rows
@@ -464,6 +476,7 @@ class Hearing:
                 self.work.refs if is_one_each else [self.work.refs[ix] for ix in rows],
                 self.work.roots if is_one_each else [self.work.roots[ix] for ix in rows],
                 self._extras(rows),
+                self._versions(topics),
             )
         heard: Sequence[int] = batch.offsets
         if len(self._heard) != len(batch) or self._heard != list(range(len(batch))):

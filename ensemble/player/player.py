@@ -25,6 +25,7 @@ from ensemble.player.codec import StateCodec
 from ensemble.player.hearing import Hearing, Misfit
 from ensemble.player.work import Work
 from ensemble.score.callable import Shape, shape
+from ensemble.score.lifts import Lifts
 from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
@@ -53,6 +54,10 @@ class Player:
         self.codec = StateCodec(spec.name, vocabulary.state(spec.name))
         self.lookups = {name: StateCodec(name, vocabulary.state(name)) for name in spec.reads}
         self.topics: list[str] = []
+        self.versions: dict[str, int] = {}
+        """Topic that it may say -> the version in which it says it, where that is not 1."""
+        self.lifts = Lifts(vocabulary)
+        """What brings events to the versions that its score asks for."""
         self._vocabulary = vocabulary
         self._words: dict[str, Word] = {}
         self._lock = threading.Lock()
@@ -81,6 +86,8 @@ class Player:
                 raise PlayerError(f"player {self.name} said {topic!r:.80}: {fault[0]:.200}; {fault[1]}")
             known = self._vocabulary.word(topic)
             self.topics.append(topic)
+            if known.version != 1:
+                self.versions[topic] = known.version
             word = self._words[topic] = Word(len(self.topics) - 1, known.check, known.key)
             return word
 

@@ -32,3 +32,5 @@ class Work(msgspec.Struct):
     table: Mapping[str, bytes]
     reads: Mapping[str, Mapping[str, bytes]] = {}
     enriched: Mapping[str, Sequence[bytes | None]] = {}
+    is_live: bool = True
+    """Whether what is done outside counts."""

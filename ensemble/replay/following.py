@@ -22,12 +22,14 @@ from ensemble.broker.section import Batch
 from ensemble.broker.state import Patterns, fits
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
 from ensemble.event import Event, Frame, Ref, Rows, id_at
+from ensemble.evolution import recorded
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog
 from ensemble.replay.followed import Followed
 from ensemble.replay.playing import Playing
 from ensemble.replay.record import Answer, Heard, Record, answers, said_by
 from ensemble.score import Score
+from ensemble.score.lifts import Lifts
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.tape import Tape
 
@@ -56,10 +58,11 @@ class Following:
         """Offsets in the take of what was said then, too, but otherwise."""
         self._renamed: dict[str, str] = {}
         """Id in the take -> that of its pair."""
-        self._tape = Tape(log)
         self._sealed: list[bytes] = []
         self._size = 0
         vocabulary = Vocabulary(score)
+        lifts = Lifts(vocabulary)
+        self._tape = Tape(log, lifts)
         state = State.load(record.state.dump())
         self._broker = Broker(
             state,
@@ -68,12 +71,13 @@ class Following:
             listeners={name: listener(spec) for name, spec in score.players.items()},
             policies={name: policy(spec, vocabulary) for name, spec in score.players.items()},
         )
+        self._broker.listening.lift = lifts.data if lifts.is_on else None
         self._loose = {name for name in score.players if not is_same_seat(record, score, name)}
         """Players that listen for something else than then, or are new: of these the record says nothing."""
         begin = self._begin
         frame = self._broker.open(
             Opening(
-                dict(score.document) or None,
+                recorded(score, vocabulary) or None,
                 plan=state.plan,
                 motives=motives(score, lambda us: max(begin, offset_at(record.log, us) or begin)),
                 begins=dict.fromkeys(score.players, begin),
@@ -143,6 +147,7 @@ class Following:
                 [rows.keys[ix] for ix in ixs],
                 [rows.data[ix] for ix in ixs],
                 extras={row: self._own(rows, ix) for row, ix in enumerate(ixs)},
+                versions=rows.versions,
             )
             publications.append(Publication(said, source, places.pop(0) if places else None))
         publications += [Publication(Said([], 0, (), ()), "", place) for place in places]
@@ -167,7 +172,7 @@ class Following:
         batch = section.pick(wanted, heard.batch.began_us)
         if batch is None:
             return
-        said = answers(frame, name, heard.failed)
+        said = answers(frame, heard)
         if name in self._chosen and not self._playing.is_muted(name):
             outcomes = self._play(batch)
             if not self._keep_ids(outcomes, said):
@@ -222,7 +227,7 @@ class Following:
         rows = frame.rows
         chosen = []
         if rows is not None and rows.causes is not None:
-            untold = {rows.name(offset) for offset in heard.failed}
+            untold = heard.untold()
             chosen = [
                 ix for ix, is_own in enumerate(said_by(rows, name))
                 if is_own and (cause := rows.name(rows.causes[ix])) in at and cause not in untold
@@ -238,6 +243,7 @@ class Following:
                 [refs[ix] for ix in causes],
                 [roots[ix] for ix in causes],
                 {row: self._own(rows, ix) for row, ix in enumerate(chosen)},
+                rows.versions,
             )
         later = [
             Later(due_us - now_us, topic, key, data, refs[ix], roots[ix], *extras)

@@ -19,6 +19,7 @@ from ensemble.event import Event, Frame, Ref, Rows
 from ensemble.listening import listener
 from ensemble.log.base import LogReader, Position
 from ensemble.score import Score, load
+from ensemble.score.lifts import Lifts
 from ensemble.stage.tape import Tape
 
 EVENT_BYTES = 100
@@ -51,15 +52,19 @@ class Heard(msgspec.Struct, frozen=True):
     wrote: Mapping[str, bytes | None]
     later: Sequence[Sequence[Any]]
 
+    def untold(self) -> set[str]:
+        """The ids of the events that failed: what names these as its cause tells of that, and is no answer."""
+        return {event.id for event in self.events if event.offset in self.failed} if self.failed else set()
+
 
 class Record:
     """A log from a place on. `state` is what it adds up to so far."""
 
-    def __init__(self, log: LogReader, state: State, upto: Position) -> None:
+    def __init__(self, log: LogReader, state: State, upto: Position, lifts: Lifts | None = None) -> None:
         self.log = log
         self.state = state
         self.upto = upto
-        self.tape = Tape(log)
+        self.tape = Tape(log, lifts)
         self.score = Score(name=log.name)
         self.listeners: dict[str, Listener] = {}
         if state.score is not None:
@@ -151,12 +156,12 @@ def source_of(player: str) -> str:
     return f"/{player}"
 
 
-def answers(frame: Frame, player: str, failed: Mapping[int, Any]) -> list[Answer]:
+def answers(frame: Frame, heard: Heard) -> list[Answer]:
     """What a player said in a frame, but for what tells of its failures."""
     rows = frame.rows
     if rows is None or rows.causes is None:
         return []
-    untold = {rows.name(offset) for offset in failed}
+    player, untold = heard.batch.section, heard.untold()
     return [
         Answer(cause, rows.topic(ix), rows.keys[ix], rows.data[ix], rows.id(ix), rows.born(ix))
         for ix, is_own in enumerate(said_by(rows, player))

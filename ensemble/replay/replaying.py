@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from ensemble import takes
 from ensemble.broker.words import Outcome
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.event import Frame, decode
 from ensemble.log import Fork, LogReader, Position, Snapshot, count_shards, make_take, open_log, read_log, take_of
 from ensemble.log import takes as kept
+from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.opening import read
 from ensemble.ready import ready
 from ensemble.replay.difference import Difference, difference
@@ -29,6 +29,9 @@ from ensemble.replay.playing import Playing
 from ensemble.replay.record import Heard, Record, answers
 from ensemble.score import Score, load
 from ensemble.score.finding import nearest
+from ensemble.score.lifts import Lifts
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.shown import Shown
 from ensemble.takes import When, state_at
 
@@ -96,7 +99,7 @@ def replay(
     with ExitStack() as stack:
         log = stack.enter_context(closing(read_log(url)))
         place, upto = _place(url, log, since), log.end()
-        record = Record(log, state_at(log, place), upto)
+        record = Record(log, state_at(log, place), upto, Lifts(prepared.vocabulary))
         playing = stack.enter_context(closing(Playing(prepared.players)))
         fork = _rehearsed(record, score, playing, chosen, place, progress)
         nothing = Difference(same=upto.offset - place.offset, events=(), tables=())
@@ -131,13 +134,13 @@ def _place(url: str, log: LogReader, since: When) -> Position:
     if since is None:
         return log.begin()
     if isinstance(since, int):
-        return takes.offset_place(log, since)
+        return place_of_offset(log, since)
     if isinstance(since, str):
         with read(url) as reader:
-            return takes.offset_place(log, reader.event(since).offset)
+            return place_of_offset(log, reader.event(since).offset)
     from ensemble.event import microseconds
 
-    return takes.time_place(log, microseconds(since))
+    return place_of_time(log, microseconds(since))
 
 
 def _rehearsed(
@@ -180,7 +183,7 @@ def _is_as_then(frame: Frame, heard: Heard, record: Record, score: Score, playin
     """Whether what a recorded batch led to is what it leads to now."""
     name = heard.batch.section
     if name not in score.players:
-        return not (answers(frame, name, heard.failed) or heard.wrote or heard.later or heard.failed)
+        return not (answers(frame, heard) or heard.wrote or heard.later or heard.failed)
     if name not in chosen or playing.is_muted(name):
         return True
     then, now = record.score.players[name], score.players[name]
@@ -217,7 +220,7 @@ def _said_the_same(frame: Frame, heard: Heard, outcomes: Sequence[Outcome]) -> b
             if isinstance(column, int) and isinstance(rows.topic_ix, int):
                 return now.topics[column] == rows.topics[rows.topic_ix]
             return all(_topic(now, row) == rows.filed(row) for row in range(len(now)))
-    then = [(each.cause, each.topic, each.key, each.data) for each in answers(frame, heard.batch.section, heard.failed)]
+    then = [(each.cause, each.topic, each.key, each.data) for each in answers(frame, heard)]
     return then == [
         (rows.name(each.causes[row]), _topic(each, row), each.keys[row], each.data[row])
         for each in said
@@ -247,7 +250,8 @@ def _followed(
     fork: Position,
     progress: Callable[[int, int], None] | None,
 ) -> Replay:
-    with closing(open_log(f"{made.store}#{name}", name=log.name, create=False)) as take:
+    rules = personal(score, Vocabulary(score))
+    with closing(open_log(f"{made.store}#{name}", name=log.name, create=False, personal=rules)) as take:
         following = Following(record, take, score, playing, chosen)
         for frame in record.frames():
             following.follow(frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -29,12 +29,26 @@ class Saying(msgspec.Struct, frozen=True):
     line: int
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """A `event.data["field"]`, or `.get("field")`, in the source."""
+
+    path: tuple[str, ...]
+    is_needed: bool
+    """Whether it fails where the field is missing."""
+    file: str
+    line: int
+
+
 class Behaviour(msgspec.Struct, frozen=True):
     says: tuple[Saying, ...] = ()
     keeps_state: bool = False
     """Whether it touches `ctx.state`."""
     always_answers: bool = False
     """Whether every way through it that does not fail says something."""
+    reads: tuple[Reading, ...] = ()
+    """The fields of an event's data that it asks for."""
+    labels: tuple[str, ...] = ()
+    """The labels of a match that it asks for."""
 
 
 def behaviour(call: Any) -> Behaviour:
@@ -44,12 +58,14 @@ def behaviour(call: Any) -> Behaviour:
     if not isinstance(main, FunctionType):
         return Behaviour()
     sayings: list[Saying] = []
+    readings: list[Reading] = []
     keeps_state = False
     for function in _reachable(main, owner):
         tree = _tree(function)
         if tree is None:
             continue
         sayings += _sayings(tree, function)
+        readings += _readings(tree, function)
         keeps_state = keeps_state or any(
             isinstance(node, ast.Attribute)
             and node.attr == "state"
@@ -58,7 +74,9 @@ def behaviour(call: Any) -> Behaviour:
             for node in ast.walk(tree)
         )
     tree = _tree(main)
-    return Behaviour(tuple(sayings), keeps_state, tree is not None and _always_answers(tree, main))
+    always_answers = tree is not None and _always_answers(tree, main)
+    labels = () if tree is None else _labels(tree, is_method=owner is not None)
+    return Behaviour(tuple(sayings), keeps_state, always_answers, tuple(dict.fromkeys(readings)), labels)
 
 
 def _reachable(main: FunctionType, owner: type | None) -> list[FunctionType]:
@@ -137,6 +155,76 @@ def _fields(call: ast.Call) -> tuple[str, ...] | None:
             return None
         fields.append(key.value)
     return tuple(fields)
+
+
+# Fields
+
+
+def _readings(tree: ast.FunctionDef | ast.AsyncFunctionDef, function: FunctionType) -> Iterator[Reading]:
+    """What a function asks of `X.data`, or of a name that `X.data` was given."""
+    names = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and _is_data(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Subscript, ast.Call))]
+    inner = {id(_of(node)) for node in nodes if _path(node, names) is not None}
+    for node in nodes:
+        path = _path(node, names)
+        if path is None or id(node) in inner:  # a longer path goes through it
+            continue
+        line = function.__code__.co_firstlineno + node.lineno - 1
+        yield Reading(path, isinstance(node, ast.Subscript), function.__code__.co_filename, line)
+
+
+def _is_data(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "data"
+
+
+def _of(node: ast.AST) -> ast.AST | None:
+    """What a subscript, or a `.get`, is asked of."""
+    if isinstance(node, ast.Subscript):
+        return node.value
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+        return node.func.value
+    return None
+
+
+def _path(node: ast.AST, names: Collection[str]) -> tuple[str, ...] | None:
+    """The path into data that an expression reads; None if it reads none that can be seen."""
+    path: list[str] = []
+    at: ast.AST | None = node
+    while at is not None:
+        if _is_data(at) or (isinstance(at, ast.Name) and at.id in names):
+            return tuple(path) if path else None
+        name = at.slice if isinstance(at, ast.Subscript) else at.args[0] if isinstance(at, ast.Call) and at.args else None
+        if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+            return None
+        if isinstance(at, ast.Subscript) and not isinstance(at.ctx, ast.Load):
+            return None
+        path.insert(0, name.value)
+        at = _of(at)
+    return None
+
+
+def _labels(tree: ast.FunctionDef | ast.AsyncFunctionDef, *, is_method: bool) -> tuple[str, ...]:
+    """What it asks of its first parameter by `[...]`: of a match, its labels."""
+    given = tree.args.posonlyargs + tree.args.args
+    first = given[1:2] if is_method else given[:1]
+    return tuple(
+        dict.fromkeys(
+            node.slice.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Name)
+            and first
+            and node.value.id == first[0].arg
+            and isinstance(node.slice, ast.Constant)
+            and isinstance(node.slice.value, str)
+        )
+    )
 
 
 # Silence

@@ -23,6 +23,7 @@ from ensemble.score.model import (
     Emit,
     EventSpec,
     Lookup,
+    PersonalSpec,
     Places,
     PlayerSpec,
     RetryPolicy,
@@ -101,7 +102,47 @@ class _Builder:
 
             for where, wrong, cure in schema_faults(event.schema):
                 self._report((*at, "schema", *where), wrong, cure)
-        return EventSpec(topic=topic, about=event.about, key=event.key, schema=event.schema, type=event.type)
+        return EventSpec(
+            topic=topic,
+            about=event.about,
+            key=event.key,
+            schema=event.schema,
+            type=event.type,
+            personal=self._personal(event.personal, (*at, "personal")),
+            version=event.version,
+            upcast=self._upcast(event, at),
+        )
+
+    def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
+        if personal is None:
+            return None
+        self._path(personal.subject, (*at, "subject"))
+        fields = [personal.fields] if isinstance(personal.fields, str) else list(personal.fields)
+        for i, field in enumerate(fields):
+            where = (*at, "fields") if isinstance(personal.fields, str) else (*at, "fields", i)
+            self._path(field, where)
+            if field in fields[:i]:
+                self._report(where, f"{field!r} is there twice", "remove one of them")
+        return PersonalSpec(personal.subject, tuple(fields))
+
+    def _upcast(self, event: doc.EventDoc, at: Where) -> dict[int, str]:
+        """Version -> what lifts from it. They lead to the event's version without a gap."""
+        given = event.upcast
+        steps: dict[int, str] = {}
+        by_name = given if isinstance(given, dict) else {str(i + 1): play for i, play in enumerate(given)}
+        for i, (name, play) in enumerate(by_name.items()):
+            where: Where = (*at, "upcast", name if isinstance(given, dict) else i)
+            self._play(play, where, "a function, as in players.shop.events:to_2")
+            if not name.isdecimal() or not 1 <= int(name) < event.version:
+                wrong = f"there is no version {name} to lift from: {at[1]} has version {event.version}"
+                self._report(where, wrong, "raise version:, or remove it", is_key=True)
+            else:
+                steps[int(name)] = play
+        gaps = [version for version in range(min(steps, default=0), event.version) if version and version not in steps]
+        if steps and gaps:
+            wrong = f"it lifts from version {min(steps)}, and not from version {gaps[0]}"
+            self._report((*at, "upcast"), wrong, f"add what lifts from version {gaps[0]} to {gaps[0] + 1}", is_key=True)
+        return steps
 
     def _named_motif(self, name: str) -> Motif | None:
         at: Where = ("motifs", name)
@@ -181,7 +222,7 @@ class _Builder:
             if expire_us == 0:
                 cure = "write a duration, or leave expire: out to keep it for ever"
                 self._report((*at, "expire"), "0 keeps nothing at all", cure)
-        return StateSpec(type=state.type, expire_us=expire_us)
+        return StateSpec(type=state.type, expire_us=expire_us, personal=self._personal(state.personal, (*at, "personal")))
 
     def _reads(self, name: str, player: doc.PlayerDoc, at: Where) -> tuple[str, ...]:
         listed = [player.reads] if isinstance(player.reads, str) else list(player.reads)

@@ -84,6 +84,7 @@ class _Checker:
         self._say_of_topics()
         self._say_of_players()
         self._say_of_sources()
+        self._say_of_personal()
         for topic, event in self._score.events.items():
             for where, word in unknown_keywords(event.schema):
                 wrong = f"JSON Schema has no keyword {word!r}, so it checks nothing"
@@ -117,6 +118,19 @@ class _Checker:
         for name in reactions.unused(self._score):
             cure = "write its name under a player's on:, or remove it"
             self.add("unused-motif", ("motifs", name), f"no player listens for {name}, so it is not matched", cure)
+
+    def _say_of_personal(self) -> None:
+        """Keys are never encrypted, so they should be pseudonyms."""
+        for topic, event in self._score.events.items():
+            if event.personal is None or event.key is None:
+                continue
+            key, subject = event.key.removeprefix("data."), event.personal.subject.removeprefix("data.")
+            fields = [field.removeprefix("data.") for field in event.personal.fields]
+            is_covered = any(key == field or key.startswith(field + ".") for field in fields) if fields else key != subject
+            if is_covered:
+                wrong = f"the key, {key}, is personal, and an event's key is not encrypted: it stays when they are forgotten"
+                cure = "let the key be a number that says nothing by itself, or silence this with a reason"
+                self.add("personal-key", ("events", topic, "key"), wrong, cure)
 
     def _is_declared(self, pattern: str) -> bool:
         if is_pattern(pattern):

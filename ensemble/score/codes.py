@@ -23,6 +23,7 @@ CODES = {
     "motif": Code("error", "a motif that can't be read"),
     "condition": Code("error", "a condition that is no CEL, or names what it does not know"),
     "event-type": Code("error", "an event's type: can't be imported, or is no type of data"),
+    "evolution": Code("error", "the store has events that the score can't play: nothing lifts them, or they may not fit"),
     "player-import": Code("error", "a player's code can't be imported"),
     "player-signature": Code("error", "a player's code can't be called as the score has it called"),
     "no-players": Code("warning", "a score without players, in which nobody hears anything"),
@@ -46,6 +47,7 @@ CODES = {
     "reads-other-key": Code("warning", "a player reads the table of one that goes by another key"),
     "enrich-covers": Code("warning", "enrich: takes the place of a field that the event has itself"),
     "enrich-elsewhere": Code("error", "enrich: looks up what may lie in another shard than the event"),
+    "personal-key": Code("warning", "a key is personal data, and keys are not encrypted"),
     "idle-instances": Code("warning", "more instances than can ever hear at a time"),
     "unused-silence": Code("warning", "a silenced warning that is not given any more"),
 }

@@ -51,6 +51,17 @@ class _Doc(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     pass
 
 
+class PersonalDoc(_Doc):
+    """Whose data it is, so that they can be forgotten."""
+
+    subject: Annotated[
+        str,
+        _about("Path into it of whose it is; key: the key of the event, or that by which a state is kept."),
+        _like(r"^[^.\s\[\]]+(\.[^.\s\[\]]+)*$", "customer_id", "key"),
+    ]
+    fields: Annotated[list[Path] | Path, _about("Paths into it of what is theirs; left out: all of it.")] = []
+
+
 class EventDoc(_Doc):
     """What may be said under a topic, or under all topics of a pattern."""
 
@@ -67,6 +78,14 @@ class EventDoc(_Doc):
         Play | None,
         _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model."),
     ] = None
+    personal: Annotated[PersonalDoc | None, _about("Whose data it is, so that they can be forgotten.")] = None
+    version: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="The version of its schema or type; events keep the one they were said in.")
+    ] = 1
+    upcast: Annotated[
+        list[Play] | dict[str, Play],
+        _about("Functions that make data of version 1, 2, ... data of the next one: a list from 1 on, or by version."),
+    ] = []
 
 
 class SectionDoc(_Doc):
@@ -121,6 +140,7 @@ class StateDoc(_Doc):
         Play | None, _about("A Python type of it, module:Name, of which every field has a default; left out: a dict.")
     ] = None
     expire: Annotated[Duration | None, _about("How long a key's state stays after it was last written.")] = None
+    personal: Annotated[PersonalDoc | None, _about("Whose it is, so that they can be forgotten.")] = None
 
 
 Lookup = Annotated[str, _like(LOOKUP, "customers[data.customer_id]", "catalog[key]")]

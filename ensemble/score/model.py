@@ -43,6 +43,15 @@ class Places:
         return "Places()"
 
 
+class PersonalSpec(msgspec.Struct, frozen=True):
+    """Whose data something is."""
+
+    subject: str
+    """Path into it of who that is; `key`: the key of the event, or that by which a state is kept."""
+    fields: tuple[str, ...] = ()
+    """Paths into it of what is theirs; none: all of it."""
+
+
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What may be said under a topic, or under all topics of a pattern."""
 
@@ -53,6 +62,11 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     schema: Mapping[str, Any] | None = None
     type: str | None = None
     """`module:Name` of a Python type."""
+    personal: PersonalSpec | None = None
+    version: int = 1
+    """The version of its schema or type."""
+    upcast: Mapping[int, str] = {}
+    """Version -> `module:function` that makes data of it data of the next one."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +107,7 @@ class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`module:Name` of a Python type; None: a dict."""
     expire_us: int | None = None
     """How long a key's state stays after it was last written; None: for ever."""
+    personal: PersonalSpec | None = None
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -217,8 +232,10 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
         found = False
         for spec in self.specs_for(topic):
             found = True
-            for name in ("about", "key", "schema", "type"):
+            for name in ("about", "key", "schema", "type", "personal"):
                 merged[name] = merged.get(name) or getattr(spec, name)
+            if merged.get("version", 1) == 1:
+                merged["version"], merged["upcast"] = spec.version, spec.upcast
         return EventSpec(topic=topic, **merged) if found else None
 
     def specs_for(self, topic: str) -> Iterator[EventSpec]:

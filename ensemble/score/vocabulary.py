@@ -33,6 +33,10 @@ class Word(msgspec.Struct, frozen=True):
     key: Callable[[Any], str] | None = None
     type: Any = None
     """The Python type of the data, where the score names one."""
+    version: int = 1
+    """The version in which it is said."""
+    upcasts: Mapping[int, tuple[str, Callable[[Any], Any]]] = {}
+    """Version -> what makes data of it data of the next one: its name, and itself."""
 
 
 class Vocabulary:
@@ -47,12 +51,17 @@ class Vocabulary:
         self._words: dict[str, Word] = {}
         self._types: dict[str, Any] = {}
         self._validators: dict[str, Any] = {}
+        self._upcasts: dict[str, Callable[[Any], Any]] = {}
+        self.has_versions = any(spec.version != 1 for spec in score.events.values())
+        """Whether any word has another version than 1."""
         self._states = {name: self._state(name, each.state.type) for name, each in score.players.items()}
         for spec in score.events.values():
             if spec.type is not None:
                 self._types[spec.type] = self._type(spec)
             if spec.schema is not None:
                 self._validators[spec.topic] = _validator(spec)
+            for play in spec.upcast.values():
+                self._upcasts[play] = self._upcast(spec, play)
 
     def word(self, topic: str) -> Word:
         """The word for a topic; one that is not declared may be said too, and nothing is checked."""
@@ -60,6 +69,11 @@ class Vocabulary:
         if word is None:
             word = self._words[topic] = self._make(topic)
         return word
+
+    def schemas(self) -> dict[str, Any]:
+        """The JSON Schema of each type of data that events name, by that name; of those that have one."""
+        made = {name: schema for name, type_ in self._types.items() if (schema := schema_of(type_)) is not None}
+        return dict(sorted(made.items()))
 
     def state(self, player: str) -> Any:
         """The type of a player's state; None: a dict, or nobody here is called that."""
@@ -86,12 +100,25 @@ class Vocabulary:
             checks.append(_schema_check(topic, validator))
         if type_ is not None:
             checks.append(_type_check(topic, type_))
+        if spec.personal is not None and spec.personal.subject != "key":
+            checks.append(_subject_check(topic, spec.personal.subject))
         return Word(
             topic,
             _both(checks) if checks else None,
             None if spec.key is None else key_reader(topic, spec.key),
             type_,
+            spec.version,
+            {version: (play, self._upcasts[play]) for version, play in spec.upcast.items()},
         )
+
+    def _upcast(self, spec: EventSpec, play: str) -> Callable[[Any], Any]:
+        from ensemble.score.callable import find
+
+        try:
+            found: Callable[[Any], Any] = find(play, self._score.folder)
+        except PlayerError as error:
+            raise ScoreError(f"events[{spec.topic}].upcast: {error}") from error
+        return found
 
     def _type(self, spec: EventSpec) -> Any:
         from ensemble.score.callable import find_type
@@ -101,6 +128,15 @@ class Vocabulary:
             return find_type(spec.type, self._score.folder)
         except PlayerError as error:
             raise ScoreError(f"events[{spec.topic}].type: {error}") from error
+
+
+def schema_of(type_: Any) -> dict[str, Any] | None:
+    """The JSON Schema of a type of data; None where it has none."""
+    try:
+        made: dict[str, Any] = type_.model_json_schema() if hasattr(type_, "model_json_schema") else msgspec.json.schema(type_)
+        return made
+    except Exception:  # a type of its own inside, for which neither library knows a schema
+        return None
 
 
 def _both(checks: list[Check]) -> Check:
@@ -259,6 +295,24 @@ def _of_type(message: str) -> str:
     field = where.rstrip("`").replace("$", "data", 1) if where else "data"
     what = what.replace("`", "").replace(", got ", ", found ")
     return f"{field}: {what[:1].lower()}{what[1:]}"
+
+
+# Subjects
+
+
+def _subject_check(topic: str, path: str) -> Check:
+    """That personal data says whose it is: else it could never be forgotten."""
+    names = path.removeprefix("data.").split(".")
+
+    def check(data: Any) -> None:
+        subject = _at(data, names)
+        if not key_text(subject):
+            raise InvalidEvent(
+                f"{topic}: it is personal, and data.{'.'.join(names)}, which says whose it is, is {shown(subject)}; give it as "
+                "text or a number"
+            )
+
+    return check
 
 
 # Keys

@@ -43,6 +43,10 @@ class View(Protocol):
         """A section's table at one moment, as far as its keys begin so."""
         ...
 
+    def digests(self) -> tuple[int, Mapping[str, str]]:
+        """How many frames were folded, and a digest of each section's table as of then."""
+        ...
+
     def standing(self) -> Standing: ...
 
 
@@ -94,6 +98,13 @@ class Stage(Protocol):
         """Have dead letters heard again: all, those of a section, or the one of an event (shard, offset). How many."""
         ...
 
+    def forget(self, subject: str) -> int:
+        """Make a subject's data unreadable for good, in what is kept and in memory; how many keys were destroyed.
+
+        Errors: KeyError if there is no such subject; Unavailable.
+        """
+        ...
+
     def wait_beyond(self, offsets: Sequence[int], timeout: float) -> bool:
         """Wait until the log of a shard is durable beyond its offset here. False: none is, and the band is closed."""
         ...
@@ -133,5 +144,3 @@ class HandClock(Protocol):
     def join(self, due: Callable[[], int | None], play: Callable[[], None]) -> None: ...
 
     def leave(self, play: Callable[[], None]) -> None: ...
-
-

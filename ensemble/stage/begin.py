@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.broker import Broker, Opening, State
+from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
+from ensemble.score.lifts import Lifts
 from ensemble.score.model import Score, SourceSpec
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
@@ -38,16 +40,21 @@ def begin(
     plan: bytes = b"",
     shards: int = 1,
     carry: Carry | None = None,
+    breaking: bool = False,
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
     Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
-            only speak; `carry` brings what goes to other shards there, where there are several; the rest as in `ensemble.open`.
+            only speak; `carry` brings what goes to other shards there, where there are several; `breaking` plays also what the
+            store has in versions that can't be lifted; the rest as in `ensemble.open`.
+    Errors: ScoreError if the store has what the score can't play.
     """
     sources: list[Source] = []
     try:
         state = recover(event_log)
         vocabulary = Vocabulary(score)
+        if not breaking:
+            refuse(state, score, vocabulary)
         broker = Broker(
             state,
             log_id=event_log.id,
@@ -68,7 +75,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry)
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary))
     except BaseException:
         for source in sources:
             source.close()
@@ -77,7 +84,7 @@ def begin(
     begins = {name: offset_at(event_log, role.spec.from_us) for name, role in roles.items()}
     loop.open(
         Opening(
-            dict(score.document) or None,
+            recorded(score, vocabulary) or None,
             [name for name, begin in begins.items() if begin is None],
             (score.store.dedupe_us, score.store.dedupe_most),
             plan,

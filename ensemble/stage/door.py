@@ -140,6 +140,14 @@ class Guest:
         """As `Band.retry_dead`."""
         return int(self._ask("retry_dead", player=player, id=id))
 
+    def forget(self, subject: str) -> int:
+        """As `Band.forget`."""
+        return int(self._ask("forget", subject=subject))
+
+    def tables(self) -> list[tuple[int, Mapping[str, str]]]:
+        """Of each shard how many frames its state is made of, and a digest of each player's table as of then."""
+        return [(frames, tables) for frames, tables in self._ask("tables")]
+
     def _ask(self, verb: str, **arguments: Any) -> Any:
         try:
             request = msgspec.msgpack.encode([verb, arguments])

@@ -20,14 +20,18 @@ from ensemble.broker.state import State
 from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
+from ensemble.evolution import recorded
 from ensemble.listening import policy
 from ensemble.log.base import EventLog
 from ensemble.player import hearing_of
-from ensemble.score import load
+from ensemble.score import Score, load
+from ensemble.score.finding import nearest
+from ensemble.score.lifts import Lifts
+from ensemble.score.personal import spoken_of
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, HandClock
 from ensemble.stage.commit import Commit
-from ensemble.stage.inbox import Accept, Ask, Inbox, Publish, Reply, Rescore, Role, Roll, Settle
+from ensemble.stage.inbox import Accept, Ask, Forget, Inbox, Publish, Reply, Rescore, Role, Roll, Settle
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
 from ensemble.stage.view import Question, StateView, standing_of
@@ -53,6 +57,7 @@ class Front(ABC):
     _commit: Commit
     _pumps: dict[str, Pump]
     _rescores: deque[Rescore]
+    _forgets: deque[Forget]
     _failed: BaseException | None
     _is_closing: bool
     _is_closed: bool
@@ -166,25 +171,35 @@ class Front(ABC):
         self._check_open()
         return self.ask(again)
 
-    def rescore(self, score: dict[str, Any], roles: Mapping[str, Role], changed: Iterable[str], *, plan: bytes = b"") -> None:
+    def rescore(
+        self,
+        score: dict[str, Any],
+        roles: Mapping[str, Role],
+        changed: Iterable[str],
+        *,
+        plan: bytes = b"",
+        writes: Mapping[str, Callable[[], Mapping[str, bytes | None]]] | None = None,
+    ) -> None:
         """Play another score from here on, while the band plays. Returns when all players have changed over.
 
         Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
-        what it has in flight is done, while the others go on.
+        what it has in flight is done, while the others go on. `writes` gives, of players in `changed`, what their tables get in
+        the same frame.
         Errors: PlayerError if one can't be built; the players before it have changed over.
         """
         self._check_open()
         changed = set(changed)
         made = load(score)
+        self.refuse_other_personal(made)
         words = Vocabulary(made)
         rolls = [
-            Roll(name, role, policy(role.spec, words))
+            Roll(name, role, policy(role.spec, words), (writes or {}).get(name))
             for name, role in roles.items()
             if name not in self.seats or name in changed
         ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
-        rescore = Rescore(score, plan, rolls, reply, made)
+        rescore = Rescore(recorded(made, words), plan, rolls, reply, made, self._lifts_of(made, words))
         if self._hand is not None:
             with self._turning:
                 self._rescores.append(rescore)
@@ -193,6 +208,47 @@ class Front(ABC):
             self._inbox.put(rescore)
             self._refuse_late()
         reply.wait()
+
+    def refuse_other_personal(self, score: Score) -> None:
+        """Nothing, if a score says of the same data whose it is as the one that is played. Unavailable."""
+        document = self.broker.state.score
+        if spoken_of(score) != (spoken_of(load(document)) if document else {}):
+            raise Unavailable(
+                f"band {self.broker.name}: what is personal can't be changed while it plays, since what it has in memory "
+                f"would not be "
+                "encrypted by it; close it, and open it again with this score"
+            )
+
+    def forget(self, subject: str) -> int:
+        """See `Stage.forget`."""
+        from ensemble.log.forgetting import forgetting_of
+
+        self._check_open()
+        if hearing_of.get() == self.log.id:
+            raise EnsembleError("a player can't have somebody forgotten while it hears an event: the band waits for it")
+        log = forgetting_of(self.log)
+        if log is None:
+            raise Unavailable(
+                f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write "
+                f"personal: in its "
+                "events: (docs/forget.md)"
+            )
+        refuse_unknown(subject, log.ring.subjects(), f"band {self.broker.name}")
+        reply = Reply()
+        if self._hand is not None:
+            with self._turning:
+                self._forgets.append(Forget(subject, reply))
+            self._play_due()
+        else:
+            self._inbox.put(Forget(subject, reply))
+            self._refuse_late()
+        count: int = reply.wait()
+        return count
+    def _lifts_of(self, score: Score, words: Vocabulary) -> Lifts | None:
+        """What lifts events by a score, if that is other than by the one before it."""
+        known = self.broker.state.score
+        before = None if known is None else load(known).events
+        return None if before == score.events else Lifts(words)
 
     def totals(self) -> dict[str, int | None]:
         """Bytes of each source's file, where known."""
@@ -238,6 +294,18 @@ class Front(ABC):
 
     @abstractmethod
     def _refuse_all(self, error: BaseException) -> None: ...
+
+
+def refuse_unknown(subject: str, known: Sequence[str], where: str) -> None:
+    """Nothing, if this is one of the subjects that have a key. KeyError, which says what is near."""
+    if subject not in known:
+        near = nearest(subject, known)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise KeyError(
+            f"{where}: it has no data of a subject {subject!r:.80}; {hint}a subject is what personal: {{subject: ...}} "
+            f"reads, and has a "
+            "key from its first event until it is forgotten"
+        )
 
 
 class FrontView(StateView):

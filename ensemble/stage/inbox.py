@@ -7,7 +7,7 @@ told so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.words import Outcome, Policy, Publication
 from ensemble.errors import Overloaded
+from ensemble.score.lifts import Lifts
 from ensemble.score.model import PlayerSpec, Score
 from ensemble.stage.commit import Group
 from ensemble.stage.post import Arrived
@@ -123,6 +124,8 @@ class Roll(msgspec.Struct):
     name: str
     role: Role | None
     policy: Policy = Policy()
+    writes: Callable[[], Mapping[str, bytes | None]] | None = None
+    """What makes the table of the one before that of this one; asked for when nothing more comes to it."""
 
 
 class Rescore(msgspec.Struct):
@@ -134,9 +137,18 @@ class Rescore(msgspec.Struct):
     reply: Reply
     heard: Score
     """The same, read."""
+    lifts: Lifts | None = None
+    """What lifts events from then on, if that is other than before."""
 
 
-Request = Publish | Accept | Ask | Settle | Rescore | Wake
+class Forget(msgspec.Struct):
+    """Make a subject's data unreadable for good; the reply brings how many keys were destroyed."""
+
+    subject: str
+    reply: Reply
+
+
+Request = Publish | Accept | Ask | Settle | Rescore | Forget | Wake
 Item = Request | Announce | Outcome | Group | Arrived | BaseException
 
 

@@ -202,7 +202,12 @@ class InletBatch:
             self._keys,
             self._data,
             extras=self._extras or None,
+            versions=self._versions(topics) if self._inlet.vocabulary.has_versions else None,
         )
+
+    def _versions(self, topics: list[str]) -> dict[str, int] | None:
+        versions = {topic: self._inlet.word(topic).version for topic in topics}
+        return {topic: version for topic, version in versions.items() if version != 1} or None
 
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -20,17 +20,33 @@ from typing import Any
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
 from ensemble.broker.outbox import Parcel
-from ensemble.broker.state import Patterns, fits
+from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
 from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
 from ensemble.listening import listener, motives, offset_at
 from ensemble.log.base import EventLog, Snapshot
+from ensemble.score.lifts import Lifts
 from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
 from ensemble.stage.deaths import Deaths
 from ensemble.stage.front import Front, FrontView
-from ensemble.stage.inbox import Accept, Announce, Ask, Inbox, Item, Publish, Reply, Request, Rescore, Role, Roll, Settle, Wake
+from ensemble.stage.inbox import (
+    Accept,
+    Announce,
+    Ask,
+    Forget,
+    Inbox,
+    Item,
+    Publish,
+    Reply,
+    Request,
+    Rescore,
+    Role,
+    Roll,
+    Settle,
+    Wake,
+)
 from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -64,6 +80,7 @@ class Loop(Front):
         crew: Crew,
         clock: HandClock | None = None,
         carry: Carry | None = None,
+        lifts: Lifts | None = None,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -76,7 +93,9 @@ class Loop(Front):
         self._clock = clock or Clock()
         self._inbox = Inbox(broker.name)
         self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
-        self._tape = Tape(event_log)
+        self._tape = Tape(event_log, lifts)
+        self._lifts = lifts
+        broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -85,6 +104,7 @@ class Loop(Front):
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
         self._rescores: deque[Rescore] = deque()
+        self._forgets: deque[Forget] = deque()
         self._wake_s: float | None = None
         self._failed: BaseException | None = None
         self._is_closing = False
@@ -105,7 +125,7 @@ class Loop(Front):
         try:
             for name, role in self._roles.items():
                 workers[name] = self._crew.hire(role, self._inbox.put, self._outcomes.append)
-            frame = self.broker.open(opening, self.now_us(), self._said_since, self.log.rows)
+            frame = self.broker.open(opening, self.now_us(), self._said_since, self._rows)
             if frame is not None:
                 self.seal(frame)
             self._flush_here()
@@ -124,6 +144,11 @@ class Loop(Front):
         self._thread.start()
         for pump in self._pumps.values():
             pump.start()
+
+    def _rows(self, offset: int) -> Iterator[Frame]:
+        """The log from an offset on, its events lifted."""
+        frames = self.log.rows(offset)
+        return frames if self._lifts is None else map(self._lifts.frame, frames)
 
     def _said_since(self, patterns: Patterns, offset: int) -> int:
         """How many events the log holds under these patterns from an offset on."""
@@ -197,12 +222,18 @@ class Loop(Front):
         while self._rescores:
             rescore = self._rescores[0]
             try:
+                if rescore.lifts is not None:
+                    self._flush_all()
+                    self._tape.lift(rescore.lifts)
+                    self._lifts, rescore.lifts = rescore.lifts, None
                 while rescore.rolls:
-                    if not self._roll_one(rescore.rolls[0]):
+                    if not self._roll_one(rescore.rolls[0], rescore.score):
                         return
                     del rescore.rolls[0]
                 self._flush_all()
-                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self.log.rows, self.now_us())
+                if self._failed is not None:  # who waits was told
+                    return
+                frame = self.broker.listen(motives(rescore.heard, self._offset_at), self._rows, self.now_us())
                 if frame is not None:
                     self.seal(frame)
                 frame = self.broker.record(rescore.score, rescore.plan, self.now_us())
@@ -215,13 +246,19 @@ class Loop(Front):
                 rescore.reply.give(None, error)
             self._rescores.popleft()
 
-    def _roll_one(self, roll: Roll) -> bool:
+    def _roll_one(self, roll: Roll, score: dict[str, Any]) -> bool:
         """Change one player over; False: it still has something in flight."""
         seat = self.seats.get(roll.name)
         if seat is not None:
             seat.is_leaving = True
             if seat.section.flying:
                 return False
+        besides: dict[str, Any] = {}
+        if roll.writes is not None:
+            self._flush_all()  # all that was heard is in the log: the table is made of that
+            besides = {"wrote": {roll.name: dict(roll.writes())}}
+            if score != self.broker.state.score:
+                besides["score"] = score
         workers = None if roll.role is None else self._crew.hire(roll.role, self._inbox.put, self._outcomes.append)
         if seat is not None:
             seat.workers.close()
@@ -242,6 +279,7 @@ class Loop(Front):
             from_now=begin is None,
             begin=begin or 0,
             now_us=self.now_us(),
+            besides=besides,
         )
         if frame is not None:
             self.seal(frame)
@@ -260,6 +298,27 @@ class Loop(Front):
         """What a player remembers, who may not have played yet."""
         section = self.broker.state.sections.get(name)
         return {} if section is None else section.table
+
+    # People who are to be forgotten
+
+    def _forget(self) -> None:
+        """Forget whom was asked for, once nothing is in flight: what came of it would be said under a new key."""
+        if not self._forgets or self._is_flying():
+            return
+        from ensemble.log.forgetting import forgetting_of
+
+        self._flush_all()
+        while self._forgets and self._failed is None:
+            request = self._forgets.popleft()
+            log = forgetting_of(self.log)
+            assert log is not None
+            try:
+                count, state = log.forget_in(self.broker.dump(), request.subject)
+                self.broker.recall(State.load(state))
+                self._tape.forget()
+                request.reply.give(count)
+            except EnsembleError as error:
+                request.reply.give(None, error)
 
     # The loop
 
@@ -283,7 +342,8 @@ class Loop(Front):
     def _turn(self) -> None:
         self._take_in()
         self._roll()
-        if not self._is_closing and not self._is_full():
+        self._forget()
+        if not self._is_closing and not self._is_full() and not self._forgets:
             now_us = self.now_us()
             self._say_what_is_due(now_us)
             self._catch_up(now_us)
@@ -347,6 +407,8 @@ class Loop(Front):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
                 self._rescores.append(request)
+            elif isinstance(request, Forget):
+                self._forgets.append(request)
         if together:
             self._publish(together)
 
@@ -356,6 +418,8 @@ class Loop(Front):
             return 1.0
         if not self._commit.is_clean and not self._commit.is_writing:
             return 0
+        if self._forgets:  # nothing is handed out before
+            return 1.0 if self._is_flying() else 0
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end
@@ -569,10 +633,11 @@ class Loop(Front):
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore)):
+                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore, Forget)):
                     self._requests.append(item)
-            self._requests.extend(self._rescores)
+            self._requests.extend([*self._rescores, *self._forgets])
             self._rescores.clear()
+            self._forgets.clear()
             while self._requests:
                 request = self._requests.popleft()
                 if isinstance(request, Publish):
@@ -589,7 +654,9 @@ class Loop(Front):
 
     def _is_quiet(self) -> bool:
         """Whether nothing is left to react to."""
-        if not self._inbox.empty() or self._requests or self._rescores or not self._commit.is_clean or not self._post.is_empty:
+        if not self._inbox.empty() or self._requests or self._rescores or self._forgets:
+            return False
+        if not self._commit.is_clean or not self._post.is_empty:
             return False
         if not all(pump.is_dry or pump.source.is_endless for pump in self._pumps.values()):
             return False

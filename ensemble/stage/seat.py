@@ -182,8 +182,8 @@ def look_up(
 ) -> None:
     """Give along what other players remember now: they go on writing while this batch is heard."""
     lanes = dict.fromkeys(work.batch.keys)
-    read = {name: tables(name) for name in reads}
-    work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in read.items()}
+    known = {name: tables(name) for name in reads}
+    work.reads = {name: {lane: table[lane] for lane in lanes if lane in table} for name, table in known.items()}
     for field, (player, key) in enrich.items():
         table = tables(player)
         column: list[bytes | None] = [None] * len(work.events)

@@ -1,4 +1,4 @@
-"""The frames that were sealed lately, and a way back to older ones in the log.
+"""The frames that were sealed lately, and a way back to older ones in the log; events of older versions are lifted.
 
 Owns which frames stay in memory. A section that keeps up hears from here; one that trails reads its backlog from the log
 in windows, so a backlog of any length costs the memory of a window.
@@ -13,6 +13,7 @@ import msgspec
 
 from ensemble.event import Event, Frame, Match, Ref, brought_along
 from ensemble.log.base import LogReader
+from ensemble.score.lifts import Lifts
 
 BYTES_MOST = 16 << 20
 """How much of the tail stays in memory, measured in the log's bytes; decoded it takes about three times as much."""
@@ -23,8 +24,9 @@ OLD_MOST = 16
 class Tape:
     """Frames by offset. Only frames that hold events are kept."""
 
-    def __init__(self, log: LogReader) -> None:
+    def __init__(self, log: LogReader, lifts: Lifts | None = None) -> None:
         self._log = log
+        self._lifts = lifts
         self._firsts: list[int] = []
         self._frames: list[Frame] = []
         self._sizes: list[int] = []
@@ -35,7 +37,7 @@ class Tape:
     def keep(self, frame: Frame, size: int) -> None:
         """Remember a frame that was sealed just now; the oldest leave when there is too much."""
         self._firsts.append(frame.first)
-        self._frames.append(frame)
+        self._frames.append(frame if self._lifts is None else self._lifts.frame(frame))
         self._sizes.append(size)
         self._bytes += size
         while self._bytes > BYTES_MOST and self._from < len(self._firsts) - 1:
@@ -45,6 +47,15 @@ class Tape:
             del self._firsts[: self._from], self._frames[: self._from], self._sizes[: self._from]
             self._from = 0
 
+    def forget(self) -> None:
+        """Keep nothing in memory: what the log says is another than it was. All must have been appended."""
+        self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
+        self._from = self._bytes = 0
+    def lift(self, lifts: Lifts) -> None:
+        """From now on events are lifted so. What is remembered is read anew: all of it must have been appended."""
+        self._lifts, self._from, self._bytes = lifts, 0, 0
+        self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
+
     def at(self, offset: int) -> Frame:
         """The frame that holds an offset. It must have been appended, or sealed by this stage."""
         if self._from < len(self._firsts) and offset >= self._firsts[self._from]:
@@ -53,6 +64,8 @@ class Tape:
             if frame.first <= offset < frame.end:
                 return frame
         frame = self._log.frame_at(offset)
+        if self._lifts is not None:
+            frame = self._lifts.frame(frame)
         while len(self._old) >= OLD_MOST:
             del self._old[next(iter(self._old))]
         self._old[frame.first] = frame

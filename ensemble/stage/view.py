@@ -7,6 +7,7 @@ all that it could have seen is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -58,6 +59,12 @@ class StateView:
         items: dict[str, bytes] = self._ask(chosen)
         return items
 
+    def digests(self) -> tuple[int, dict[str, str]]:
+        digests: tuple[int, dict[str, str]] = self._ask(
+            lambda state: (state.frames, {name: table_digest(section.table) for name, section in state.sections.items()})
+        )
+        return digests
+
     def standing(self) -> Standing:
         standing: Standing = self._ask(self._standing)
         return standing
@@ -72,6 +79,16 @@ class StateView:
             lag(state, name), section.heard, section.emitted, section.failed, len(section.dead), 0,
             len(section.attempts), len(section.held),
         )  # fmt: skip
+
+
+def table_digest(table: Mapping[str, bytes]) -> str:
+    """What two tables share that are the same, key by key and byte for byte: SHA-256, in hexadecimal digits."""
+    digest = sha256()
+    for key in sorted(table):
+        for part in (key.encode(), table[key]):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Mapping[str, int | None]) -> Standing:

@@ -173,6 +173,7 @@ def test_a_band_is_brought_up_spoken_to_by_each_command_and_taken_down(cluster: 
     assert len(cluster.run("events", "order.paid", "--store", "kept", "--json").json_lines) == 2
 
 
+@pytest.mark.everywhere("the test after it says the same of one with a motif")
 def test_a_score_that_joins_hears_what_was_said_before_and_leaves_again(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml").code == 0
     cluster.publish(5)

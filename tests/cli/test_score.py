@@ -8,7 +8,7 @@ import jsonschema_rs
 import pytest
 
 import ensemble
-from tests.cli.shell import SCORES, Shell
+from tests.cli.shell import SCORES, SHOP_SCORE, Shell
 
 
 @pytest.mark.parametrize("name", ["acme_fitness", "hello", "quakes"])
@@ -68,3 +68,42 @@ def test_the_schema_is_the_same_on_one_line_for_programs(shell: Shell) -> None:
 
     assert told.count("\n") == 1
     assert json.loads(told) == json.loads(shell.run("schema").out)
+
+
+def test_diff_names_whom_another_score_would_break_and_ends_with_1(shop: Shell) -> None:
+    shop.write("new.yaml", SHOP_SCORE.replace("total: {type: number}", "total: {type: integer}"))
+
+    same = shop.run("diff", "shop.yaml", "shop.yaml")
+    assert (same.code, same.out.strip()) == (0, "shop.yaml: breaks nothing; 0 changes")
+    ran = shop.run("diff", "shop.yaml", "new.yaml")
+    assert ran.code == 1
+    assert ran.out.startswith("players.pay: data.total of order.placed was number, and is integer now")
+    told = shop.run("diff", "shop.yaml", "new.yaml", "--json").json
+    assert (told["ok"], told["breaks"][0]["player"], told["breaks"][0]["field"]) == (False, "pay", "data.total")
+
+
+def test_a_diff_of_what_is_no_score_says_which_and_why(shop: Shell) -> None:
+    shop.write("list.yaml", "- one\n- two\n")
+
+    for pair in (("shop.yaml", "list.yaml"), ("list.yaml", "shop.yaml")):
+        ran = shop.run("diff", *pair)
+        assert ran.code == 1
+        assert "list.yaml:1:1: a score is a mapping" in ran.err
+    missing = shop.run("diff", "shop.yaml", "nowhere.yaml")
+    assert missing.code == 1
+    assert "nowhere.yaml" in missing.err
+
+
+def test_check_holds_a_score_to_what_a_store_has(shop: Shell) -> None:
+    shop.write_orders(5)
+    assert shop.run("run", "shop.yaml", "--input", "orders.jsonl").code == 0
+    assert shop.run("check", "shop.yaml", "--store", ".ensemble/shop").code == 0
+    shop.write("shop.yaml", SHOP_SCORE.replace("total: {type: number}", "total: {type: string}"))
+
+    assert shop.run("check", "shop.yaml").code == 0
+    ran = shop.run("check", "shop.yaml", "--store", ".ensemble/shop")
+
+    assert ran.code == 1
+    assert ran.out.startswith("shop.yaml:7:5: events[order.placed].schema: what the store has of order.placed may not fit")
+    assert shop.run("run", "shop.yaml").code == 1
+    assert shop.run("run", "shop.yaml", "--breaking").code == 0

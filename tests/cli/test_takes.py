@@ -97,6 +97,6 @@ def test_a_replay_in_json_is_one_line(played: Shell) -> None:
 
 def test_slips_are_told_with_what_to_type(played: Shell) -> None:
     assert "did you mean 'tally'" in played.run("replay", "shop.yaml", "--from", "0", "--players", "taly").err
-    assert "lies outside" in played.run("take", "new", "a", "--at", "5000").err
+    assert "there was no moment before event 5000" in played.run("take", "new", "a", "--at", "5000").err
     both = played.run("events", "--store", f"{STORE}#a", "--take", "b")
     assert both.code == 2 and "name one" in both.err

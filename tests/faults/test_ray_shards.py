@@ -29,7 +29,7 @@ def shard_pids(stage: Any) -> list[int]:
 def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses_between_them(
     cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request.config.getoption("--kills") or 2
+    wanted = request.config.getoption("--kills") or 1
     seed = request.config.getoption("--seed")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     print(f"--kills {wanted} --seed {seed}")

@@ -8,8 +8,9 @@ from ensemble.broker import Broker, State
 from ensemble.broker.outbox import shard_of
 from ensemble.broker.words import Publication, Said
 from ensemble.event import Frame, encode
+from ensemble.log.cut import place_of_time
 from ensemble.log.memory import MemoryLog, MemoryStore
-from ensemble.takes import cut, state_at, time_place
+from ensemble.takes import cut, state_at
 
 THERE = next(key for key in map(str, range(99)) if shard_of(key, 2) == 1)
 """A key of shard 1."""
@@ -43,7 +44,7 @@ def cross(a: Shard, b: Shard, *, sent_us: int, taken_us: int) -> None:
 
 def states(shards: list[Shard], time_us: int) -> list[Any]:
     logs = [shard.log for shard in shards]
-    places = cut(logs, [time_place(log, time_us) for log in logs])
+    places = cut(logs, [place_of_time(log, time_us) for log in logs])
     return [state_at(log, place) for log, place in zip(logs, places, strict=True)]
 
 

@@ -139,7 +139,9 @@ def test_a_take_that_is_not_there_is_named_with_the_one_that_may_be_meant(store:
 def test_a_place_that_is_not_there_is_refused_and_makes_nothing(store: str) -> None:
     played(store, 1)
 
-    with pytest.raises(OffsetError, match="offset 300 lies outside; it has the offsets 0 to 2, and a take may leave it at 3"):
+    with pytest.raises(
+        OffsetError, match="there was no moment before event 300; it has the offsets 0 to 2, and 3 stands for now"
+    ):
         takes.new(store, "what-if", 300)
     with pytest.raises(OffsetError, match="there is no event 'nobody-1'"):
         takes.new(store, "what-if", "nobody-1")

@@ -34,6 +34,10 @@ CAUGHT_UP_MOST = 4096
 """Events that a motif which trails is fed in one turn, at the least."""
 
 
+Lift = Callable[[str, bytes, int], tuple[bytes, int]]
+"""Topic, data and version -> data and version."""
+
+
 class Ear:
     """One motif, listened for."""
 
@@ -62,6 +66,8 @@ class Listening:
         self._ears: dict[str, Ear] = {}
         self._live: list[Ear] = []
         """Those that are live, those first whose matches others hear."""
+        self.lift: Lift | None = None
+        """What brings data that was kept to the version that its topic has now."""
 
     @property
     def is_on(self) -> bool:
@@ -118,7 +124,7 @@ class Listening:
         until = first if before.is_live else before.position
         if before.partial:
             ear.told, ear.told_late, kept = msgspec.msgpack.decode(before.partial, strict=False)
-            ear.matcher.load(kept)
+            ear.matcher.load(kept if self.lift is None else relifted(kept, self.lift))
         ear.fed = before.partial_at
         ear.is_live = before.is_live
         if ear.fed < until:
@@ -126,6 +132,14 @@ class Listening:
                 if frame.first >= until:
                     break
                 self._feed(ear, frame)
+
+    def recall_all(self) -> None:
+        """Go on from the partial matches as the state has them, which were written down just now."""
+        for name, ear in self._ears.items():
+            anew = self._ears[name] = Ear(name, ear.topic, ear.pattern)
+            before = self._state.motifs[name]
+            self._recall(anew, before, lambda offset: (), before.partial_at)
+        self._sort()
 
     def keep(self, name: str) -> None:
         """Write the partial matches of a motif down in the state, for a snapshot."""
@@ -298,10 +312,26 @@ def joined(batches: Sequence[Rows]) -> Rows:
         first.log_id, first.shard, first.first, first.time_us,
         list(topics), topic_ix if len(topics) > 1 else 0, keys, data,
         list(sources), source_ix if len(sources) > 1 else 0,
-        causes, roots, extras or None,
+        causes, roots, extras or None, versions=first.versions,
     )  # fmt: skip
 
 
 def _extend(column: list[int], known: dict[str, int], names: Sequence[str], ix: int | Sequence[int], n: int) -> None:
     number = [known.setdefault(name, len(known)) for name in names]
     column.extend([number[ix]] * n if isinstance(ix, int) else [number[each] for each in ix])
+
+
+def relifted(kept: Any, lift: Lift) -> Any:
+    """Partial matches as they were dumped, the events that they keep lifted: bytes are there in events alone."""
+    if isinstance(kept, dict):
+        return {key: relifted(each, lift) for key, each in kept.items()}
+    if not isinstance(kept, list):
+        return kept
+    if len(kept) in (4, 5) and isinstance(kept[3], bytes):
+        time_us, key, topic, payload, version = (*kept, 1)[:5]
+        return [time_us, key, topic, *lift(topic, payload, version)]
+    if len(kept) in (6, 7) and isinstance(kept[4], bytes):
+        at_us, offset, topic, key, payload, root, version = (*kept, 1)[:7]
+        payload, version = lift(topic, payload, version)
+        return [at_us, offset, topic, key, payload, root, version]
+    return [relifted(each, lift) for each in kept]

@@ -174,7 +174,7 @@ class Moving:
             assert isinstance(new, Reordered)
             theirs = [each for each in old.waiting if shard_of(each[3], self._shards) == home]
             new.take_over(
-                [(us, lies(shard, at)[1], topic, key, data, named(root)) for us, at, topic, key, data, root in theirs],
+                [(each[0], lies(shard, each[1])[1], *each[2:5], named(each[5]), each[6]) for each in theirs],
                 old.high_us,
                 old.late if home == 0 else 0,
             )

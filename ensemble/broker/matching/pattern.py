@@ -71,15 +71,15 @@ class Item:
 class Kept:
     """An event that later conditions speak of: what they may ask of it."""
 
-    __slots__ = ("_shown", "key", "payload", "time_us", "topic")
+    __slots__ = ("_shown", "key", "payload", "time_us", "topic", "version")
 
-    def __init__(self, time_us: int, key: str, topic: str, payload: bytes) -> None:
-        self.time_us, self.key, self.topic, self.payload = time_us, key, topic, payload
+    def __init__(self, time_us: int, key: str, topic: str, payload: bytes, version: int = 1) -> None:
+        self.time_us, self.key, self.topic, self.payload, self.version = time_us, key, topic, payload, version
         self._shown: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, event: Event) -> Kept:
-        return cls((event.time - EPOCH) // _MICROSECOND, event.key, event.topic, event.payload)
+        return cls((event.time - EPOCH) // _MICROSECOND, event.key, event.topic, event.payload, event.version)
 
     def shown(self) -> dict[str, Any]:
         """As a condition sees it."""
@@ -89,7 +89,7 @@ class Kept:
         return self._shown
 
     def dump(self) -> list[Any]:
-        return [self.time_us, self.key, self.topic, self.payload]
+        return [self.time_us, self.key, self.topic, self.payload, self.version]
 
 
 Bound = dict[str, "Kept | list[Kept]"]

@@ -18,8 +18,8 @@ from ensemble.broker.matching.matcher import Match, Matcher
 from ensemble.broker.matching.pattern import Pattern
 from ensemble.event import Rows
 
-Waiting = tuple[int, int, str, str, bytes, Any]
-"""Time, offset, topic, key, payload and root of an event that is held back."""
+Waiting = tuple[int, int, str, str, bytes, Any, int]
+"""Time, offset, topic, key, payload, root and version of an event that is held back."""
 
 
 class Reordered:
@@ -56,7 +56,8 @@ class Reordered:
             if watermark_us is not None and at_us < watermark_us:
                 self.late += 1
                 continue
-            heappush(self._waiting, (at_us, rows.offset(row), topic, rows.keys[row], rows.data[row], rows.root(row)))
+            own = (at_us, rows.offset(row), topic, rows.keys[row], rows.data[row], rows.root(row), rows.version(row))
+            heappush(self._waiting, own)
             self._high_us = at_us if self._high_us is None else max(self._high_us, at_us)
             heard += [(row, match) for match in self._pass_on(rows)]
         return heard
@@ -70,10 +71,10 @@ class Reordered:
         assert watermark_us is not None
         heard: list[Match] = []
         while self._waiting and self._waiting[0][0] <= watermark_us:
-            at_us, offset, topic, key, payload, root = heappop(self._waiting)
+            at_us, offset, topic, key, payload, root, version = heappop(self._waiting)
             one = Rows(
                 rows.log_id, rows.shard, offset, at_us, [topic], 0, [key], [payload], rows.sources[:1], 0,
-                extras={0: {"root": root}},
+                extras={0: {"root": root}}, versions=None if version == 1 else {topic: version},
             )  # fmt: skip
             heard += self._matcher.advance(at_us)
             heard += [match for _, match in self._matcher.hear(one, 0, at_us)]
@@ -115,7 +116,7 @@ class Reordered:
 
     def load(self, fields: Any) -> Reordered:
         self.late, self._high_us, waiting, matcher = fields
-        self._waiting = [tuple(each) for each in waiting]
+        self._waiting = [(*each, 1)[:7] for each in waiting]  # those of before had no version
         heapify(self._waiting)
         self._matcher.load(matcher)
         return self

@@ -253,10 +253,12 @@ class ObjectReader(ObjectFrames):
                     return self._whole()
 
 
-def newest_snapshot(objects: Objects, log_id: str, notes: list[str] | None = None, *, upto: int | None = None) -> Kept | None:
+def newest_snapshot(
+    objects: Objects, log_id: str, notes: list[str] | None = None, *, upto: int | None = None
+) -> Kept | None:
     """The newest snapshot that is whole, of a place before frame `upto` if that is given.
 
-    Those that are not are passed over, and said in `notes`. Unavailable.
+    Those that are not whole are passed over, and said in `notes`. Unavailable.
     """
     for path in reversed(objects.patiently(lambda: objects.list("snapshots")) or []):
         if upto is not None and int(path.rpartition("/")[2]) > upto:
@@ -265,7 +267,9 @@ def newest_snapshot(objects: Objects, log_id: str, notes: list[str] | None = Non
         if data is None:  # the writer drops the oldest
             continue
         try:
-            return codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            kept = codec.decode_snapshot(f"{objects.where}/{path}", data, log_id)
+            if upto is None or kept.snapshot.at.seq <= upto:
+                return kept
         except LogCorrupt as error:
             if notes is not None:
                 notes.append(f"{error}; this snapshot was passed over")

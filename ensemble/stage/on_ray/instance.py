@@ -55,11 +55,11 @@ class InstanceActor:
     def ready(self) -> dict[str, Any]:
         """Build the instance; where it runs comes back. PlayerError if it can't be built there."""
         check_versions(self._plan, "the cluster")
-        precedence.take(is_shard=False)
         player = player_of(self._plan, self._name)
         _log_by_player(player)
         self._timeout_s = None if player.spec.timeout_us is None else player.spec.timeout_us / 1e6
         self._instance = player.build()
+        precedence.take(is_shard=False)
         return {"pid": os.getpid()}
 
     def watch(self) -> None:
@@ -155,6 +155,7 @@ class InstanceActor:
 
     def close(self) -> None:
         """Let it free what it holds."""
+        precedence.give_back()
         if self._instance is not None:
             self._instance.close()
 
@@ -172,10 +173,10 @@ class AsyncInstanceActor:
 
     async def ready(self) -> dict[str, Any]:
         check_versions(self._plan, "the cluster")
-        precedence.take(is_shard=False)
         player = player_of(self._plan, self._name)
         _log_by_player(player)
         self._instance = player.build()
+        precedence.take(is_shard=False)
         return {"pid": os.getpid()}
 
     async def watch(self) -> None:
@@ -223,6 +224,7 @@ class AsyncInstanceActor:
         """That it answers at all says that its event loop does not hang; a call that takes too long it ends itself."""
 
     async def close(self) -> None:
+        precedence.give_back()
         if self._instance is not None:
             self._instance.close()
 

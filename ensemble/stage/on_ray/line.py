@@ -158,6 +158,10 @@ class RemoteView:
         items: dict[str, bytes] = self._ask("table_items", name, prefix)
         return items
 
+    def digests(self) -> tuple[int, Mapping[str, str]]:
+        frames, tables = self._ask("digests")
+        return frames, tables
+
     def standing(self) -> Standing:
         return msgspec.convert(self._ask("standing"), type=Standing)
 

@@ -61,6 +61,8 @@ class Plan(msgspec.Struct):
     """What kind of callable each player is: who plans knows it without the code."""
     again: bool = False
     strict: bool = False
+    breaking: bool = False
+    """Whether to play also what the store has in versions that can't be lifted."""
     inputs: list[str] = []
     versions: Versions = Versions("", "", "")
     home: str = ""

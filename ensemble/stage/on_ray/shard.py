@@ -25,6 +25,8 @@ from ensemble.event import Frame, encode
 from ensemble.log import LogReader, open_log, read_log
 from ensemble.log import frame as frames
 from ensemble.score import Score, load
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.begin import begin, recover
 from ensemble.stage.inbox import Reply, Role
 from ensemble.stage.loop import Loop
@@ -135,6 +137,7 @@ class ShardActor:
         check_versions(plan, "the cluster")
         score = load(plan.document)
         roles = _roles(score, plan)
+        loop.refuse_other_personal(score)
         before, self._crew.plan = self._crew.plan, data
         try:
             self._crew.audition(roles[name] for name in changed)
@@ -185,7 +188,12 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
     score = load(plan.document)
     number, shards = peers.number, len(peers)
     event_log = open_log(
-        plan.url, name=score.name, durability=plan.durability, shard=number, shards=shards  # type: ignore[arg-type]
+        plan.url,
+        name=score.name,
+        durability=plan.durability,  # type: ignore[arg-type]
+        shard=number,
+        shards=shards,
+        personal=personal(score, Vocabulary(score)),
     )
     crew.epoch = event_log.epoch
     try:
@@ -206,6 +214,7 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
             inputs=plan.inputs,
             again=plan.again and not is_restarted,
             strict=plan.strict,
+            breaking=plan.breaking,
             plan=crew.plan,
             shards=shards,
             carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, first, encode(parcels))),
@@ -273,6 +282,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "table_keys": lambda loop, name: loop.view.table_keys(name),
     "table_value": lambda loop, name, key: loop.view.table_value(name, key),
     "table_items": lambda loop, name, prefix: loop.view.table_items(name, prefix),
+    "digests": lambda loop: loop.view.digests(),
     "standing": lambda loop: msgspec.structs.asdict(loop.view.standing()),
 }
 """What may be asked of a shard that plays, beside publishing and closing: each is answered on a thread of its own."""

@@ -162,6 +162,13 @@ class RayStage:
         lines = self._lines if place is None else [self._lines[place[0]]]
         return sum(int(line.ask("again", section, place)) for line in lines)
 
+    def forget(self, subject: str) -> int:
+        raise Unavailable(
+            f"{subject!r:.80} can't be forgotten while a band plays on Ray; take it down first (ensemble down NAME), "
+            f"forget, and bring "
+            "it up again"
+        )
+
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
         return Plan.load(self._lines[0].ask("plan")).document

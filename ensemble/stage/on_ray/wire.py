@@ -86,6 +86,7 @@ class _Outcome(msgspec.Struct, array_like=True, gc=False):
     skipped: list[tuple[int, str]]
     took_s: float
     is_spent: bool
+    versions: dict[str, int] | None
 
 
 _read_batch = msgspec.msgpack.Decoder(_Batch).decode
@@ -251,6 +252,7 @@ def pack_outcome(outcome: Outcome, work: Work, *, is_spent: bool = False) -> byt
             list(outcome.skipped),
             outcome.took_s,
             is_spent,
+            None if said is None else said.versions,
         )
     )
 
@@ -269,6 +271,7 @@ def unpack_outcome(data: bytes, work: Work) -> tuple[Outcome, bool]:
             work.refs if wire.causes is None else wire.causes,
             work.roots if wire.causes is None else wire.roots,
             wire.extras,
+            wire.versions,
         )
     outcome = Outcome(
         batch.section,
@@ -297,6 +300,7 @@ class _Publication(msgspec.Struct, array_like=True, gc=False):
     extras: dict[int, dict[str, Any]] | None
     source: str
     token: str | None
+    versions: dict[str, int] | None
 
 
 _read_publication = msgspec.msgpack.Decoder(_Publication).decode
@@ -314,11 +318,12 @@ def pack_publication(publication: Publication) -> bytes:
             said.extras,
             publication.source,
             publication.token,
+            said.versions,
         )
     )
 
 
 def unpack_publication(data: bytes) -> Publication:
     wire = _read_publication(data)
-    said = Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras)
+    said = Said(wire.topics, wire.topic_ix, wire.keys, wire.data, extras=wire.extras, versions=wire.versions)
     return Publication(said, wire.source, token=wire.token)

@@ -318,6 +318,18 @@ def test_the_newest_snapshot_comes_back_and_the_log_goes_on_after_it(store: Any)
     assert contents(again, saved[-1].at.seq) == flat(groups)[saved[-1].at.seq :]
 
 
+def test_the_newest_snapshot_before_a_frame_comes_back_of_the_two_that_stay(store: Any) -> None:
+    log = store.open()
+    saved = []
+    for _ in range(3):
+        append(log, [1, 1])
+        saved.append(Snapshot(log.end(), b"state of %d" % log.end().seq))
+        log.save(saved[-1])
+
+    for reading in (log, store.read()):
+        assert [reading.snapshot(most) for most in (7, 6, 5, 4, 3)] == [saved[2], saved[2], saved[1], saved[1], None]
+
+
 def test_a_snapshot_may_be_of_any_place_there_was(store: Any) -> None:
     log = store.open()
     append(log, [1], [2, 0, 3], [1])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from ensemble.stage.on_ray import precedence
+from tests.conformance.stand import eventually
 
 pytestmark = pytest.mark.skipif(not precedence._may_take(), reason="this system lets nobody take precedence")
 
@@ -57,6 +60,87 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return monkeypatch
+
+
+@pytest.fixture
+def ours(bare: pytest.MonkeyPatch) -> None:
+    """As in a process of a Ray that Ensemble started."""
+    precedence.prepare()
+
+
+@contextmanager
+def child(program: str = "import sys; sys.stdin.read()") -> Iterator[subprocess.Popen[bytes]]:
+    """A process that this one starts, and ends."""
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.communicate()
+
+
+def policy(process: subprocess.Popen[bytes]) -> int:
+    return os.sched_getscheduler(process.pid)
+
+
+def node() -> precedence.Births:
+    return precedence.Births(os.getpid())
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_process_that_is_born_is_held_back_until_it_takes_precedence() -> None:
+    births = node()
+    program = """if True:
+        import sys
+        from ensemble.stage.on_ray import precedence
+        sys.stdin.readline()
+        precedence.take(is_shard=False)
+        print("taken", flush=True)
+        sys.stdin.read()
+    """
+    with child() as elder:
+        births.expect()
+        with child(program) as newborn:
+            eventually(lambda: policy(newborn) == os.SCHED_IDLE)
+            assert policy(elder) == os.SCHED_OTHER
+
+            assert newborn.stdin is not None and newborn.stdout is not None
+            newborn.stdin.write(b"go\n")
+            newborn.stdin.flush()
+            assert newborn.stdout.readline() == b"taken\n"
+
+            assert policy(newborn) == os.SCHED_OTHER
+
+
+@pytest.mark.usefixtures("ours")
+def test_who_is_held_back_too_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precedence, "STUCK_S", 0.3)
+    monkeypatch.setattr(precedence, "BIRTH_S", 0.2)
+    births = node()
+    births.expect()
+    with child() as newborn:
+        eventually(lambda: policy(newborn) == os.SCHED_IDLE)
+        eventually(lambda: policy(newborn) == os.SCHED_OTHER)
+        eventually(lambda: not births._looks)
+
+    births.expect()
+    with child() as next_one:
+        eventually(lambda: policy(next_one) == os.SCHED_IDLE)
+
+
+def test_in_the_ray_of_others_nobody_is_held_back(bare: pytest.MonkeyPatch) -> None:
+    births = node()
+    births.expect()
+
+    assert not births._looks
+
+
+def test_who_is_let_go_gives_precedence_back(bare: pytest.MonkeyPatch) -> None:
+    precedence.prepare()
+    program = "import os; from ensemble.stage.on_ray import precedence; precedence.give_back(); print(os.sched_getscheduler(0))"
+
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert int(said) == os.SCHED_IDLE
 
 
 def test_workers_begin_behind_those_who_play(bare: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,85 @@
+"""Auditing one log: all that its bytes prove, and all that is wrong with them (docs/audit.md).
+
+Owns what an audit comes to. Each kind of log is walked by a module of its own; what a frame and a group must be is said
+elsewhere (`frame`, `chain`, `recovery`), once. Nothing is changed, and no lock taken.
+
+    is every verdict "held" and no finding there, then the log goes through all places that were asked for, unchanged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.base import Position
+
+Verdict: TypeAlias = Literal["held", "other", "beyond", "unread"]
+"""Of a place: the log goes through it; it was another there; it ends before; or damage hides it."""
+
+Known: TypeAlias = Callable[[str, int], Sequence[Position]]
+"""Log id and shard -> places through which that log is known to go."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is not as it was written."""
+
+    file: str
+    """A file, or an object."""
+    byte: int
+    wrong: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: byte {self.byte}: {self.wrong}"
+
+
+class Audited(msgspec.Struct):
+    """What came of auditing one log. Where its manifest is damaged nothing else was looked at, and `id` is empty."""
+
+    id: str = ""
+    name: str = ""
+    shard: int = 0
+    begin: Position = Position(0, 0, b"", 0)
+    """The place before the first frame that is there."""
+    end: Position = Position(0, 0, b"", 0)
+    """The place after the last frame that is whole."""
+    bytes: int = 0
+    """Of whole groups."""
+    findings: list[Finding] = []
+    notes: list[str] = []
+    verdicts: dict[Position, Verdict] = {}
+    """On each place that was asked for."""
+
+
+def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ()) -> Audited:
+    """Look at every byte of the log at `url`; of a store in several shards: of one of them.
+
+    Errors: Unavailable if there is none, or it can't be read.
+    """
+    from ensemble.log import place_of
+
+    kind, place = place_of(url)
+    if kind == "memory":
+        from ensemble.log.audit.memory import audit_memory
+        from ensemble.log.memory import memory_store
+
+        store = memory_store(place)
+        if store is None:
+            raise Unavailable(f"store {url!r}: there is no such log in this process's memory; play a score with it first")
+        return audit_memory(store, known)
+    if kind == "objects":
+        raise Unavailable(f"store {url!r}: a log in an object store can't be audited yet; a directory can")
+    from ensemble.log import division
+    from ensemble.log.audit.directory import audit_directory
+
+    folder = Path(place).absolute()
+    return audit_directory(division.place(folder, shard, division.count(folder) or 1), known)
+
+
+def of_error(error: LogCorrupt, file: object) -> Finding:
+    """What a reader says of a file, as a finding; the advice that goes with it is for one who can't go on."""
+    text = str(error).removeprefix(f"{file}: byte 0: ")
+    return Finding(str(file), 0, text.partition("; restore ")[0])

@@ -1,0 +1,123 @@
+"""A log up to a place in it: what was there then.
+
+Owns where a moment lies in a log, and the reading half of a log that ends there. Every frame is read from the log itself; what
+it has beyond the place is not there for who reads this.
+
+    frames(cut) = frames(log)[: cut.end().seq]
+    of an offset o:  every frame before the one that holds o, and no other
+    of a time t:     every frame with time_us < t, and no other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import takewhile
+
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, LogReader, Position, Snapshot
+
+
+def place_of_offset(log: LogReader, offset: int) -> Position:
+    """The place before the frame that holds the event with this offset; of the next offset, the end.
+
+    Errors: OffsetError if it lies past the end.
+    """
+    begin, end = log.begin(), log.end()
+    if not begin.offset <= offset <= end.offset:
+        raise OffsetError(
+            f"log {log.name!r}: there was no moment before event {offset}; it has the offsets {begin.offset} to "
+            f"{end.offset - 1}, and {end.offset} stands for now"
+        )
+    return end if offset == end.offset else _before(log, log.frame_at(offset))
+
+
+def place_of_time(log: LogReader, time_us: int) -> Position:
+    """The place after the last frame that was written before a time. It reads some twenty frames, however long the log is."""
+    begin, end = log.begin(), log.end()
+    if end.seq == begin.seq or end.time_us < time_us:
+        return end
+    low, high = begin.seq, end.seq - 1  # frames before `low` are earlier, the frame `high` is not
+    while low < high:
+        middle = (low + high) // 2
+        if next(log.frames(middle)).time_us < time_us:
+            low = middle + 1
+        else:
+            high = middle
+    return _before(log, next(log.frames(low)))
+
+
+def _before(log: LogReader, frame: Frame) -> Position:
+    begin = log.begin()
+    if frame.seq == begin.seq:
+        return begin
+    return Position(frame.seq, frame.first, frame.prev, next(log.frames(frame.seq - 1)).time_us)
+
+
+class CutLog:
+    """A log as it was at a place: a `LogReader`. Closing it leaves the log open."""
+
+    def __init__(self, log: LogReader, end: Position) -> None:
+        self._log = log
+        self._end = end
+        self._is_closed = False
+
+    @property
+    def id(self) -> str:
+        return self._log.id
+
+    @property
+    def name(self) -> str:
+        return self._log.name
+
+    @property
+    def shard(self) -> int:
+        return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
+
+    def begin(self) -> Position:
+        return self._log.begin()
+
+    def end(self) -> Position:
+        self._refuse_closed()
+        return self._end
+
+    def frames(self, seq: int = 0) -> Iterator[Frame]:
+        return self._until(self._log.frames(seq)) if seq < self.end().seq else iter(())
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]:
+        end = self.end().offset
+        if not 0 <= offset <= end:
+            raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; there were the offsets 0 to {end - 1} then")
+        return self._until(self._log.rows(offset)) if offset < end else iter(())
+
+    def frame_at(self, offset: int) -> Frame:
+        end = self.end().offset
+        if not 0 <= offset < end:
+            raise OffsetError(f"log {self.name!r}: there was no event {offset} then; there were the offsets 0 to {end - 1}")
+        return self._log.frame_at(offset)
+
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        seq = self.end().seq
+        return self._log.snapshot(seq if upto is None else min(seq, upto))
+
+    def size_bytes(self) -> int:
+        """That of the whole log: how much of it lay before the place is not known."""
+        return self._log.size_bytes()
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _until(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        return takewhile(lambda frame: frame.seq < self._end.seq, frames)
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise Unavailable(f"log {self.name!r} as it was then was closed; ask for it again")

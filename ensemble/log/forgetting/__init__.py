@@ -1,0 +1,142 @@
+"""A log in which people can be forgotten: what is personal is encrypted on its way in, decrypted on its way out
+(docs/forget.md).
+
+Owns the layer around any log. What lies where in a frame and in the broker's state is `places.py`'s, the bytes are
+`cipher.py`'s, the keys `ring.py`'s.
+In memory, on this side of it, all is plain; hashes and checksums, on the other, are of what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ensemble.event import Frame, Past
+from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
+from ensemble.log.branch import BranchLog
+from ensemble.log.forgetting.places import Decrypting, Encrypting
+from ensemble.log.forgetting.ring import Ring
+from ensemble.score.personal import Personal
+
+
+class ForgettingReader:
+    """The reading half."""
+
+    def __init__(self, log: LogReader, ring: Ring) -> None:
+        self._log = log
+        self.ring = ring
+        self._decrypting = Decrypting(ring)
+
+    @property
+    def id(self) -> str:
+        return self._log.id
+
+    @property
+    def name(self) -> str:
+        return self._log.name
+
+    @property
+    def shard(self) -> int:
+        return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
+
+    def begin(self) -> Position:
+        return self._log.begin()
+
+    def end(self) -> Position:
+        return self._log.end()
+
+    def frames(self, seq: int = 0) -> Iterator[Frame]:
+        self.ring.refresh()
+        return map(self._decrypting.frame, self._log.frames(seq))
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]:
+        self.ring.refresh()
+        return map(self._decrypting.frame, self._log.rows(offset))
+
+    def frame_at(self, offset: int) -> Frame:
+        self.ring.refresh()
+        return self._decrypting.frame(self._log.frame_at(offset))
+
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        self.ring.refresh()
+        kept = self._log.snapshot(upto)
+        return None if kept is None else Snapshot(kept.at, self._decrypting.state(kept.state))
+
+    def forgotten(self) -> int:
+        """How many keys were destroyed as of now: who keeps what was read here must read it anew when there are more."""
+        self.ring.refresh()
+        return self.ring.ended
+
+    def size_bytes(self) -> int:
+        return self._log.size_bytes()
+
+    def close(self) -> None:
+        self._log.close()
+
+
+class ForgettingLog(ForgettingReader):
+    """The writing half. `personal` says what is to be encrypted; None: nothing new is."""
+
+    def __init__(self, log: EventLog, ring: Ring, personal: Personal | None = None) -> None:
+        super().__init__(log, ring)
+        self._writing = log
+        self._look_up: Callable[[int], Frame] = self.frame_at
+        self.encrypt(personal)
+
+    def encrypt(self, personal: Personal | None) -> None:
+        """Encrypt by these rules from here on."""
+        self._decrypting.ruled = frozenset() if personal is None else frozenset(personal.states)
+        self._encrypting = Encrypting(self.ring, personal, self._event_at, self._decrypting.orphans)
+
+    def look_through(self, frame_at: Callable[[int], Frame]) -> None:
+        """Find events at which players failed by this: of a take they may lie in the past."""
+        self._look_up = frame_at
+
+    def _event_at(self, offset: int) -> Frame:
+        return self._look_up(offset)
+
+    @property
+    def epoch(self) -> int:
+        return self._writing.epoch
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._writing.notes
+
+    def seal(self, frame: Frame) -> bytes:
+        kept = self._encrypting.frame(frame)
+        sealed = self._writing.seal(kept)
+        frame.epoch, frame.seq, frame.prev = kept.epoch, kept.seq, kept.prev
+        return sealed
+
+    def append(self, sealed: Sequence[bytes]) -> None:
+        self.ring.sync()  # first: a frame whose key a crash has lost could never be read
+        self._writing.append(sealed)
+
+    def save(self, snapshot: Snapshot) -> None:
+        state = self._encrypting.state(snapshot.state)
+        self.ring.sync()
+        self._writing.save(Snapshot(snapshot.at, state))
+
+    def forget(self, subject: str) -> int:
+        """Destroy all keys of a subject; how many there were. What is in memory elsewhere stays there."""
+        return self.ring.destroy(subject)
+
+    def forget_in(self, state: bytes, subject: str) -> tuple[int, bytes]:
+        """The same, and the broker's state after that: as whoever opens the log next would find it."""
+        kept = self._encrypting.state(state)
+        count = self.ring.destroy(subject)
+        return count, self._decrypting.state(kept)
+
+
+def forgetting_of(log: EventLog) -> ForgettingLog | None:
+    """What of a log people can be forgotten in: of a take its own part; None: nothing in it is personal."""
+    own = log.own if isinstance(log, BranchLog) else log
+    return own if isinstance(own, ForgettingLog) else None

@@ -1,0 +1,143 @@
+"""A payload with what is personal in it encrypted, and back (docs/forget.md, "Bytes").
+
+Owns the bytes of it, and what is read of it once its key is gone. Knows no ring and no frame.
+
+    decrypt(encrypt(payload, rule, key), key) = payload          (byte for byte)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ensemble.errors import LogCorrupt
+from ensemble.event import EPOCH, decode, encode
+from ensemble.score.personal import Rule
+
+CODE = 69
+"""The type of the MessagePack extension."""
+FORGOTTEN = "(forgotten)"
+"""What stands for a text."""
+
+NONCE_BYTES = 12
+_MARKERS = frozenset(b"\xc7\xc8\xc9")
+"""Extensions of a length that is not fixed: 8, 16 and 32 bits."""
+
+
+class Key(NamedTuple):
+    """What encrypts one subject's data."""
+
+    id: bytes
+    subject: str
+    cipher: AESGCM
+
+
+class _Body(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    key_id: bytes
+    nonce: bytes
+    ciphertext: bytes
+    blank: bytes
+
+
+_bodies = msgspec.msgpack.Decoder(_Body)
+_secrets = msgspec.msgpack.Decoder(list[Any])
+
+
+def is_encrypted(payload: bytes) -> bool:
+    """Whether a payload is one that `encrypt` made."""
+    if not payload or payload[0] not in _MARKERS:
+        return False
+    return payload[1 + (1 << (payload[0] - 0xC7))] == CODE
+
+
+def encrypt(payload: bytes, data: Any, rule: Rule, key: Key) -> bytes:
+    """The payload as it is kept; the same where nothing that is personal is in it. `data` is what it says."""
+    taken: list[Any] = []
+    blank = data
+    if rule.fields and isinstance(data, dict) and encode(data) == payload:
+        for path in rule.fields:
+            blank = _without(blank, path, (), rule.names, taken)
+        if not taken:
+            return payload
+        shown = encode(blank)
+    else:
+        taken = [payload]
+        shown = encode(neutral(data, rule.names)) if rule.blank is None else rule.blank
+    nonce = os.urandom(NONCE_BYTES)
+    body = _Body(key.id, nonce, key.cipher.encrypt(nonce, encode(taken), key.id), shown)
+    return encode(msgspec.msgpack.Ext(CODE, encode(body)))
+
+
+def key_id(payload: bytes) -> bytes:
+    """Of the key that encrypted it."""
+    return _body(payload).key_id
+
+
+def blank(payload: bytes) -> bytes:
+    """What is read of it once its key is gone."""
+    return _body(payload).blank
+
+
+def decrypt(payload: bytes, key: Key) -> bytes:
+    """The payload as it was.
+
+    Errors: LogCorrupt if it was not encrypted by this key.
+    """
+    body = _body(payload)
+    try:
+        taken = _secrets.decode(key.cipher.decrypt(body.nonce, body.ciphertext, body.key_id))
+    except (InvalidTag, ValueError) as error:
+        raise LogCorrupt(
+            f"what was encrypted with key {body.key_id.hex()} can't be decrypted with it: the key ring was changed"
+        ) from error
+    if isinstance(taken[0], bytes):
+        whole: bytes = taken[0]
+        return whole
+    data = decode(body.blank)
+    for path, value in taken:
+        at = data
+        for name in path[:-1]:
+            at = at[name]
+        at[path[-1]] = value
+    return encode(data)
+
+
+def neutral(value: Any, names: frozenset[str]) -> Any:
+    """A value of the same type that says nothing."""
+    if isinstance(value, str):
+        return FORGOTTEN
+    if isinstance(value, (bool, int, float, bytes)):
+        return type(value)()
+    if isinstance(value, datetime):
+        return EPOCH
+    if isinstance(value, Mapping):
+        return {name: neutral(below, names) for name, below in value.items() if name in names}
+    return [] if isinstance(value, Sequence) else None
+
+
+def _without(data: Any, path: Sequence[str], above: tuple[str, ...], names: frozenset[str], taken: list[Any]) -> Any:
+    """The data with what stands at a path made neutral, and noted in `taken`. What is not changed is shared."""
+    name, *below = path
+    if name not in data:
+        return data
+    here = (*above, name)
+    value = data[name]
+    if below and isinstance(value, dict):
+        changed = _without(value, below, here, names, taken)
+    else:
+        taken.append([here, value])
+        changed = neutral(value, names)
+    return data if changed is value else {**data, name: changed}
+
+
+def _body(payload: bytes) -> _Body:
+    try:
+        return _bodies.decode(decode(payload).data)
+    except (msgspec.DecodeError, AttributeError) as error:
+        raise LogCorrupt(f"this should be encrypted data, and is none: {error}") from error

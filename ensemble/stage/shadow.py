@@ -1,0 +1,310 @@
+"""A shadow of a section: the same events, heard once more by other code, beside the one that plays.
+
+Owns one shard's part of a rebuilt table. What the section heard, in which order and with which `ctx.now`, stands in the log's
+marks; the shadow follows these, frame by frame, calls its own player for each event, and keeps what that writes. What it
+says is compared with what was said then, and goes nowhere. It writes nothing to the log.
+
+Invariant, after frame n: `table` is what the player would have made of exactly the events which the section had heard by then.
+So at any frame the shadow may take the section's place, and no event is lost or heard twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from ensemble.broker.outbox import Parcel
+from ensemble.broker.routing import Listener
+from ensemble.broker.section import Batch
+from ensemble.broker.state import SectionState, State
+from ensemble.broker.words import Outcome
+from ensemble.errors import EnsembleError, ScoreError
+from ensemble.event import Frame, Ref, decode
+from ensemble.listening import listener, lookups
+from ensemble.log.base import LogReader
+from ensemble.player import Hearing, Player, Work
+from ensemble.score import load
+from ensemble.stage.seat import look_up
+from ensemble.stage.tape import Tape
+from ensemble.stage.workers import AsyncThread
+
+EXAMPLES = 20
+"""How many events that differ are kept to be shown."""
+AT_A_TIME = 1000
+"""Events that are heard in one go where the log does not tell what was heard together."""
+
+Word = tuple[str, str, bytes]
+"""What was said: topic, key and data."""
+
+
+class Saying(msgspec.Struct, frozen=True):
+    """An event to which the player of now answers otherwise than that of then. Data is decoded."""
+
+    event: str
+    """Its id."""
+    then: tuple[tuple[str, str, Any], ...]
+    """Topic, key and data of each answer."""
+    now: tuple[tuple[str, str, Any], ...]
+
+
+class Unheard(msgspec.Struct, frozen=True):
+    """An event that the player could not hear."""
+
+    event: str
+    key: str
+    error: str
+
+
+class Shadow:
+    """One player beside its section, in one shard's log. One thread at a time."""
+
+    def __init__(self, player: Player, log: LogReader, shards: int = 1) -> None:
+        self.player = player
+        self.table: dict[str, bytes] = {}
+        self.heard = 0
+        self.said = self.differing = 0
+        """Events that it was told what was said to, by then or now, and those of them at which the two differ."""
+        self.sayings: list[Saying] = []
+        self.unheard: list[Unheard] = []
+        self._name = player.spec.name
+        self._instance = player.build()
+        self._log, self._shards = log, shards
+        self._state = State()
+        self._seq = 0
+        self._tape = Tape(log, player.lifts)
+        self._listener: Listener | None = None
+        self._enrich = lookups(player.spec)
+        self._async = AsyncThread()
+
+    @property
+    def section(self) -> SectionState:
+        """The section that plays, as of the frame that the shadow has come to."""
+        return self._state.sections.get(self._name) or SectionState()
+
+    @property
+    def seq(self) -> int:
+        """The frame that comes next."""
+        return self._seq
+
+    def follow(self, most: int) -> int:
+        """Follow the log, so many frames at the most; how many there were, 0 at its end.
+
+        Errors: EnsembleError where the log does not tell what was heard; LogCorrupt.
+        """
+        before = self._seq
+        for frame in islice(self._log.frames(self._seq), most):
+            self._follow(frame)
+            self._seq = frame.seq + 1
+        return self._seq - before
+
+    def writes(self) -> dict[str, bytes | None]:
+        """What makes the section's table this one: key -> state, or None where it goes. As of the frame that it has come to."""
+        old, new = self.section.table, self.table
+        changed: dict[str, bytes | None] = {key: value for key, value in new.items() if old.get(key) != value}
+        changed.update(dict.fromkeys(key for key in old if key not in new))
+        return changed
+
+    def close(self) -> None:
+        self._instance.close()
+        self._async.close()
+
+    # One frame
+
+    def _follow(self, frame: Frame) -> None:
+        marks, name = frame.marks, self._name
+        if frame.rows is not None:
+            self._tape.keep(frame, sum(map(len, frame.rows.data)))
+        if "score" in marks:
+            self._listener = self._listening(marks["score"])
+        elif name in marks.get("joined", {}) or name in marks.get("turned", {}):
+            self._listener = self._listening(self._score_to_come(frame.seq)) or self._listener
+        for offsets, began_us in self._carried(frame):
+            self._hear(offsets, began_us)
+        if offsets := self._heard_by(frame):
+            refs, now = self._hear(offsets, marks["heard"][name][7])
+            self._compare(now, _recorded(frame, name, self._log.id, refs))
+        for key in marks.get("expired", {}).get(name, ()):
+            self.table.pop(key, None)
+        self._state.apply(frame)
+
+    def _score_to_come(self, seq: int) -> Mapping[str, Any]:
+        """The score that is recorded next: a player that joins a band which plays is seated a little before its score."""
+        found = (frame.marks["score"] for frame in self._log.frames(seq) if "score" in frame.marks)
+        return next(found, {})
+
+    def _listening(self, document: Mapping[str, Any]) -> Listener | None:
+        """What the section listened for by a score that was played; None if it had no such player."""
+        if not document:
+            return None
+        try:
+            spec = load(document).players.get(self._name)
+        except ScoreError as error:
+            raise EnsembleError(
+                f"player {self._name} can't be rebuilt: the log holds a score that this version can't read, so nobody knows "
+                f"what was heard by it: {error}"
+            ) from error
+        return None if spec is None else listener(spec, self._shards)
+
+    def _carried(self, frame: Frame) -> Iterator[tuple[list[int], int]]:
+        """What the section had heard before the store was divided anew: in the order of the log, as of this frame."""
+        mark = frame.marks.get("carried", {}).get(self._name)
+        if mark is not None:
+            position, _, _, open_, _, _, letters, *_ = mark
+            left_out = {*open_, *(offset for offset, _ in letters)}
+            passed = [offset for offset in self._concerning(0, position) if offset not in left_out]
+            for at in range(0, len(passed), AT_A_TIME):
+                yield passed[at : at + AT_A_TIME], frame.time_us
+
+    def _heard_by(self, frame: Frame) -> list[int]:
+        """The offsets of what the section heard by this frame, the earlier ones first."""
+        mark = frame.marks.get("heard", {}).get(self._name)
+        if mark is None or not mark[5]:
+            return []
+        position, _, opened, closed, _, count, _, _ = mark
+        section = self.section
+        left_out = {*opened, *(failure[0] for failure in frame.marks.get("failed", {}).get(self._name, ()))}
+        offsets = [*sorted(closed), *self._concerning(section.position, position)]
+        if section.unasked:
+            offsets = [offset for offset in offsets if offset not in section.unasked or self._concerns(offset)]
+        if left_out:
+            offsets = [offset for offset in offsets if offset not in left_out]
+        if len(offsets) != count:
+            raise EnsembleError(
+                f"player {self._name} can't be rebuilt: frame {frame.seq} says that {count} events were heard, and "
+                f"{len(offsets)} fit what the score of then asks for; give the player another name, by which it begins anew"
+            )
+        return offsets
+
+    def _concerning(self, begin: int, end: int) -> list[int]:
+        """The offsets from one to another that the section listened for."""
+        found: list[int] = []
+        if self._listener is None:
+            return found
+        while begin < end:
+            frame = self._tape.at(begin)
+            assert frame.rows is not None
+            stop = min(end, frame.end)
+            found.extend(self._listener.heed(frame.rows.between(begin - frame.first, stop - frame.first)).offsets)
+            begin = stop
+        return found
+
+    def _concerns(self, offset: int) -> bool:
+        frame = self._tape.at(offset)
+        assert frame.rows is not None
+        return self._listener is not None and self._listener.concerns(frame.rows, offset - frame.first)
+
+    # Hearing
+
+    def _hear(self, offsets: Sequence[int], began_us: int) -> tuple[frozenset[Ref], dict[Ref, list[Word]]]:
+        """Hear these events; how answers name them, and what was answered."""
+        refs: list[Ref] = []
+        now: dict[Ref, list[Word]] = {}
+        self.heard += len(offsets)
+        while offsets:
+            outcome, work = self._heard_once(offsets, began_us)
+            refs += work.refs
+            for lane, state in outcome.wrote.items():
+                if state is None:
+                    self.table.pop(lane, None)
+                else:
+                    self.table[lane] = state
+            for ref, word in _said(outcome):
+                now.setdefault(ref, []).append(word)
+            for failure in outcome.failures:
+                self.unheard.append(Unheard(self._tape.event(failure.offset).id, failure.key, failure.error))
+            offsets = [offset for offset, _ in outcome.skipped]  # they waited for one that failed: here nobody waits
+        return frozenset(refs), now
+
+    def _heard_once(self, offsets: Sequence[int], began_us: int) -> tuple[Outcome, Work]:
+        attempts = self.section.attempts
+        tried = {offset: attempts[offset][0] + 1 for offset in offsets if offset in attempts} if attempts else {}
+        events, refs, roots = self._tape.events(offsets)
+        work = Work(Batch(self._name, offsets, self._lanes(offsets), tried, began_us), events, refs, roots, self.table)
+        look_up(work, self.player.spec.reads, self._enrich, self._table_of)
+        work.is_live = False
+        if not self.player.shape.is_async:
+            return self._instance.hear(work), work
+        hearing = Hearing(self._instance, work)
+        hearings = hearing.later_one_by_one(range(len(events)), None)
+        asyncio.run_coroutine_threadsafe(hearings, self._async.loop()).result()
+        return hearing.all(), work
+
+    def _lanes(self, offsets: Sequence[int]) -> list[str]:
+        assert self._listener is not None, "what nobody listened for was not heard"
+        lanes: list[str] = []
+        at = 0
+        while at < len(offsets):
+            rows = self._tape.at(offsets[at]).rows
+            assert rows is not None
+            inside = range(rows.first, rows.first + len(rows))
+            until = next((ix for ix in range(at, len(offsets)) if offsets[ix] not in inside), len(offsets))
+            lanes += self._listener.lanes(rows, [offset - rows.first for offset in offsets[at:until]])
+            at = until
+        return lanes
+
+    def _table_of(self, name: str) -> Mapping[str, bytes]:
+        section = self._state.sections.get(name)
+        return {} if section is None else section.table
+
+    # Comparing
+
+    def _compare(self, now: Mapping[Ref, list[Word]], then: Mapping[Ref, list[Word]]) -> None:
+        self.said += len(then.keys() | now.keys())
+        if now == then:
+            return
+        for ref in dict.fromkeys((*then, *now)):
+            before, after = _shown(then.get(ref, ())), _shown(now.get(ref, ()))
+            if before != after:  # else it was only written in another way
+                self.differing += 1
+                if len(self.sayings) < EXAMPLES:
+                    self.sayings.append(Saying(ref if isinstance(ref, str) else self._tape.event(ref).id, before, after))
+
+
+def _shown(words: Sequence[Word]) -> tuple[tuple[str, str, Any], ...]:
+    return tuple((topic, key, decode(data)) for topic, key, data in words)
+
+
+def _said(outcome: Outcome) -> Iterator[tuple[Ref, Word]]:
+    """What a player said, at once or for later: which event it answers, and the word."""
+    said = outcome.said
+    if said is not None:
+        assert said.causes is not None, "a player answers"
+        ix = said.topic_ix
+        for row, (cause, key, data) in enumerate(zip(said.causes, said.keys, said.data, strict=True)):
+            yield cause, (said.topics[ix if isinstance(ix, int) else ix[row]], key, data)
+    for later in outcome.later:
+        yield later.cause, (later.topic, later.key, later.data)
+
+
+def _recorded(frame: Frame, player: str, log_id: str, refs: Collection[Ref]) -> dict[Ref, list[Word]]:
+    """The same as the log has it: what a section said to these events by a frame, here, to other shards, and by timers."""
+    found: dict[Ref, list[Word]] = {}
+
+    def add(source: str, cause: Ref, word: Word) -> None:
+        if cause in refs and source.count("/") == 2 and source.endswith(f"/{player}"):
+            found.setdefault(cause, []).append(word)
+
+    rows, marks = frame.rows, frame.marks
+    if rows is not None and rows.causes is not None:
+        for ix, cause in enumerate(rows.causes):
+            add(rows.source(ix), cause, (rows.filed(ix), rows.keys[ix], rows.data[ix]))
+    for parcels in marks.get("out", {}).values():
+        for each in parcels:
+            parcel = each if isinstance(each, Parcel) else msgspec.convert(each, Parcel)
+            ix_ = parcel.topic_ix
+            for row, name in enumerate(parcel.causes or ()):
+                topic = parcel.topics[ix_ if isinstance(ix_, int) else ix_[row]]
+                add(parcel.source, _ref(name, log_id), (topic, parcel.keys[row], parcel.data[row]))
+    for _, topic, key, data, cause, _, source, *_ in marks.get("later", ()):
+        add(source, cause, (topic, key, data))
+    return found
+
+
+def _ref(name: str, log_id: str) -> Ref:
+    """How an event of this log is named in it, that goes by a name outside."""
+    prefix, _, offset = name.rpartition("-")
+    return int(offset) if prefix == log_id and offset.isdecimal() else name
