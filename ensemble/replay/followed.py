@@ -8,7 +8,7 @@ order by key holds. One batch is in flight at a time.
 
 from __future__ import annotations
 
-from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from ensemble.broker.routing import Heed, Listener
@@ -27,7 +27,7 @@ class Followed(Section):
         self.waits: dict[int, int] = {}
         """Unheard offset -> when it is tried again."""
         self._parked: dict[int, str] = {}
-        self.lanes: dict[str, list[int]] = {}
+        self.lanes: dict[str, deque[int]] = {}
         self._is_awaited = is_awaited
 
     def _admit(self, heed: Heed) -> None:
@@ -44,8 +44,13 @@ class Followed(Section):
                 self.free[offset] = None
 
     def _line_up(self, offset: int, lane: str) -> None:
-        if self.keyed:
-            insort(self.lanes.setdefault(lane, []), offset)
+        if not self.keyed:
+            return
+        line = self.lanes.setdefault(lane, deque())
+        if not line or line[-1] < offset:
+            line.append(offset)
+        else:  # what comes back, or was reopened
+            self.lanes[lane] = deque(sorted([*line, offset]))
 
     def _put(self, offset: int, lane: str) -> None:
         self.unheard[offset] = lane
@@ -67,7 +72,7 @@ class Followed(Section):
                 if line[0] != offset:
                     self.free[offset] = None
                     continue
-                del line[0]
+                line.popleft()
                 if not line:
                     del self.lanes[lane]
             offsets.append(offset)

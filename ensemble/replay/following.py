@@ -94,6 +94,7 @@ class Following:
         if frame is not None:
             self._seal(frame)
         self._seal(self._broker.note({"replaying": [record.upto.seq, record.upto.offset]}, state.time_us))
+        self._flush()  # whatever happens now, everybody sees what this take is of
         self._look()
 
     # The record

@@ -17,8 +17,12 @@ from ensemble.errors import Unavailable
 from ensemble.event import Event, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, read_log, take_of
 from ensemble.log import takes as kept
+from ensemble.log.forgetting import forgetting_of
 from ensemble.replay.difference import Change, Difference, difference
 from ensemble.replay.record import Record
+from ensemble.score import Score, load
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock
 from ensemble.stage.begin import recover
 from ensemble.takes import state_at
@@ -65,6 +69,10 @@ def promote(url: str, take: str) -> Promotion:
             raise Unavailable(
                 f"{fork.take} can't be corrected now: {error}; stop who plays it, promote, and play again"
             ) from error
+        forgetting = forgetting_of(log)
+        if forgetting is not None:  # by the rules of the score that is played there
+            score = load(document) if (document := recover(log).score) else Score(name=log.name)
+            forgetting.encrypt(personal(score, Vocabulary(score)))
         upto = _replayed(now) or fork.at
         state, states = recover(log), (state_at(log, upto), state_at(now, now.end()))
         found = difference(log, now, states, fork.at, (upto, now.end()))
@@ -77,7 +85,7 @@ def promote(url: str, take: str) -> Promotion:
         if not found:
             raise Unavailable(f"take {take!r} says nothing otherwise than {fork.take}; there is nothing to promote")
         _refuse_moved(log, states[0], upto, found, take, fork.take, now.id)
-        return _corrected(log, state, found, states[1], take, fork.take, now.id)
+        return _corrected(log, state, found, states[1], take, fork.take, now.id, has_data=forgetting is None)
 
 
 def _enter(stack: ExitStack, store: str, take: str, what: str) -> None:
@@ -132,7 +140,17 @@ def _refuse_moved(log: LogReader, state: State, upto: Position, found: Differenc
         )
 
 
-def _corrected(log: EventLog, state: State, found: Difference, there: State, take: str, parent: str, log_id: str) -> Promotion:
+def _corrected(
+    log: EventLog,
+    state: State,
+    found: Difference,
+    there: State,
+    take: str,
+    parent: str,
+    log_id: str,
+    *,
+    has_data: bool,
+) -> Promotion:
     broker = Broker(state, log_id=log.id, name=log.name, listeners={}, policies={})
     now_us = Clock().now_us()
     # Motifs are not listened for here: they go on from this place when the band is opened again, and miss nothing.
@@ -143,7 +161,7 @@ def _corrected(log: EventLog, state: State, found: Difference, there: State, tak
         section = there.sections.get(change.player)
         wrote.setdefault(change.player, {})[change.key] = None if section is None else section.table.get(change.key)
     first = state.end
-    frame = broker.correct(_said(found.events, take), wrote, {"promoted": [log_id, take]}, now_us)
+    frame = broker.correct(_said(found.events, take, has_data), wrote, {"promoted": [log_id, take]}, now_us)
     sealed.append(log.seal(frame))
     log.append(sealed)
     return Promotion(
@@ -151,7 +169,8 @@ def _corrected(log: EventLog, state: State, found: Difference, there: State, tak
     )
 
 
-def _said(changes: Sequence[Change], take: str) -> Said:
+def _said(changes: Sequence[Change], take: str, has_data: bool) -> Said:
+    """The corrections; without data where it may be somebody's: these events are of no topic whose data is encrypted."""
     refs: list[Ref] = []
     roots: list[Ref] = []
     for change in changes:
@@ -166,15 +185,17 @@ def _said(changes: Sequence[Change], take: str) -> Said:
         [CORRECTED],
         0,
         [change.key for change in changes],
-        [encode({"take": take, "kind": change.kind, "player": change.player, **_both(change)}) for change in changes],
+        [encode({"take": take, "kind": change.kind, "player": change.player, **_both(change, has_data)}) for change in changes],
         refs,
         roots,
     )
 
 
-def _both(change: Change) -> Mapping[str, Any]:
-    return {"was": _told(change.was), "now": _told(change.now)}
+def _both(change: Change, has_data: bool) -> Mapping[str, Any]:
+    return {"was": _told(change.was, has_data), "now": _told(change.now, has_data)}
 
 
-def _told(event: Event | None) -> dict[str, Any] | None:
-    return None if event is None else {"id": event.id, "topic": event.topic, "key": event.key, "data": event.data}
+def _told(event: Event | None, has_data: bool) -> dict[str, Any] | None:
+    if event is None:
+        return None
+    return {"id": event.id, "topic": event.topic, "key": event.key, **({"data": event.data} if has_data else {})}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +10,10 @@ import pytest
 import ensemble
 from ensemble import Event, emit, takes
 from ensemble.errors import Unavailable
-from ensemble.log import memory
 from ensemble.replay import promote, replay
 from tests.replay.test_replay import PLAYERS, SHOP, dearer, play
 
-_numbers = count(1)
 FIXED = {**PLAYERS, "price": dearer}
-
-
-@pytest.fixture
-def store() -> Iterator[str]:
-    name = f"promote-{next(_numbers)}"
-    yield f"memory:{name}"
-    for each in memory.memory_names():
-        if each.partition("#")[0] == name:
-            memory.forget_memory_store(each)
 
 
 def events(store: str, pattern: str = ">") -> list[tuple[str, str, Any]]:
@@ -199,3 +186,35 @@ def test_motifs_that_wait_go_on_over_a_promotion(store: str) -> None:
         found: list[Event] = list(band.events("paired"))
 
     assert [event.key for event in found] == ["k1"]
+
+
+def test_what_is_personal_is_in_no_correction_and_can_be_forgotten_in_all_takes(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    document = {
+        **SHOP,
+        "events": {
+            "ordered": {"personal": {"subject": "who", "fields": ["name"]}},
+            "priced": {"personal": {"subject": "who", "fields": ["name"]}},
+        },
+    }
+
+    def named(event: Event) -> Any:
+        return emit("priced", n=1, who=event.data["who"], name=event.data["name"])
+
+    def renamed(event: Event) -> Any:
+        return emit("priced", n=2, who=event.data["who"], name=event.data["name"] + "!")
+
+    with ensemble.open(document, store=store, players={**PLAYERS, "price": named}) as band:
+        band.publish("ordered", {"who": "ella", "name": "SECRET"}, key="k")
+        band.settle(10)
+    made = replay(document, 0, store=store, calls={**PLAYERS, "price": renamed})
+    assert made.take is not None
+    promote(store, made.take)
+
+    with ensemble.read(store) as reader:
+        assert all("data" not in event.data["was"] for event in reader.events("_band.corrected"))
+    assert not [path for path in Path(store).rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+    assert ensemble.forget(store, "ella") >= 1
+    for take in ("main", made.take):
+        with ensemble.read(store, take=take) as reader:
+            assert all("SECRET" not in str(event.data) for event in reader.events())

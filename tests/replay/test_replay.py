@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,20 +11,9 @@ import pytest
 import ensemble
 from ensemble import Event, Reject, emit, takes
 from ensemble.errors import OffsetError, ScoreError, Unavailable
-from ensemble.log import memory
-from ensemble.replay import replay
+from ensemble.log import takes as kept
+from ensemble.replay import promote, replay
 from ensemble.stage.begin import recover
-
-_numbers = count(1)
-
-
-@pytest.fixture
-def store() -> Iterator[str]:
-    name = f"replay-{next(_numbers)}"
-    yield f"memory:{name}"
-    for each in memory.memory_names():
-        if each.partition("#")[0] == name:
-            memory.forget_memory_store(each)
 
 
 def score(**players: Any) -> dict[str, Any]:
@@ -371,3 +359,18 @@ def test_a_replay_that_breaks_off_leaves_no_take(store: str) -> None:
         replay(SHOP, 0, store=store, calls={**PLAYERS, "price": dearer}, progress=stop)
 
     assert [each.name for each in takes.listed(store)] == ["main"]
+
+
+def test_the_take_of_a_replay_that_was_killed_is_told_and_not_promoted(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(store, range(6))
+
+    def stop(at: int, end: int) -> None:
+        if at > end - 2:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(kept, "remove", lambda store, take: None)  # who is killed removes nothing
+    with pytest.raises(RuntimeError, match="killed"):
+        replay(SHOP, 0, store=store, calls={**PLAYERS, "price": dearer}, progress=stop)
+
+    with pytest.raises(Unavailable, match="broken off; drop it"):
+        promote(store, "replay-1")
