@@ -41,19 +41,18 @@ def forget(url: str, subject: str) -> int:
             else:
                 held = stack.enter_context(hold(store, take))
                 logs += [log for log in map(forgetting_of, held) if log is not None]
-        known = {name for log in logs for name in log.ring.subjects()}
         if not guests:
             if not logs:
                 raise Unavailable(
                     f"store {url}: nothing in it is personal, so nobody can be forgotten; write personal: in the events: of "
                     "its score (docs/forget.md), for what is said from then on"
                 )
-            refuse_unknown(subject, sorted(known), f"store {url}")
+            refuse_unknown(subject, [log.ring for log in logs], f"store {url}")
         count = 0
         for number, guest in enumerate(guests):
             try:
                 count += guest.forget(subject)
             except (KeyError, Unavailable):  # that band knows nobody of this name; somebody else may
-                if number + 1 == len(guests) and not count and subject not in known:
+                if number + 1 == len(guests) and not count and not any(subject in log.ring.subjects() for log in logs):
                     raise
         return count + sum(log.forget(subject) for log in logs)

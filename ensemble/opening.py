@@ -16,7 +16,7 @@ import msgspec
 from ensemble.band import Band
 from ensemble.errors import Unavailable
 from ensemble.event import digest
-from ensemble.log import LogReader, count_shards, has_log, open_log, read_log
+from ensemble.log import LogReader, count_shards, has_log, linger_us, open_log, read_log
 from ensemble.log.takes import is_current, split
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
@@ -26,7 +26,7 @@ from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
-from ensemble.stage.begin import begin
+from ensemble.stage.begin import begin, encrypt_as_recorded
 from ensemble.stage.door import Guest, knock, store_folder
 from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
@@ -102,6 +102,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         again=again,
         strict=strict,
         clock=clock,
+        linger_us=linger_us(url, score.store.linger_us),
         breaking=breaking,
     )
     inlet = inlet_of(vocabulary, loop.broker.source(), loop)
@@ -178,15 +179,11 @@ def connect(url: str, *, take: str | None = None) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
-    from ensemble.log.forgetting import forgetting_of
-
-    log = open_log(url, name="", create=False)
+    log = open_log(url, name="", create=False, takes_over=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
-        forgetting = forgetting_of(log)
-        if forgetting is not None:
-            forgetting.encrypt(personal(score, Vocabulary(score)))
+        encrypt_as_recorded(log, known)
     except BaseException:
         log.close()
         raise

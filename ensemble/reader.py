@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,10 +23,12 @@ from ensemble.broker.state import State, dedupe_key
 from ensemble.errors import EnsembleError, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
+from ensemble.log import place_of
 from ensemble.log.base import LogReader
 from ensemble.log.cut import CutLog, place_of_offset, place_of_time
 from ensemble.motif import matches, pattern_fault
 from ensemble.score import Score, load
+from ensemble.score.costs import cost_of
 from ensemble.score.lifts import Lifts
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.shown import Shown, data_frame
@@ -36,6 +39,8 @@ from ensemble.table import Table
 
 FOLLOW_S = 0.02
 """How often a reader looks for what is new."""
+FOLLOW_MOST_S = 1.0
+"""How often at the least, where each look is a request: the longer nothing comes, the less often."""
 
 Place = tuple[int, int]
 """Where an event lies: its shard, and its offset there."""
@@ -283,6 +288,7 @@ class Reader(Shown):
         if at is not None:
             return self.at(at).status()
         standing = merged([shard.view.standing() for shard in self._shards])
+        requests: Counter[str] = sum((Counter(shard.log.requests()) for shard in self._shards), Counter())
         return Status(
             self.name,
             self.id,
@@ -295,6 +301,8 @@ class Reader(Shown):
             standing.sources,
             standing.timers,
             self._notes(),
+            dict(requests),
+            cost_of(requests, standing.costs) if requests else None,
         )
 
     def frame(self, pattern: str = ">", **chosen: Any) -> Any:
@@ -326,8 +334,10 @@ class Reader(Shown):
 
     def _follow(self, offsets: Sequence[int]) -> bool:
         """Wait until a shard has something from its offset here on; False: there never will be."""
+        pause_s, most_s = FOLLOW_S, FOLLOW_MOST_S if place_of(self.url)[0] == "objects" else FOLLOW_S
         while all(shard.log.end().offset <= offset for shard, offset in zip(self._shards, offsets, strict=True)):
-            time.sleep(FOLLOW_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, most_s)
         return True
 
     @property
@@ -535,10 +545,19 @@ def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:
             if _place_of(answer) not in order:
                 order[_place_of(answer)] = answer
                 waiting.append(answer)
-    made: dict[Place, Reaction] = {}
-    for each in reversed(waiting):
+    # A match may be met by way of one of its parts long before the last of them, under which it stands.
+    under: dict[Place, list[Event]] = {}
+    placed, seen = [event], {_place_of(event)}
+    for each in placed:
         here = _place_of(each)
-        said = tuple(made[_place_of(answer)] for answer in answers.get(here, ()) if _stands_under(answer, here, order))
+        fresh = [answer for answer in answers.get(here, ()) if _place_of(answer) not in seen]
+        under[here] = [answer for answer in fresh if _stands_under(answer, here, order)]
+        seen.update(_place_of(answer) for answer in under[here])
+        placed += under[here]
+    made: dict[Place, Reaction] = {}
+    for each in reversed(placed):
+        here = _place_of(each)
+        said = tuple(made[_place_of(answer)] for answer in under[here])
         made[here] = Reaction(each, each.source.split("/")[2] if each.source.count("/") == 2 else None, said)
     return made[_place_of(event)]
 

@@ -25,7 +25,7 @@ from ensemble.log.base import LogReader
 from ensemble.player import Player
 from ensemble.shown import Shown
 from ensemble.stage.base import Clock
-from ensemble.stage.begin import recover
+from ensemble.stage.begin import encrypt_as_recorded, recover
 from ensemble.stage.shadow import Saying, Shadow, Unheard
 
 FRAMES_AT_ONCE = 16
@@ -238,9 +238,14 @@ def _state(data: bytes | None) -> Any:
     return None if data is None else decode(data)
 
 
+def keeps_state(player: Player) -> bool:
+    """Whether a player can have a table."""
+    return not player.shape.batch and player.spec.order != "none"
+
+
 def _refuse_without_state(player: Player) -> None:
-    why = "hears whole batches" if player.shape.batch else "has order: none" if player.spec.order == "none" else None
-    if why is not None:
+    if not keeps_state(player):
+        why = "hears whole batches" if player.shape.batch else "has order: none"
         raise PlayerError(f"player {player.spec.name} {why}, so it keeps no state, and there is no table to rebuild")
 
 
@@ -259,8 +264,10 @@ def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparis
         def put(writes: Callable[[], Sequence[Writes]]) -> None:
             for log, each in zip(logs, writes(), strict=True):
                 if each:
+                    state = recover(log)
+                    encrypt_as_recorded(log, state.score)
                     broker = Broker(
-                        recover(log), log_id=log.id, name=log.name, shard=log.shard, shards=shards, listeners={}, policies={}
+                        state, log_id=log.id, name=log.name, shard=log.shard, shards=shards, listeners={}, policies={}
                     )
                     log.append([log.seal(broker.rewrite(player.spec.name, each, Clock().now_us()))])
 

@@ -52,6 +52,8 @@ class Standing(msgspec.Struct, frozen=True):
     sections: Mapping[str, SectionStatus]
     sources: Mapping[str, SourceStatus]
     timers: int
+    costs: Mapping[str, Any] = {}
+    """What the score says of costs."""
 
 
 class Status(msgspec.Struct, Shown, frozen=True):
@@ -68,6 +70,10 @@ class Status(msgspec.Struct, Shown, frozen=True):
     sources: Mapping[str, SourceStatus]
     timers: int
     notes: tuple[str, ...] = ()
+    requests: Mapping[str, int] = {}
+    """What was asked of an object store to write it, by kind, from its beginning on; empty for other kinds of store."""
+    cost: float | None = None
+    """What that cost, by the prices in the score's `costs: {requests: ...}`; None without them."""
 
     def frame(self) -> Any:
         """Its sections as a pandas DataFrame, a row a player."""

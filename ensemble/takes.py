@@ -96,6 +96,7 @@ def drop(url: str, name: str) -> None:
         raise Unavailable(f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first")
     with _held(store, name, "dropped"):
         kept.remove(store, name)
+    kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
 
 
 def use(url: str, name: str) -> None:

@@ -223,6 +223,9 @@ class FaultyLog:
     def size_bytes(self) -> int:
         return self.log.size_bytes()
 
+    def requests(self) -> Mapping[str, int]:
+        return self.log.requests()
+
     def close(self) -> None:
         self.release()
         self.log.close()

@@ -24,12 +24,15 @@ from ensemble.log import open_log  # noqa: E402
 from ensemble.testing import FaultyLog  # noqa: E402
 from tests.conformance.home import home  # noqa: E402
 from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand  # noqa: E402
+from tests.s3 import S3  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills a band")
-    parser.addoption("--everywhere", action="store_true", help="play each test on Ray with every kind of store, not with one")
+    parser.addoption(
+        "--everywhere", action="store_true", help="play each test with every kind of store, on Ray and in objects too"
+    )
     parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
@@ -83,20 +86,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On Ray, where opening a band takes a second, each test plays once: with one kind of store, and one set of its parameters.
 
-    All play with all where that, or certain tests, are asked for.
+    An object store is to a band a slower directory, so one test in eight plays there too. All play with all where that, or
+    certain tests, are asked for.
     """
     for item in items:
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif "s3" in getattr(item, "fixturenames", ()) or "s3" in _params(item).values():
+            item.add_marker(pytest.mark.xdist_group("s3"))  # and these a server
     if config.getoption("--shards") > 1:
         items[:] = [item for item in items if not item.get_closest_marker("one_shard")]
     if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
         return
 
-    left_out = {item for item in items if item.get_closest_marker("everywhere")}
+    left_out = {item for item in items if item.get_closest_marker("everywhere") or _is_seldom_played(item)}
     played: dict[str, pytest.Item] = {}
     for item in items:
-        if _stage(item) != "ray" and not (_is_on_ray(item) and item.path.parent.name == "faults"):
+        is_left = item in left_out or (_stage(item) != "ray" and not (_is_on_ray(item) and item.path.parent.name == "faults"))
+        if is_left:
             continue
         name = item.nodeid.partition("[")[0]
         chosen = played.setdefault(name, item)
@@ -118,6 +125,12 @@ def _stage(item: pytest.Item) -> str:
     """The stage on which a test stands; empty if it stands on none."""
     setup = _params(item).get("stand")
     return setup.stage if isinstance(setup, Setup) else ""
+
+
+def _is_seldom_played(item: pytest.Item) -> bool:
+    """Whether a test that stands on an object store is left to --everywhere."""
+    where = {(setup.stage, setup.store) for setup in _setups(item)}
+    return ("ray", "objects") in where or (("solo", "objects") in where and crc32(item.nodeid.encode()) % 8 > 0)
 
 
 def _setups(item: pytest.Item) -> list[Setup]:
@@ -148,6 +161,21 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     yield stand
     stand.end()
     home.forget()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    server = S3()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A server that speaks S3, which this process finds."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,7 @@ def test_what_is_wrong_about_keys_is_said(
 
 def test_heads_are_objects_that_are_created_once(store: str, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = MemoryStore()
-    monkeypatch.setattr(stores, "objects_at", lambda url: Objects(kept, url, pause=lambda seconds: None))
+    monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
 
     ensemble.audit(store, anchor="s3://vault/shop", sign=key)
     play(store, "leia")
@@ -237,7 +237,7 @@ def test_two_audits_that_anchor_the_same_head_do_not_overwrite_each_other(
     from ensemble.log.audit.anchors import anchors_at
 
     kept = MemoryStore()
-    monkeypatch.setattr(stores, "objects_at", lambda url: Objects(kept, url, pause=lambda seconds: None))
+    monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
     log = ensemble.audit(store).shards[0]
     private = anchor_module.private_key(key)
     text = anchor_module.sign(log.id, 0, log.end, private)

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.options import At, Json, Key, Since, Store, Take, moment, pattern, place, store_url
-from ensemble.cli.terminal import counted, flush, json_text, result, result_columns, result_json, shown, sized, talk, width
+from ensemble.cli.terminal import (
+    counted,
+    flush,
+    json_text,
+    requests_line,
+    result,
+    result_columns,
+    result_json,
+    shown,
+    sized,
+    talk,
+    width,
+)
 
 if TYPE_CHECKING:
     from ensemble.event import Event
@@ -153,6 +165,8 @@ def status(at: At = None, store: Store = None, take: Take = None, json: Json = F
         )
     if now.timers:
         result(f"\n{counted(now.timers, 'timer')} waiting")
+    if now.requests:
+        result(f"\nrequests {requests_line(now.requests, now.cost)}")
     for note in now.notes:
         talk(note, sign="note", style="yellow")
 
@@ -171,6 +185,8 @@ def event_json(event: Event) -> dict[str, Any]:
         "causationid": event.causationid,
         "correlationid": event.correlationid,
         "traceparent": event.traceparent,
+        "version": event.version,
+        **({"forgotten": True} if event.forgotten else {}),
     }
 
 

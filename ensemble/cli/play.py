@@ -227,7 +227,7 @@ def _before(url: str) -> Before:
         return Before()
     with ensemble.read(url) as reader:
         now = reader.status()
-    return Before(now.events, now.topics)
+    return Before(now.events, now.topics, now.requests, now.cost)
 
 
 def _sum(band: Band, before: Before, seconds: float, stop: _Stop, trouble: Exception | None) -> Summary:

@@ -1,4 +1,4 @@
-"""`ensemble rebuild`: a player's table made anew from the log by the code of now, compared with the one that is there."""
+"""`ensemble rebuild`: tables made anew from the log by the code of now, compared with those that are there."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ ROWS = 20
 
 
 def rebuild(
-    player: Annotated[str, typer.Argument(metavar="PLAYER", help="Whose table.", show_default=False)],
-    score: Annotated[str, typer.Argument(metavar="SCORE", help="The score that names its code of now.", show_default=False)],
+    score: Annotated[str, typer.Argument(metavar="SCORE", help="The score that names the code of now.", show_default=False)],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PLAYER]...", help="Whose tables; left out: of all that keep one.", show_default=False),
+    ] = None,
     store: Store = None,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Put the rebuilt table in place. Nobody may play the store.", show_default=False)
+        bool, typer.Option("--switch", help="Put the rebuilt tables in place. Nobody may play the store.", show_default=False)
     ] = False,
     skip_unheard: Annotated[
         bool,
@@ -31,28 +34,34 @@ def rebuild(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make a player's table anew from the log, and compare it with the one that is there.
+    """Make players' tables anew from the log, and compare them with those that are there.
 
-    Its code of now hears all that it has heard so far once more, beside the band, which may play meanwhile: what it says is
-    compared with what was said and goes nowhere. Exit code 3 if it can't hear some of these events.
+    Their code of now hears all that they have heard so far once more, beside the band, which may play meanwhile: what they say
+    is compared with what was said and goes nowhere. Exit code 3 if they can't hear some of these events.
     """
     import ensemble
     from ensemble.ready import ready
-    from ensemble.rebuilding import Rebuilding, rewrite
+    from ensemble.rebuilding import Rebuilding, keeps_state, rewrite
 
     url = store_url(store or score)
     players = ready(score, None).players
     with ensemble.read(url) as reader:
-        reader._check_player(player)
-        if player not in players:
-            raise KeyError(f"score {score} has no player {player!r}; it has {', '.join(players)}")
-        if not switch:
-            with Rebuilding(players[player], [shard.log for shard in reader._shards]) as rebuilding:
-                compared = rebuilding.compare()
-    if switch:
-        compared = rewrite(url, players[player], skip_unheard=skip_unheard)
-    _tell(compared, json=json, is_switched=switch)
-    if compared.unheard:
+        played = reader.status().sections
+        for name in names or ():
+            reader._check_player(name)
+            if name not in players:
+                raise KeyError(f"score {score} has no player {name!r}; it has {', '.join(players)}")
+        chosen = names or [name for name, player in players.items() if name in played and keeps_state(player)]
+        is_unheard = False
+        for name in chosen:
+            if switch:
+                compared = rewrite(url, players[name], skip_unheard=skip_unheard)
+            else:
+                with Rebuilding(players[name], [shard.log for shard in reader._shards]) as rebuilding:
+                    compared = rebuilding.compare()
+            _tell(compared, json=json, is_switched=switch)
+            is_unheard = is_unheard or bool(compared.unheard)
+    if is_unheard:
         raise typer.Exit(Code.DEAD)
 
 
@@ -82,4 +91,4 @@ def _tell(compared: Comparison, *, json: bool, is_switched: bool) -> None:
         talk("nothing was changed; --switch puts the rebuilt table in place", sign="note")
 
 
-COMMANDS = (("rebuild", rebuild, "ensemble rebuild books scores/acme_fitness.yaml"),)
+COMMANDS = (("rebuild", rebuild, "ensemble rebuild scores/acme_fitness.yaml books"),)

@@ -14,7 +14,7 @@ import msgspec
 
 from ensemble.broker.failure import DEAD
 from ensemble.cli.codes import Code
-from ensemble.cli.terminal import counted, grouped, quoted, result, result_columns, shown, sized
+from ensemble.cli.terminal import counted, grouped, quoted, requests_line, result, result_columns, shown, sized
 from ensemble.stage.sources import REFUSED
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Before(msgspec.Struct, frozen=True):
 
     events: int = 0
     topics: Mapping[str, int] = {}
+    requests: Mapping[str, int] = {}
+    cost: float | None = None
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -72,6 +74,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     refused_lines: tuple[Refused, ...]
     """The first of this run."""
     bytes: int | None
+    requests: Mapping[str, int] = {}
+    """What was asked of an object store."""
+    requests_now: Mapping[str, int] = {}
+    cost: float | None = None
+    """What that cost, by the prices in the score."""
+    cost_now: float | None = None
 
     @property
     def code(self) -> Code:
@@ -127,6 +135,10 @@ def summarise(reader: Reader, before: Before, now: Status, *, seconds: float, in
         refused_now=refused_now,
         refused_lines=tuple(lines),
         bytes=now.bytes,
+        requests=now.requests,
+        requests_now={kind: count - before.requests.get(kind, 0) for kind, count in now.requests.items()},
+        cost=now.cost,
+        cost_now=None if now.cost is None else now.cost - (before.cost or 0.0),
     )
 
 
@@ -180,6 +192,8 @@ def show(summary: Summary) -> None:
     else:
         size = "" if summary.bytes is None else f" ({sized(summary.bytes)})"
         result(f"log      {summary.store}{size}")
+        if summary.requests_now:
+            result(f"requests {requests_line(summary.requests_now, summary.cost_now)}")
         result(f"next     {_next(summary)}")
 
 

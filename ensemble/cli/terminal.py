@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, Literal
 
 
@@ -109,6 +109,13 @@ def sized(bytes_: int) -> str:
 def counted(number: int, noun: str) -> str:
     """1 event, 2,000 events."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def requests_line(requests: Mapping[str, int], cost: float | None) -> str:
+    """What was asked of an object store, by kind, and what that cost: 1,204 (put 602, head 602); cost 0.0033."""
+    kinds = ", ".join(f"{kind} {grouped(count)}" for kind, count in sorted(requests.items()) if count)
+    money = "" if cost is None else f"; cost {cost:,.4f}"
+    return f"{grouped(sum(requests.values()))}{f' ({kinds})' if kinds else ''}{money}"
 
 
 def quoted(word: object) -> str:

@@ -4,6 +4,7 @@
     memory:NAME        a log in memory that this process knows by name: to be closed, opened again, and read
     path, file://path  a directory
     s3://, gs://, az:// bucket and prefix: an object store (docs/object-log.md)
+    objects:PATH       a directory that is used as an object store
     any of them#NAME   a take of that store (docs/takes.md); without a name the current one, which is `main` as a rule
 
 docs/log-format.md has the format, `base.py` the promises. What a kind of log needs is imported when it is opened.
@@ -23,12 +24,14 @@ from ensemble.log.base import EventLog, Fork, Frame, LogReader, Position, Snapsh
 from ensemble.log.branch import Branch, BranchLog
 
 if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
+    from ensemble.log.objects.store import Objects
     from ensemble.score.personal import Personal
 
 __all__ = [
     "EventLog", "Fork", "LogReader", "Position", "Snapshot",
-    "count_shards", "has_log", "hold", "make_take", "new_id", "open_log", "own_logs", "place_of", "read_log", "take_of",
-    "where",
+    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "own_logs", "place_of",
+    "read_log", "take_of", "where",
 ]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -37,6 +40,9 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 OBJECT_SCHEMES = ("s3", "gs", "az")
 RING = "keys.ring"
 """The file in the folder of a store that has the keys of those who can be forgotten."""
+
+LINGER_US = 50_000
+"""How long a commit to an object store waits for more, if nothing else is said."""
 
 
 def open_log(
@@ -49,23 +55,21 @@ def open_log(
     shard: int = 0,
     shards: int = 1,
     personal: Personal | None = None,
+    takes_over: bool = True,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
     written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
+    Of an object store nobody can know whether who opened the log before, and has not closed it, still plays: unless this one
+    `takes_over`, it is refused then.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
-    if personal is not None and place_of(url)[0] == "objects":  # before anything is asked of it
-        raise Unavailable(
-            f"store {url!r}: its score says whose data events are, and a key ring in an object store is not there yet; play it "
-            "into a directory, or remove personal:"
-        )
     store, take = take_of(url)
     own = _open_own(
         takes.place(store, take), name=name, durability=durability, id=id, create=create and take == takes.MAIN,
-        shard=shard, shards=shards, personal=personal,
+        shard=shard, shards=shards, personal=personal, takes_over=takes_over,
     )  # fmt: skip
     if own.fork is None:
         return own
@@ -90,6 +94,7 @@ def _open_own(
     shards: int = 1,
     fork: Fork | None = None,
     personal: Personal | None = None,
+    takes_over: bool = True,
 ) -> EventLog:
     """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
     kind, place = place_of(url)
@@ -115,9 +120,16 @@ def _open_own(
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
-        if shards != 1:
-            raise Unavailable(f"store {url!r}: a log in an object store has one shard so far, not {shards}; write shards: 1")
-        return open_objects(objects_at(url), name=name, log_id=id or new_id(), create=create, fork=fork)
+        objects = objects_at(url, make=create)
+        opened = open_objects(
+            objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create, takes_over=takes_over,
+            fork=fork,
+        )  # fmt: skip
+        try:
+            return _forgetting(opened, personal, opened.objects)
+        except BaseException:
+            opened.close()
+            raise
     from ensemble.log import division
     from ensemble.log.directory import open_directory
 
@@ -129,20 +141,46 @@ def _open_own(
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
-        return _forgetting(log, folder, personal)
+        return _forgetting(log, personal, folder)
     except BaseException:
         log.close()
         raise
 
 
-def _forgetting(log: EventLog, folder: Path, personal: Personal | None) -> EventLog:
-    """The log of a folder in which people can be forgotten, if it has a key ring or is to have one; else the log itself."""
-    if personal is None and not (folder / RING).exists():
+def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
+    """The log in which people can be forgotten, if it has a key ring at this place or is to have one; else the log itself."""
+    if personal is None and not _has_ring(place):
         return log
     from ensemble.log.forgetting import ForgettingLog
-    from ensemble.log.forgetting.ring import FileRing
 
-    return ForgettingLog(log, FileRing(folder / RING, is_writer=True), personal)
+    return ForgettingLog(log, _ring(place, log.id, is_writer=True), personal)
+
+
+def _has_ring(place: Path | Objects) -> bool:
+    if isinstance(place, Path):
+        return (place / RING).exists()
+    from ensemble.log.forgetting.object_ring import has_ring
+
+    return has_ring(place)
+
+
+def _ring(place: Path | Objects, log_id: str, *, is_writer: bool = False) -> Ring:
+    if isinstance(place, Path):
+        from ensemble.log.forgetting.ring import FileRing
+
+        return FileRing(place / RING, is_writer=is_writer)
+    from ensemble.log.forgetting.object_ring import ObjectRing
+
+    return ObjectRing(place, log_id, is_writer=is_writer)
+
+
+def _readable(log: LogReader, place: Path | Objects) -> LogReader:
+    """The log in which people can be forgotten, if it has a key ring at this place; else the log itself."""
+    if not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+
+    return ForgettingReader(log, _ring(place, log.id))
 
 
 def count_shards(url: str) -> int | None:
@@ -158,10 +196,11 @@ def _count_own(url: str) -> int | None:
 
         return 1 if memory_store(place) is not None else None
     if kind == "objects":
-        from ensemble.log.objects.log import read_manifest
+        from ensemble.log.objects.log import read_root
         from ensemble.log.objects.store import objects_at
 
-        return 1 if read_manifest(objects_at(url)) is not None else None
+        root = read_root(objects_at(url))
+        return None if root is None else root.shards
     from ensemble.log import division
 
     return division.count(Path(place).absolute())
@@ -200,19 +239,14 @@ def _read_own(url: str, shard: int) -> LogReader:
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
 
-        return read_objects(objects_at(url))
+        reader = read_objects(objects_at(url), shard)
+        return _readable(reader, reader.objects)
     from ensemble.log import division
     from ensemble.log.directory import read_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
-    log = read_directory(folder)
-    if not (folder / RING).exists():
-        return log
-    from ensemble.log.forgetting import ForgettingReader
-    from ensemble.log.forgetting.ring import FileRing
-
-    return ForgettingReader(log, FileRing(folder / RING))
+    return _readable(read_directory(folder), folder)
 
 
 def has_log(url: str) -> bool:
@@ -284,7 +318,7 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(_open_own(url, name="", create=False, shard=shard, shards=shards))
+            logs.append(_open_own(url, name="", create=False, shard=shard, shards=shards, takes_over=False))
             stack.callback(logs[-1].close)
         yield logs
 
@@ -316,6 +350,10 @@ def place_of(url: str) -> tuple[str, str]:
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and colon:
         return "memory", rest
+    if scheme == "objects" and colon and not rest.startswith("//"):
+        if not rest:
+            raise Unavailable(f"store {url!r}: no place is given; write the path of a directory after it: objects:shop")
+        return "objects", url
     if "://" in url:
         if scheme in OBJECT_SCHEMES:
             return "objects", url
@@ -328,11 +366,24 @@ def place_of(url: str) -> tuple[str, str]:
             return "directory", unquote(parts.path)
         raise Unavailable(
             f"store {url!r}: there is no kind of store called {scheme!r}; this version keeps logs in memory (memory:), in "
-            "directories (a path, file:///path) and in object stores (s3://, gs://, az://)"
+            "directories (a path, file:///path) and in object stores (s3://, gs://, az://, objects:path)"
         )
     if not url:
         raise Unavailable("store '': no place is given; write memory: or the path of a directory")
     return "directory", url
+
+
+def linger_us(url: str, given: int | None = None) -> int:
+    """How long a commit to this store waits for more that is said: what the score says, or what fits the kind of store."""
+    if given is not None:
+        return given
+    return LINGER_US if place_of(url)[0] == "objects" else 0
+
+
+def environment(url: str) -> dict[str, str]:
+    """What of this process's environment leads to the store: region, endpoint, credentials. For others to open it."""
+    prefix = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}.get(url.partition("://")[0])
+    return {} if prefix is None else {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
 def _fixed(url: str) -> str:

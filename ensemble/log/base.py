@@ -20,7 +20,7 @@ Promises of every log, which the conformance suite holds each one to:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
@@ -145,6 +145,13 @@ class LogReader(Protocol):
 
     def size_bytes(self) -> int:
         """The bytes that the log's frames take up where they are kept."""
+        ...
+
+    def requests(self) -> Mapping[str, int]:
+        """What its writers have asked of the store, by kind (put, get, head, list, delete); empty where nothing is counted.
+
+        A reader knows them as of a moment not long ago.
+        """
         ...
 
     def close(self) -> None:

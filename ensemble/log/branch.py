@@ -8,7 +8,7 @@ Owns the joint of the two; both are logs of any kind, and the parent may itself 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, takewhile
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
@@ -95,6 +95,9 @@ class Branch:
     def size_bytes(self) -> int:
         """Of its own frames: those before are its parent's."""
         return self._own.size_bytes()
+
+    def requests(self) -> Mapping[str, int]:
+        return self._own.requests()
 
     def forgotten(self) -> int:
         """How many keys of people were destroyed as of now, in its past and since (docs/forget.md)."""

@@ -10,7 +10,7 @@ it has beyond the place is not there for who reads this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
 from ensemble.errors import OffsetError, Unavailable
@@ -111,6 +111,10 @@ class CutLog:
     def size_bytes(self) -> int:
         """That of the whole log: how much of it lay before the place is not known."""
         return self._log.size_bytes()
+
+    def requests(self) -> Mapping[str, int]:
+        """None: what the store was asked for since says nothing of then."""
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

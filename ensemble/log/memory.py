@@ -7,7 +7,7 @@ one without a name is gone with its log. The frames are kept as the bytes that a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,9 @@ class MemoryReader:
 
     def size_bytes(self) -> int:
         return self._open().size
+
+    def requests(self) -> Mapping[str, int]:
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

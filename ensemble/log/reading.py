@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +110,9 @@ class DirectoryFrames(ABC):
     def size_bytes(self) -> int:
         view = self._open_view()
         return sum(view.stop_of(ix) for ix in range(len(view.segments)))
+
+    def requests(self) -> Mapping[str, int]:
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

@@ -105,7 +105,8 @@ def check_group(
         why = f"the group of frame {at.seq} at offset {at.offset} should be here, that of frame {record.seq} is"
         raise Foreign(window.path, place, why)
     for _ in range(record.frames):
-        _refuse_other(window, byte, at, known)
+        if known is not None:
+            _refuse_other(window, byte, at, known)
         if byte >= stop:
             raise Foreign(window.path, place, f"the group should have {record.frames} frames")
         header = window.header(byte)
@@ -118,14 +119,15 @@ def check_group(
             raise Foreign(window.path, byte, error) from error
         epoch = header.epoch
         byte += header.length
-    _refuse_other(window, byte, at, known)
+    if known is not None:
+        _refuse_other(window, byte, at, known)
     if byte != stop:
         raise Foreign(window.path, place, f"the group's frames end at byte {byte}, the group at {stop}")
     return record, at, epoch
 
 
-def _refuse_other(window: Window, byte: int, at: Position, known: Position | None) -> None:
-    if known is not None and at.seq == known.seq and at != known:
+def _refuse_other(window: Window, byte: int, at: Position, known: Position) -> None:
+    if at.seq == known.seq and at != known:
         raise Foreign(window.path, byte, f"the frames before frame {at.seq} are not those of which a snapshot was kept")
 
 

@@ -17,9 +17,11 @@ from ensemble.motif import PATH, Grammar, Motif, Report, Topic, alternatives, pa
 from ensemble.score import document as doc
 from ensemble.score import units
 from ensemble.score.codes import CODES
+from ensemble.score.costs import KINDS, price
 from ensemble.score.finding import Where
 from ensemble.score.model import (
     NOW,
+    AuditSpec,
     Emit,
     EventSpec,
     Lookup,
@@ -83,8 +85,9 @@ class _Builder:
                 runtime_env=document.stage.runtime_env,
             ),
             store=self._store(document.store),
+            audit=None if document.audit is None else self._audit(document.audit, ("audit",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
-            costs=document.costs,
+            costs=self._costs(document.costs),
             folder=folder,
             document=plain,
             places=places,
@@ -384,9 +387,36 @@ class _Builder:
         return StoreSpec(
             url=url,
             durability=store.durability,
+            linger_us=None if store.linger is None else self._read(duration_us, store.linger, ("store", "linger")),
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
         )
+
+    def _audit(self, audit: doc.AuditDoc, at: Where) -> AuditSpec:
+        for field in ("anchor", "key"):
+            if not getattr(audit, field):
+                cure = "name a place outside of the store" if field == "anchor" else "name the file with the key that signs"
+                self._report((*at, field), "it is empty", cure)
+        every_us = self._read(duration_us, audit.every, (*at, "every"))
+        if every_us == 0:
+            self._report((*at, "every"), "0 is too often", "write a duration, as in 1h")
+        return AuditSpec(anchor=audit.anchor, key=audit.key, every_us=every_us or 1)
+
+    def _costs(self, costs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What they say of requests has a meaning; all else is the score's own."""
+        prices = costs.get("requests", {})
+        if not isinstance(prices, Mapping):
+            self._report(("costs", "requests"), "no prices by kind of request", "write {put: 0.005/1000, get: 0.0004/1000}")
+            return costs
+        for kind, value in prices.items():
+            if kind not in KINDS:
+                cure = f"there are {', '.join(KINDS)}"
+                self._report(
+                    ("costs", "requests", kind), f"no kind of request {kind!r:.80}", cure, is_key=True, word=kind, known=KINDS
+                )
+            else:
+                self._read(price, value, ("costs", "requests", kind))
+        return costs
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)

@@ -148,7 +148,7 @@ class _Pair:
                 yield Change(at, "is new")
             if was:
                 yield from self.compare(before.get(name, True), after.get(name, True), at)
-        if is_closed and not was_closed and (before or not after):
+        if is_closed and not was_closed:
             yield Change(path, "has no other fields now", takes_old=False)
 
 

@@ -241,13 +241,30 @@ class StoreDoc(_Doc):
     url: Annotated[
         str | None,
         Meta(
-            description="memory:, a directory, or s3://, gs://, az://; left out: .ensemble/NAME in the working directory.",
+            description="memory:, a directory, objects:PATH, s3://, gs:// or az://; left out: .ensemble/NAME where it plays.",
             extra_json_schema={"examples": [".ensemble/shop", "memory:", "s3://bucket/shop"]},
         ),
     ] = None
     durability: Annotated[Literal["disk", "memory"], _about("Whether an event is on the disk before it is heard.")] = "disk"
+    linger: Annotated[
+        Duration | None, _about("How long a commit waits for more; left out: 50ms in an object store, 0 elsewhere.")
+    ] = None
     dedupe: Annotated[Duration, _about("How long the id of a published event is remembered.")] = "24h"
     dedupe_most: Annotated[int, Meta(ge=0, le=100_000_000, description="How many ids are remembered at the most.")] = 200_000
+
+
+class AuditDoc(_Doc):
+    """Where the head of the log is anchored while the band plays, so that a log that was cut off or made anew is noticed."""
+
+    anchor: Annotated[
+        str,
+        Meta(
+            description="Outside of the store: a path, or a url of s3, gs, az or https.",
+            extra_json_schema={"examples": ["/mnt/worm/shop.jsonl", "s3://vault/shop", "https://collector.example/shop"]},
+        ),
+    ]
+    key: Annotated[str, _about("The file with the private key that signs: ensemble audit --new-key FILE makes one.")]
+    every: Annotated[Duration, _about("How often, while something is said.")] = "1h"
 
 
 class SilenceDoc(_Doc):
@@ -292,8 +309,12 @@ class Document(_Doc):
     ] = {}
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
+    audit: Annotated[AuditDoc | None, _about("Where the head of the log is anchored while the band plays.")] = None
     silence: Annotated[list[SilenceDoc], _about("Warnings that are not to be told again.")] = []
-    costs: Annotated[dict[str, Any], _about("What things cost, by name: yours to fill.")] = {}
+    costs: Annotated[
+        dict[str, Any],
+        _about("What things cost, by name: yours to fill. Under requests: the prices of what an object store is asked."),
+    ] = {}
 
 
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,7 +328,7 @@ def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
                 for part in below:
                     if isinstance(entry, dict) and part in entry:
                         entry[part] = _fields(entry[part])
-    for name in ("stage", "store"):
+    for name in ("stage", "store", "audit"):
         if name in out:
             out[name] = _fields(out[name])
     if isinstance(out.get("silence"), list):

@@ -186,10 +186,22 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Where the log is kept; empty: `.ensemble/NAME` under the working directory."""
     durability: Literal["disk", "memory"] = "disk"
+    linger_us: int | None = None
+    """How long a commit waits for more; None: as fits the kind of store."""
     dedupe_us: int = 86_400_000_000
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000
     """How many are remembered at the most; the oldest go first."""
+
+
+class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the heads of the log are anchored while it plays."""
+
+    anchor: str
+    """A path or url, outside of the store."""
+    key: str
+    """The file with the private key that signs them."""
+    every_us: int = 3_600_000_000
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -213,6 +225,7 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     sources: Mapping[str, SourceSpec] = {}
     stage: StageSpec = StageSpec()
     store: StoreSpec = StoreSpec()
+    audit: AuditSpec | None = None
     silence: tuple[Silence, ...] = ()
     costs: Mapping[str, Any] = {}
     folder: str = "."

@@ -14,8 +14,10 @@ from ensemble.broker import Broker, Opening, State
 from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
+from ensemble.score import load
 from ensemble.score.lifts import Lifts
 from ensemble.score.model import Score, SourceSpec
+from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock, Crew, HandClock
 from ensemble.stage.inbox import Role
@@ -40,13 +42,15 @@ def begin(
     plan: bytes = b"",
     shards: int = 1,
     carry: Carry | None = None,
+    linger_us: int = 0,
     breaking: bool = False,
 ) -> Loop:
     """A loop that plays the score over the log, from where the log ends. If it can't be, the log is closed.
 
     Shapes: `overlapping` are the players of which several batches may be in flight; `calls` gives the code of sources that
-            only speak; `carry` brings what goes to other shards there, where there are several; `breaking` plays also what the
-            store has in versions that can't be lifted; the rest as in `ensemble.open`.
+            only speak; `carry` brings what goes to other shards there, where there are several; `linger_us` is how long a
+            commit waits for more; `breaking` plays also what the store has in versions that can't be lifted; the rest as in
+            `ensemble.open`.
     Errors: ScoreError if the store has what the score can't play.
     """
     sources: list[Source] = []
@@ -75,7 +79,11 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary))
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary), linger_us)
+        if score.audit is not None:
+            from ensemble.stage.anchoring import Anchoring
+
+            loop.anchoring = Anchoring(event_log, score.audit, is_timed=clock is None)
     except BaseException:
         for source in sources:
             source.close()
@@ -102,6 +110,16 @@ def recover(log: LogReader) -> State:
     for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
         state.apply(frame)
     return state
+
+
+def encrypt_as_recorded(log: EventLog, document: Mapping[str, Any] | None) -> None:
+    """Have what is personal by the score that was played last encrypted, in a log in which people can be forgotten."""
+    from ensemble.log.forgetting import forgetting_of
+
+    forgetting = forgetting_of(log)
+    if document and forgetting is not None:
+        score = load(document)
+        forgetting.encrypt(personal(score, Vocabulary(score)))
 
 
 def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:

@@ -2,7 +2,7 @@
 
 Owns what is sealed and not yet durable, and the thread that writes. A group is all that was sealed while the group before it
 was being written, so groups grow with the load. When there is nothing else to do the stage writes in its own thread, which
-spares an event alone two hand-overs.
+spares an event alone two hand-overs. Where a commit is dear, a group waits for more: it *lingers*.
 
 Invariant: groups are appended in the order of sealing, one at a time; `durable_end` moves when `append` has returned.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -21,6 +22,8 @@ from ensemble.log.base import EventLog, Position, Snapshot
 
 BYTES_MOST = 32 << 20
 """How much may be sealed and not yet durable."""
+LINGER_BYTES = 8 << 20
+"""A group that has grown so far waits for no more."""
 
 
 class Group(msgspec.Struct):
@@ -37,7 +40,15 @@ class Group(msgspec.Struct):
 class Commit:
     """The way from sealed to durable. `post` brings a written group, or what went wrong, back to the stage's thread."""
 
-    def __init__(self, log: EventLog, end: int, post: Callable[[Group | BaseException], None], *, is_inline: bool) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        end: int,
+        post: Callable[[Group | BaseException], None],
+        *,
+        is_inline: bool,
+        linger_us: int = 0,
+    ) -> None:
         self._log = log
         self._post = post
         self._open = Group()
@@ -45,6 +56,9 @@ class Commit:
         self._queue: SimpleQueue[Group | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_inline = is_inline
+        self._linger_s = 0.0 if is_inline else linger_us / 1e6
+        self._ripe_s: float | None = None
+        """When the open group has waited long enough, by the monotonic clock; None: nobody has asked yet."""
         self.durable_end = end
         self._last: tuple[Frame, bytes] | None = None
         self.size = 0
@@ -93,12 +107,27 @@ class Commit:
     def is_full(self) -> bool:
         return self._open.size > BYTES_MOST
 
+    @property
+    def lingers(self) -> bool:
+        """Whether a group waits for more."""
+        return self._linger_s > 0
+
+    def rest_s(self) -> float:
+        """How long the open group still waits for more; 0: it is to be written."""
+        group = self._open
+        if not self._linger_s or not group.sealed or group.size >= LINGER_BYTES:
+            return 0.0
+        now_s = time.monotonic()
+        if self._ripe_s is None:
+            self._ripe_s = now_s + self._linger_s
+        return max(0.0, self._ripe_s - now_s)
+
     def flush(self, *, here: bool) -> Group | None:
         """Write the open group: in this thread if `here` (it comes back, durable), else on the writer's."""
         if self.is_clean or self._writing is not None:
             return None
         group, self._open = self._open, Group()
-        self._writing = group
+        self._writing, self._ripe_s = group, None
         if here or self._is_inline:
             self._write(group)
             return group

@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,9 @@ from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
 from ensemble.stage.view import Question, StateView, standing_of
 from ensemble.status import SectionStatus, Standing
+
+if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
 
 OURS = "ensemble-"
 """How the threads are called in which players, sources and guests run."""
@@ -233,7 +236,7 @@ class Front(ABC):
                 f"personal: in its "
                 "events: (docs/forget.md)"
             )
-        refuse_unknown(subject, log.ring.subjects(), f"band {self.broker.name}")
+        refuse_unknown(subject, [log.ring], f"band {self.broker.name}")
         reply = Reply()
         if self._hand is not None:
             with self._turning:
@@ -296,10 +299,10 @@ class Front(ABC):
     def _refuse_all(self, error: BaseException) -> None: ...
 
 
-def refuse_unknown(subject: str, known: Sequence[str], where: str) -> None:
-    """Nothing, if this is one of the subjects that have a key. KeyError, which says what is near."""
-    if subject not in known:
-        near = nearest(subject, known)
+def refuse_unknown(subject: str, rings: Sequence[Ring], where: str) -> None:
+    """Nothing, if a subject has a key in one of these. KeyError, which says what is near."""
+    if not any(ring.knows(subject) for ring in rings):
+        near = nearest(subject, {each for ring in rings for each in ring.subjects()})
         hint = f"did you mean {near!r}? " if near else ""
         raise KeyError(
             f"{where}: it has no data of a subject {subject!r:.80}; {hint}a subject is what personal: {{subject: ...}} "

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
@@ -54,6 +54,9 @@ from ensemble.stage.sources import Source
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import Workers
 
+if TYPE_CHECKING:
+    from ensemble.stage.anchoring import Anchoring
+
 FRAME_MOST = 4096
 """Events published by several at a time that are put into one frame."""
 FORWARD_BYTES = 1 << 20
@@ -81,6 +84,7 @@ class Loop(Front):
         clock: HandClock | None = None,
         carry: Carry | None = None,
         lifts: Lifts | None = None,
+        linger_us: int = 0,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -88,14 +92,17 @@ class Loop(Front):
         self.view = FrontView(self)
         self.shards = (Shard(event_log, self.view),)
         self.seats: dict[str, Seat] = {}
+        self.anchoring: Anchoring | None = None
+        """Keeps the heads of the log outside; None: nobody asked for that."""
         self._roles = roles
         self._hand = clock
         self._clock = clock or Clock()
         self._inbox = Inbox(broker.name)
-        self._commit = Commit(event_log, broker.state.end, self._inbox.put, is_inline=clock is not None)
+        end, put = broker.state.end, self._inbox.put
+        self._commit = Commit(event_log, end, put, is_inline=clock is not None, linger_us=linger_us)
         self._tape = Tape(event_log, lifts)
         self._lifts = lifts
-        broker.listening.lift = lifts.data if lifts is not None and lifts.is_on else None
+        self._lend(lifts)
         self._crew = crew
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
@@ -145,6 +152,12 @@ class Loop(Front):
         for pump in self._pumps.values():
             pump.start()
 
+    def _lend(self, lifts: Lifts | None) -> None:
+        """Let the motifs lift, too."""
+        listening, is_on = self.broker.listening, lifts is not None and lifts.is_on
+        listening.lift = lifts.data if lifts is not None and is_on else None
+        listening.lift_rows = lifts.rows if lifts is not None and is_on else None
+
     def _rows(self, offset: int) -> Iterator[Frame]:
         """The log from an offset on, its events lifted."""
         frames = self.log.rows(offset)
@@ -185,6 +198,8 @@ class Loop(Front):
         self._crew.close()
         self._post.close()
         self._commit.close()
+        if self.anchoring is not None:
+            self.anchoring.close()
         self.log.close()
         with self._grown:
             self._grown.notify_all()
@@ -226,6 +241,7 @@ class Loop(Front):
                     self._flush_all()
                     self._tape.lift(rescore.lifts)
                     self._lifts, rescore.lifts = rescore.lifts, None
+                    self._lend(self._lifts)
                 while rescore.rolls:
                     if not self._roll_one(rescore.rolls[0], rescore.score):
                         return
@@ -416,8 +432,11 @@ class Loop(Front):
         """How long nothing can happen but through the inbox; 0: there is work."""
         if self._is_full():
             return 1.0
+        pauses = [60.0]
         if not self._commit.is_clean and not self._commit.is_writing:
-            return 0
+            pauses.append(self._commit.rest_s())
+            if not pauses[-1]:
+                return 0
         if self._forgets:  # nothing is handed out before
             return 1.0 if self._is_flying() else 0
         if self._is_closing:
@@ -428,7 +447,6 @@ class Loop(Front):
         if any(seat.can_look(durable_end) or seat.section.away or seat.can_play() for seat in self.seats.values()):
             return 0
         now_s = time.monotonic()
-        pauses = [60.0]
         pauses += [seat.wake_s - now_s for seat in self.seats.values() if seat.wake_s is not None]
         if self._wake_s is not None:
             pauses.append(self._wake_s - now_s)
@@ -560,8 +578,8 @@ class Loop(Front):
             if frame is not None:
                 self.seal(frame)
             self._snapshot()
-        if not self._commit.is_clean:
-            self._flush(here=self._is_idle())
+        if not self._commit.is_clean and not self._commit.rest_s():
+            self._flush(here=not self._commit.lingers and self._is_idle())
 
     # Committing
 

@@ -98,7 +98,8 @@ def standing_of(state: State, sections: Mapping[str, SectionStatus], totals: Map
         recorded = state.places.get(name)
         place = Place() if recorded is None else msgspec.convert(recorded, type=Place, builtin_types=(bytes,))
         sources[name] = SourceStatus(place.read, totals.get(name), place.said, place.refused, place.is_done)
-    return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers))
+    costs = (state.score or {}).get("costs", {})
+    return Standing(state.end, state.frames, dict(state.topics), dict(sections), sources, len(state.timers), costs)
 
 
 def merged(standings: Sequence[Standing]) -> Standing:
@@ -122,6 +123,7 @@ def merged(standings: Sequence[Standing]) -> Standing:
         sections,
         {name: source for standing in standings for name, source in standing.sources.items()},
         sum(standing.timers for standing in standings),
+        standings[0].costs,
     )
 
 

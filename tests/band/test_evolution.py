@@ -257,6 +257,27 @@ def test_players_timers_and_answers_of_failures_say_in_the_version_of_their_scor
     assert seen(band) == [[2, {"total": 1.0, "user": None}], [2, {"total": 2.0, "user": None}]]
 
 
+def test_a_motif_hears_what_a_timer_of_before_says_as_of_now(stand: Stand) -> None:
+    def remind(event: Event) -> Any:
+        return emit("ordered", cents=200, after="1h")
+
+    def matched(match: ensemble.Match, ctx: Any) -> None:
+        ctx.state["totals"] = [event.data["total"] for event in match.events]
+
+    clock, parts = ManualClock(), {"remind": part(remind, "asked", emits=["ordered"])}
+    band = stand.play(parts, clock=clock)
+    band.publish("asked", 1, key="a")
+    band.settle()
+
+    twice = {"seq": [{"event": "ordered", "where": "data.total > 1.0"}, "paid"]}
+    band = stand.play({**parts, "see": part(matched, twice)}, events={**said(2, "to_2"), "paid": {}}, clock=clock)
+    clock.advance(hours=1)
+    band.publish("paid", {"total": 2}, key="a")
+    band.settle()
+
+    assert band.table("see")["a"] == {"totals": [2.0, 2]}
+
+
 def test_a_table_is_rebuilt_from_lifted_events(stand: Stand) -> None:
     stand.play().publish("ordered", {"cents": 250}, key="a")
     band = stand.play(SEE, events=said(2, "to_2"))

@@ -321,6 +321,29 @@ def test_who_publishes_while_nobody_plays_leaves_nothing_plain(url: str) -> None
         assert band.table("customers")["ella"]["name"] == "SECRET-ella"
 
 
+def test_a_table_that_is_rebuilt_is_encrypted_too(url: str) -> None:
+    from ensemble.ready import ready
+    from ensemble.rebuilding import rewrite
+
+    def customers_again(order: Any, ctx: Any) -> None:
+        ctx.state["name"] = order.data["name"] + "!"
+
+    with opened(url) as band:
+        place(band, "ella", "miles")
+        band.forget("miles")
+        band.rebuild("customers", customers_again).switch()
+        assert {key: state["name"] for key, state in band.table("customers").items()} == {
+            "ella": "SECRET-ella!",
+            "miles": FORGOTTEN + "!",
+        }
+    assert secrets_in(url, "ella") == []
+    rewrite(url, ready(SCORE, PLAYERS).players["customers"])
+
+    assert secrets_in(url, "ella") == []
+    with ensemble.read(url) as reader:
+        assert reader.table("customers")["ella"]["name"] == "SECRET-ella"
+
+
 def test_a_store_with_a_key_ring_is_not_divided_anew(url: str) -> None:
     from ensemble.resharding import reshard
 

@@ -189,3 +189,26 @@ def test_a_half_open_match_is_completed_in_a_store_that_was_divided_anew(tmp_pat
         band.publish("packed", 2, key="ann")
         band.settle(10)
     assert ear.heard == [[1, 2]]
+
+
+def test_why_tells_of_a_match_whose_parts_lie_at_different_depths_under_the_last_of_them(clock: ManualClock) -> None:
+    def says(topic: str) -> Any:
+        return lambda event: emit(topic)
+
+    shop = score(
+        near={"on": "asked", "emits": "near"},
+        way={"on": "asked", "emits": "way"},
+        far={"on": "way", "emits": "far"},
+        both={"on": {"all": ["near", "far"]}, "emits": "done"},
+    )
+    calls = {"near": says("near"), "way": says("way"), "far": says("far"), "both": says("done")}
+    with ensemble.open(shop, store="memory:", clock=clock, players=calls) as band:
+        receipt = band.publish("asked", key="a")
+        band.settle()
+        tree = band.why(receipt.id).tree
+
+    def told(reaction: Any) -> Any:
+        return {reaction.event.topic: [told(each) for each in reaction.said]}
+
+    match: Any = {"_band.motif.both": [{"done": []}]}
+    assert told(tree) == {"asked": [{"near": []}, {"way": [{"far": [match]}]}]}

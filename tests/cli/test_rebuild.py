@@ -23,7 +23,7 @@ def table(shell: Shell) -> dict[str, object]:
 
 
 def test_what_would_differ_is_shown_and_nothing_is_changed(mended: Shell) -> None:
-    ran = mended.run("rebuild", "tally", "shop.yaml")
+    ran = mended.run("rebuild", "shop.yaml", "tally")
 
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[0] == "tally: 3 events heard again; 3 keys differ, and the answers to 0 of 0 events"
@@ -33,10 +33,10 @@ def test_what_would_differ_is_shown_and_nothing_is_changed(mended: Shell) -> Non
 
 
 def test_switch_puts_the_rebuilt_table_in_place_once_and_for_all(mended: Shell) -> None:
-    assert mended.run("rebuild", "tally", "shop.yaml", "--switch").code == 0
+    assert mended.run("rebuild", "shop.yaml", "tally", "--switch").code == 0
 
     assert table(mended) == {"o-1": {"paid": 5}, "o-2": {"paid": 6}, "o-3": {"paid": 7}}
-    again = mended.run("rebuild", "tally", "shop.yaml", "--json").json
+    again = mended.run("rebuild", "shop.yaml", "tally", "--json").json
     assert (again["same"], again["heard"], again["changes"]) == (True, 3, {})
     mended.write_orders(1, name="more.jsonl")
     assert mended.run("run", "shop.yaml", "--input", "more.jsonl").code == 0
@@ -48,23 +48,23 @@ def test_what_the_new_code_can_not_hear_ends_with_3_and_keeps_the_switch_back(me
         "shop.py", SHOP_PLAYERS.replace("def tally(event, ctx):", "def tally(event, ctx):\n    1 / (event.data['total'] - 6)")
     )
 
-    compared = mended.run("rebuild", "tally", "shop.yaml")
+    compared = mended.run("rebuild", "shop.yaml", "tally")
     assert compared.code == 3
     assert "(key 'o-2') can't be heard now: ZeroDivisionError: division by zero" in compared.out
-    refused = mended.run("rebuild", "tally", "shop.yaml", "--switch")
+    refused = mended.run("rebuild", "shop.yaml", "tally", "--switch")
     assert refused.code == 1
     assert "--skip-unheard" in refused.err
     assert len(table(mended)) == 3
 
-    assert mended.run("rebuild", "tally", "shop.yaml", "--switch", "--skip-unheard").code == 3
+    assert mended.run("rebuild", "shop.yaml", "tally", "--switch", "--skip-unheard").code == 3
     assert set(table(mended)) == {"o-1", "o-3"}
 
 
 def test_a_store_that_is_played_can_be_compared_but_not_switched(mended: Shell) -> None:
     playing = mended.serve()
 
-    compared = mended.run("rebuild", "tally", "shop.yaml", "--json")
-    refused = mended.run("rebuild", "tally", "shop.yaml", "--switch")
+    compared = mended.run("rebuild", "shop.yaml", "tally", "--json")
+    refused = mended.run("rebuild", "shop.yaml", "tally", "--switch")
 
     assert compared.json["heard"] == 3
     assert refused.code == 4
@@ -73,14 +73,21 @@ def test_a_store_that_is_played_can_be_compared_but_not_switched(mended: Shell) 
 
 
 def test_unknown_players_are_refused_with_those_there_are(mended: Shell) -> None:
-    ran = mended.run("rebuild", "taly", "shop.yaml")
+    ran = mended.run("rebuild", "shop.yaml", "taly")
 
     assert ran.code == 1
     assert "no player 'taly' has played" in ran.err
     assert "pay, tally" in ran.err
 
 
+def test_without_a_name_all_tables_are_rebuilt(mended: Shell) -> None:
+    ran = mended.run("rebuild", "shop.yaml", "--switch", "--json")
+
+    assert [(each["player"], len(each["changes"])) for each in ran.json_lines] == [("pay", 0), ("tally", 3)]
+    assert table(mended)["o-3"] == {"paid": 7}
+
+
 def test_the_json_of_a_comparison_has_all_of_it(mended: Shell) -> None:
-    ran = mended.run("rebuild", "tally", "shop.yaml", "--json")
+    ran = mended.run("rebuild", "shop.yaml", "tally", "--json")
 
     assert json.loads(ran.out)["changes"] == {f"o-{n}": [{"paid": 1}, {"paid": n + 4}] for n in (1, 2, 3)}

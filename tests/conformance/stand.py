@@ -39,6 +39,8 @@ class Setup:
                 return f"memory:stand-{next(_numbers)}"
             case "directory":
                 return str(folder / f"store-{next(_numbers)}")
+            case "objects":
+                return f"objects:{folder / f'store-{next(_numbers)}'}"
         raise ValueError(f"no test store {self.store!r}")
 
     def __str__(self) -> str:
@@ -48,11 +50,13 @@ class Setup:
 SETUPS = [
     Setup("solo", "memory"),
     Setup("solo", "directory"),
+    Setup("solo", "objects"),
     Setup("ray", "memory"),
     Setup("ray", "directory"),
+    Setup("ray", "objects"),
 ]
 
-ON_DISK = [setup for setup in SETUPS if setup.store != "memory"]
+ON_DISK = [setup for setup in SETUPS if setup.store == "directory"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Stand(AtHome):
             document["stage"] = {"shards": self.shards}
         if parts:
             document["players"] = {name: dict(each.says) for name, each in parts.items()}
+        if self.setup.store == "objects":
+            store = {"linger": "1ms", **(store or {})}
         for name, value in {"events": events, "motifs": motifs, "sources": sources, "store": store}.items():
             if value:
                 document[name] = {key: dict(each) if isinstance(each, Mapping) else each for key, each in value.items()}

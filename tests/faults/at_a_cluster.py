@@ -2,6 +2,7 @@
 
     python at_a_cluster.py up ADDRESS NAME STORE SAYS FIRST COUNT  bring a band up, publish so many, say `up`, and stay
     python at_a_cluster.py settle ADDRESS NAME                     wait until all is heard, end the band, and tell what there is
+    python at_a_cluster.py speak ADDRESS NAME NUMBER               publish one more, and tell what came of it
 
 The working directory is the band's: its player waits there for a file `go`, and leaves one with the number of its process.
 SAYS is what else the score says of it.
@@ -76,5 +77,15 @@ def settle(address: str, name: str) -> None:
     print("> " + json.dumps(told), flush=True)
 
 
+def speak(address: str, name: str, number: str) -> None:
+    band = ensemble.connect(f"ray:{name}@{address}")
+    try:
+        band.publish("came", int(number), key=f"k-{int(number) % 7}")
+        print("> said", flush=True)
+    except ensemble.Unavailable as error:
+        print(f"> {error}", flush=True)
+
+
 if __name__ == "__main__":
-    up(*sys.argv[2:]) if sys.argv[1] == "up" else settle(*sys.argv[2:])
+    verbs: dict[str, Any] = {"up": up, "settle": settle, "speak": speak}
+    verbs[sys.argv[1]](*sys.argv[2:])

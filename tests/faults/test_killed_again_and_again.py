@@ -40,6 +40,7 @@ KILLS_A_STORE_MOST = 70
 WHOLE_MONTH_FROM = 100
 """With fewer kills than that a part of the month is played."""
 PART_LINES = 4000
+KILLS_OVER_OBJECTS = 6
 PLENTY = 1_000_000
 """With so many pieces nothing runs short, and no table depends on whose order is heard first."""
 
@@ -47,7 +48,7 @@ PLENTY = 1_000_000
 class Shopkeeper:
     """A store, and the processes that play it, one after the other."""
 
-    def __init__(self, store: Path, *, spare: int, file: Path = MONTH, sabotage: str = "") -> None:
+    def __init__(self, store: Path | str, *, spare: int, file: Path = MONTH, sabotage: str = "") -> None:
         self.store = store
         self.kills = 0
         self.spare = spare
@@ -192,6 +193,24 @@ def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
         print(f"store {stores}: {shop.kills} kills")
 
     assert kills >= wanted
+
+
+@pytest.mark.patience(600)
+def test_killed_at_random_moments_over_an_object_store_it_comes_to_the_same(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    seed = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    print(f"--seed {seed}")
+    chance = random.Random(seed)
+    shop = Shopkeeper(f"objects:{tmp_path / 'store'}", spare=PLENTY, file=part_of_the_month(tmp_path))
+
+    while shop.kills < KILLS_OVER_OBJECTS and shop.play_and_kill(chance):
+        pass
+    shop.play_to_the_end()
+
+    assert shop.kills > 1
+    assert shop.faults()[:20] == []
 
 
 @pytest.mark.patience(300)

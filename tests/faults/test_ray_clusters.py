@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from ensemble.log import read_log
+from ensemble.log import has_log, read_log
 from ensemble.stage.on_ray.memory import node_bytes
 from tests.conformance.stand import eventually
 from tests.faults.at_a_cluster import PLAYERS
 from tests.faults.witness import effect_faults
 from tests.ray_keeper import Keeper, is_alive
+from tests.s3 import S3
 
 pytestmark = pytest.mark.patience(420)
 
@@ -42,7 +44,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "band"
         self.folder.mkdir()
-        self.store = folder / "store"
+        self.store: Path | str = folder / "store"
         (self.folder / "band_players.py").write_text(PLAYERS.replace("FOLDER", repr(str(folder))))
         self.signs = folder
         self.name = folder.name
@@ -54,6 +56,10 @@ class Place:
         process = self._start(keeper, "up", keeper.address, self.name, self.store, json.dumps(says), first, count)
         assert self._said(process) == "up"
         return process
+
+    def speak(self, keeper: Keeper, number: int) -> str:
+        """What another process is told who publishes one more."""
+        return self._said(self._start(keeper, "speak", keeper.address, self.name, number))
 
     def settled(self, keeper: Keeper) -> Any:
         """What another process sees when all was heard."""
@@ -165,7 +171,7 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_
         place.up(first, section, 0, 40)
         eventually(place.came, "an instance that hears", PATIENCE_S)
         place.go()
-        eventually(lambda: any(place.store.rglob("*.seg")), "the log", PATIENCE_S)
+        eventually(lambda: any(Path(place.store).rglob("*.seg")), "the log", PATIENCE_S)
     finally:
         first.kill()
     second = Keeper(HEAD)
@@ -174,3 +180,61 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_
         place.assert_each_once(place.settled(second), 60)
     finally:
         second.end()
+
+
+# Over an object store, whose credentials only those have who bring the band up, not the nodes
+
+
+def test_a_whole_cluster_that_is_killed_and_begun_anew_over_an_object_store_goes_on(place: Place, s3: S3) -> None:
+    section = {"min": 2, "max": 2, "batch": 5, "cpus": 0.1}
+    place.store = s3.url()
+    first = without_credentials(s3)
+    try:
+        place.up(first, section, 0, 40)
+        eventually(place.came, "an instance that hears", PATIENCE_S)
+        place.go()
+        eventually(lambda: has_log(str(place.store)), "the log", PATIENCE_S)
+    finally:
+        first.kill()
+    second = without_credentials(s3)
+    try:
+        place.up(second, section, 40, 20)
+        place.assert_each_once(place.settled(second), 60)
+    finally:
+        second.end()
+
+
+def test_of_two_clusters_on_one_object_store_the_older_one_is_refused_and_told_by_whom_and_since_when(
+    place: Place, s3: S3
+) -> None:
+    section = {"min": 1, "max": 1, "batch": 5, "cpus": 0.1}
+    place.store = s3.url()
+    place.go()
+    first = without_credentials(s3)
+    try:
+        place.up(first, section, 0, 20)
+        second = without_credentials(s3)
+        try:
+            place.up(second, section, 20, 20)
+
+            told = place.speak(first, 40)
+
+            assert re.search(
+                r"taken over by another writer \(process \d+ on \S+, since \d{4}-\d\d-\d\dT\S+Z, epoch \d+", told
+            ), told
+            assert place.speak(second, 40) == "said"
+            place.assert_each_once(place.settled(second), 41)
+        finally:
+            second.end()
+    finally:
+        first.end()
+
+
+def without_credentials(s3: S3) -> Keeper:
+    """A cluster whose nodes know nothing of the store. Who speaks to it does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in s3.env:
+            patch.delenv(name)
+        keeper = Keeper(HEAD)
+    keeper.env.update(s3.env)
+    return keeper

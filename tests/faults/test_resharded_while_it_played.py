@@ -55,7 +55,7 @@ def test_a_shop_that_was_killed_and_divided_anew_plays_on_as_if_nothing_had_happ
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=file)
 
     products, rest = products_and_rest(tmp_path, file)
-    kill_half_way(shop.store, products, rest)
+    kill_half_way(tmp_path / "store", products, rest)
     with ensemble.read(str(shop.store)) as reader:
         before = {event.id for event in reader.events()}
         left = sum(section.lag for section in reader.status().sections.values())

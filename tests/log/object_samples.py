@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from threading import Lock
 from typing import Any
 
 from ensemble.log.objects.protocol import Answer, Call, Unknown
@@ -40,6 +41,9 @@ class Stalling(Objects):
         return super().call(call)
 
 
+WEATHER = Lock()
+
+
 class Weather(Objects):
     """Calls of the protocol meet what chance gives: no answer before they were made, or after, or made at some later time."""
 
@@ -49,9 +53,10 @@ class Weather(Objects):
         self._late = late
 
     def call(self, call: Call) -> Answer:
-        while self._late and self._chance.random() < 0.2:
-            self._late.pop(self._chance.randrange(len(self._late)))()
-        what = self._chance.random()
+        with WEATHER:  # who merges does so on another thread
+            while self._late and self._chance.random() < 0.2:
+                self._late.pop(self._chance.randrange(len(self._late)))()
+            what = self._chance.random()
         if what > 0.25:
             return super().call(call)
         if what > 0.15:

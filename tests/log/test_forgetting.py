@@ -10,15 +10,18 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
 from ensemble.broker.outbox import Outbox, Parcel
 from ensemble.broker.state import MotifState, SectionState, State, Timer
-from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.errors import LogCorrupt
 from ensemble.event import Event, Frame, Rows, decode, encode
 from ensemble.log import EventLog, Position, Snapshot, open_log, read_log
-from ensemble.log.forgetting import ForgettingLog
+from ensemble.log.forgetting import ForgettingLog, object_ring
 from ensemble.log.forgetting.cipher import FORGOTTEN, blank, decrypt, encrypt, is_encrypted
 from ensemble.log.forgetting.ring import MemoryRing
+from ensemble.log.objects import store as stores
+from ensemble.log.objects.store import Objects
 from ensemble.score import load
 from ensemble.score.personal import Personal, Rule
 from ensemble.score.vocabulary import Vocabulary
@@ -109,9 +112,14 @@ def test_an_event_may_be_a_time_or_anything_else_that_is_an_extension() -> None:
 # A log
 
 
-@pytest.fixture(params=["memory:forgetting", "directory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"{request.param}-{tmp_path.name}" if request.param != "directory" else str(tmp_path / "store")
+@pytest.fixture(params=["memory", "directory", "objects"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "objects":
+        kept = MemoryStore()
+        monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
+        monkeypatch.setattr(object_ring, "LOOK_S", 0.0)
+        return f"s3://bucket/{tmp_path.name}"
+    return f"memory:forgetting-{tmp_path.name}" if request.param == "memory" else str(tmp_path / "store")
 
 
 def opened(url: str) -> ForgettingLog:
@@ -140,6 +148,9 @@ def kept_bytes(url: str) -> bytes:
         store = memory_store(url.removeprefix("memory:"))
         assert store is not None
         return b"".join([*store.data, *(snapshot.state for snapshot in store.snapshots)])
+    if url.startswith("s3:"):
+        objects = stores.objects_at(url)
+        return b"".join(objects.get(path) for path in objects.list(""))
     return b"".join(path.read_bytes() for path in Path(url).rglob("*") if path.is_file())
 
 
@@ -239,6 +250,18 @@ def test_marks_hold_nothing_plain_either(url: str) -> None:
 
 def normal(marks: dict[str, Any]) -> Any:
     return msgspec.to_builtins(marks, builtin_types=(bytes,))
+
+
+def test_what_is_encrypted_already_is_not_encrypted_again(url: str) -> None:
+    log = opened(url)
+    frame = say(log, "order.placed", ("o-1", ORDER), marks={"wrote": {"customers": {"ella": encode({"name": "SECRET"})}}})
+    once = log._encrypting.frame(frame)
+
+    twice = log._encrypting.frame(once)
+
+    assert twice.rows is not None and once.rows is not None
+    assert (twice.rows.data, twice.marks) == (once.rows.data, once.marks)
+    log.close()
 
 
 def test_a_failure_at_an_event_that_nobody_owns_is_told_in_plain(url: str) -> None:
@@ -346,11 +369,6 @@ def test_a_log_that_nothing_is_personal_in_has_no_layer_and_no_ring(tmp_path: Pa
     assert not isinstance(log, ForgettingLog)
     log.close()
     assert not (tmp_path / "store/keys.ring").exists()
-
-
-def test_an_object_store_has_no_ring_yet_and_says_so() -> None:
-    with pytest.raises(Unavailable, match="not there yet"):
-        open_log("s3://bucket/shop", name="shop", personal=PERSONAL)
 
 
 def test_the_place_after_a_frame_is_that_of_what_is_kept(url: str) -> None:

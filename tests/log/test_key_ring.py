@@ -6,12 +6,16 @@ import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from obstore.store import MemoryStore
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.forgetting.cipher import Key, decrypt, encrypt
+from ensemble.log.forgetting.object_ring import ObjectRing
 from ensemble.log.forgetting.ring import HEAD, FileRing, MemoryRing, Ring
+from ensemble.log.objects.store import Objects
 from ensemble.score.personal import Rule
 from tests.log.log_samples import Failing, Plug, Quick
 
@@ -177,3 +181,113 @@ def test_whatever_dies_while_a_key_is_made_the_others_are_there(tmp_path: Path, 
             made(dying, "miles")
 
         assert opens(writer(path), ella)
+
+
+# In an object store
+
+
+def in_objects(kept: Any, now_s: Callable[[], float] = lambda: 0.0, *, is_writer: bool = False) -> ObjectRing:
+    objects = Objects(kept, "s3://bucket/shop", pause=lambda seconds: None)
+    return ObjectRing(objects, "log", is_writer=is_writer, now_s=now_s)
+
+
+def kept_keys(kept: Any) -> list[str]:
+    return Objects(kept, "s3://bucket/shop").list("keys/of")
+
+
+def test_keys_are_objects_and_an_opening_reads_none_of_them() -> None:
+    kept = MemoryStore()
+    [ella, miles] = made(in_objects(kept, is_writer=True), "ella", "miles")
+    objects = Objects(kept, "s3://bucket/shop")
+
+    ring = ObjectRing(objects, "log", is_writer=True)
+    assert dict(objects.requests) == {"put": 1, "get": 1}
+    assert ring.knows("ella") and not ring.knows("nina")
+    assert opens(ring, ella) and opens(in_objects(kept), miles)
+    [later] = made(ring, "nina")
+    assert len(kept_keys(kept)) == 3 and opens(in_objects(kept), later)
+
+
+def test_all_keys_that_a_subject_ever_had_are_deleted_and_nothing_says_whose_they_were() -> None:
+    kept = MemoryStore()
+    keys = [key for _ in range(3) for key in made(in_objects(kept, is_writer=True), "ella", "miles")]
+
+    assert in_objects(kept, is_writer=True).destroy("ella") == 3
+
+    assert len(kept_keys(kept)) == 3
+    assert [opens(in_objects(kept), key) for key in keys] == [False, True] * 3
+    assert not in_objects(kept, is_writer=True).knows("ella")
+
+
+def test_a_reader_looks_every_few_seconds_whether_somebody_was_forgotten() -> None:
+    kept, now = MemoryStore(), [100.0]
+    ring = in_objects(kept, is_writer=True)
+    [ella] = made(ring, "ella")
+    reader = in_objects(kept, lambda: now[0])
+    assert opens(reader, ella)
+    reader.refresh()
+
+    ring.destroy("ella")
+    reader.refresh()
+    assert opens(reader, ella)
+    now[0] += 5
+    reader.refresh()
+    assert not opens(reader, ella)
+
+
+def test_whatever_request_a_forgetting_writer_dies_at_somebody_is_forgotten_or_not() -> None:
+    came = set()
+    for dies_at in range(1, 40):
+        kept = MemoryStore()
+        keys = made(in_objects(kept, is_writer=True), "ella", "miles")
+        ring = in_objects(kept, is_writer=True)
+        keys += made(ring, "ella")
+        objects, calls = ring._objects, [0]
+
+        def patiently(attempt: Callable[[], Any], objects: Any = objects, calls: Any = calls, dies_at: int = dies_at) -> Any:
+            calls[0] += 1
+            if calls[0] == dies_at:
+                raise Plug
+            return Objects.patiently(objects, attempt)
+
+        objects.patiently = patiently  # type: ignore[method-assign]
+        try:
+            ring.destroy("ella")
+            is_done = True
+        except Plug:
+            is_done = False
+
+        again = in_objects(kept, is_writer=True)
+        there = [opens(again, key) for key in keys]
+        assert there in ([True, True, True], [False, True, False])
+        came.add(there[0])
+        if not there[0]:
+            assert len(kept_keys(kept)) == 1, "what was left to delete is deleted at the next opening"
+        if is_done:
+            break
+    assert came == {True, False} and is_done and not there[0]
+
+
+def test_two_that_forget_at_once_lose_neither() -> None:
+    kept = MemoryStore()
+    one, other = in_objects(kept, is_writer=True), in_objects(kept, is_writer=True)
+    [ella, miles] = made(one, "ella", "miles")
+
+    one.destroy("ella")
+    other.destroy("miles")
+
+    assert [opens(in_objects(kept), key) for key in (ella, miles)] == [False, False]
+
+
+def test_a_key_that_is_damaged_or_lost_is_told_and_not_taken_for_forgotten() -> None:
+    kept = MemoryStore()
+    [ella] = made(in_objects(kept, is_writer=True), "ella")
+    [path] = kept_keys(kept)
+    objects = Objects(kept, "s3://bucket/shop")
+    data = objects.get(path)
+    objects.put(path, data[:-1] + b"b")
+    with pytest.raises(LogCorrupt, match="this key is damaged"):
+        in_objects(kept).find(ella.id)
+    objects.delete(path)
+    with pytest.raises(LogCorrupt, match="nobody destroyed it"):
+        in_objects(kept).find(ella.id)

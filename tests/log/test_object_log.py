@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,15 +14,21 @@ from obstore.store import MemoryStore
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import Position, Snapshot, count_shards, has_log, open_log, read_log
-from ensemble.log.objects import codec
+from ensemble.log.objects import codec, merging
+from ensemble.log.objects import log as logs
 from ensemble.log.objects import store as stores
-from ensemble.log.objects.log import ObjectLog, let_go, merge, open_objects, read_objects
-from ensemble.log.objects.protocol import Answer, Call, Unknown
+from ensemble.log.objects.log import ObjectLog, let_go, open_objects, read_objects
+from ensemble.log.objects.merging import merge
+from ensemble.log.objects.protocol import Answer, Call, Log, Unknown
 from ensemble.log.objects.store import PATIENCE, Objects
+from ensemble.resharding import reshard
+from tests.conformance.stand import eventually
 from tests.log.log_samples import append, contents, flat, frame
 from tests.log.object_samples import Stalling, Weather
 
 WHERE = "s3://bucket/band"
+SMALL = Log("log", 4)
+"""The log of these tests, where its blocks are small."""
 
 
 @pytest.fixture
@@ -58,11 +66,11 @@ def test_merged_blocks_are_read_as_before_and_the_log_goes_on(store: Any) -> Non
     begun = early.frames()
     first = next(begun)
 
-    assert [merge(objects(store), n, 4) for n in range(3)] == [True, True, False]
+    assert [merge(objects(store), SMALL, n) for n in range(3)] == [True, True, False]
     groups += append(log, [2], [1])
 
-    assert "log/00000000000000000003" not in names(store)
-    assert "log/00000000000000000008" in names(store)
+    assert "log/log/00000000000000000003" not in names(store)
+    assert "log/log/00000000000000000008" in names(store)
     assert first.seq == 0
     assert len(list(begun)) == 8
     for reader in (log, early, read_objects(objects(store)), take_over(store)):
@@ -80,7 +88,7 @@ def test_a_writer_stalled_past_deletion_is_refused_and_leaves_nothing(store: Any
     def meanwhile() -> None:
         new = take_over(store)
         groups.extend(append(new, [2], [3], [4]))
-        assert merge(objects(store), 0, 4)
+        assert merge(objects(store), SMALL, 0)
 
     stalling.meanwhile = meanwhile
     with pytest.raises(Unavailable, match=r"taken over by another writer .while this one stalled"):
@@ -88,7 +96,7 @@ def test_a_writer_stalled_past_deletion_is_refused_and_leaves_nothing(store: Any
     with pytest.raises(Unavailable, match="taken over"):
         old.append([sealed])
 
-    assert not [name for name in names(store) if name < "log/00000000000000000004" and name.startswith("log/")]
+    assert not [name for name in names(store) if name < "log/log/00000000000000000004" and name.startswith("log/")]
     assert contents(read_objects(objects(store))) == flat(groups)
 
 
@@ -166,7 +174,7 @@ def test_a_commit_is_one_put_and_one_look_and_a_log_at_rest_asks_nothing(store: 
 def test_an_entry_that_was_changed_is_told_of_by_name(store: Any, at: int) -> None:
     log = take_over(store)
     append(log, [1], [2], [3])
-    name = "log/00000000000000000002"
+    name = "log/log/00000000000000000002"
     data = bytearray(objects(store).get(name))
     data[at] ^= 1
     obstore.put(store, name, bytes(data))
@@ -178,11 +186,11 @@ def test_an_entry_that_was_changed_is_told_of_by_name(store: Any, at: int) -> No
 
 def test_entries_that_were_swapped_are_told_of(store: Any) -> None:
     append(take_over(store), [1], [1], [1])
-    one, two = (objects(store).get(f"log/{n:020d}") for n in (1, 2))
-    obstore.put(store, f"log/{1:020d}", two)
-    obstore.put(store, f"log/{2:020d}", one)
+    one, two = (objects(store).get(f"log/log/{n:020d}") for n in (1, 2))
+    obstore.put(store, f"log/log/{1:020d}", two)
+    obstore.put(store, f"log/log/{2:020d}", one)
 
-    with pytest.raises(LogCorrupt, match=r"log/0{19}1: byte 0: frame 0 should be here, frame 1 is"):
+    with pytest.raises(LogCorrupt, match=r"log/log/0{19}1: byte 0: frame 0 should be here, frame 1 is"):
         read_objects(objects(store)).end()
 
 
@@ -191,7 +199,7 @@ def test_a_log_that_ends_before_its_snapshot_is_told_of(store: Any) -> None:
     append(log, [1], [1, 1])
     inside = next(log.frames(2))
     log.save(Snapshot(Position(2, 2, inside.prev, inside.time_us - 1), b"state"))  # inside the last group
-    obstore.delete(store, "log/00000000000000000002")
+    obstore.delete(store, "log/log/00000000000000000002")
 
     with pytest.raises(LogCorrupt, match="the log ends here, but a snapshot was kept of frame 2"):
         read_objects(objects(store)).end()
@@ -202,13 +210,13 @@ def test_a_damaged_snapshot_is_passed_over_and_said(store: Any) -> None:
     for _ in range(3):
         append(log, [1])
         log.save(Snapshot(log.end(), b"state %d" % log.end().seq))
-    assert [name for name in names(store) if name.startswith("snap")] == [f"snapshots/{n:020d}" for n in (2, 3)]
-    obstore.put(store, "snapshots/00000000000000000003", b"half")
+    assert [name for name in names(store) if name.startswith("snap")] == [f"snapshots/log/{n:020d}" for n in (2, 3)]
+    obstore.put(store, "snapshots/log/00000000000000000003", b"half")
 
     again = take_over(store)
 
     assert again.snapshot() == Snapshot(again.snapshot().at, b"state 2")  # type: ignore[union-attr]
-    assert "snapshots/00000000000000000003" in again.notes[0] and "passed over" in again.notes[0]
+    assert "snapshots/log/00000000000000000003" in again.notes[0] and "passed over" in again.notes[0]
 
 
 def test_a_prefix_that_holds_something_else_is_left_alone(store: Any) -> None:
@@ -255,7 +263,7 @@ def test_a_commit_into_a_bucket_that_is_gone_is_refused(store: Any) -> None:
     log = take_over(store, closed)
     closed.is_gone = True
 
-    with pytest.raises(Unavailable, match="the object store refuses: NoSuchBucket"):
+    with pytest.raises(Unavailable, match=r"there is no such bucket; .* .it said: NoSuchBucket"):
         append(log, [1])
 
     assert log.end().seq == 0
@@ -271,7 +279,7 @@ def test_a_bucket_that_is_not_there_is_said(store: Any) -> None:
 
 @pytest.mark.parametrize("url", ["s3://bucket/band", "gs://bucket/band", "az://bucket/band"])
 def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, store: Any, url: str) -> None:
-    monkeypatch.setattr(stores, "objects_at", lambda given: Objects(store, given))
+    monkeypatch.setattr(stores, "objects_at", lambda given, make=False: Objects(store, given))
     assert not has_log(url)
     with pytest.raises(Unavailable, match="there is no store"):
         read_log(url)
@@ -283,7 +291,7 @@ def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, sto
     assert has_log(url)
     assert count_shards(url) == 1
     assert contents(read_log(url)) == told
-    with pytest.raises(Unavailable, match="one shard so far, not 2"):
+    with pytest.raises(Unavailable, match=r"it has one shard, and 2 are asked for; .* can't be divided anew"):
         open_log(url, name="band", shards=2)
 
 
@@ -316,7 +324,7 @@ def test_what_was_acknowledged_is_there_whatever_the_weather(store: Any, seed: i
                     kept |= {plain["seq"]: plain for plain in told}
                 case "merge" if writers:
                     block = 0
-                    while merge(weather, block, 4):
+                    while merge(weather, SMALL, block):
                         block += 1
                 case "save" if writers:
                     writer = chance.choice(writers)
@@ -325,13 +333,13 @@ def test_what_was_acknowledged_is_there_whatever_the_weather(store: Any, seed: i
             pass  # refused, or out of patience: then nothing was acknowledged
 
     there = {plain["seq"]: plain for plain in contents(take_over(store))}
-    assert len(kept) > 10, f"seed {seed} acknowledged next to nothing"
+    assert len(kept) > 5, f"seed {seed} acknowledged next to nothing"
     assert {seq: there.get(seq) for seq in kept} == kept, f"seed {seed}"
 
 
 def test_a_frame_that_was_changed_under_a_checksum_made_anew_is_told_of(store: Any) -> None:
     append(take_over(store), [1], [2])
-    name = f"log/{1:020d}"
+    name = f"log/log/{1:020d}"
     entry = codec.decode_entry(name, objects(store).get(name))
     obstore.put(store, name, codec.encode_entry(entry._replace(body=entry.body.replace(b"order.placed", b"order.pLaced"))))
 
@@ -351,7 +359,258 @@ def test_a_log_that_is_not_the_one_of_its_snapshot_is_told_of(store: Any, is_ins
         log.save(Snapshot(place, b"state"))
         append(log, [1])
     for n in range(4):
-        obstore.put(store, f"log/{n:020d}", objects(other).get(f"log/{n:020d}"))
+        obstore.put(store, f"log/log/{n:020d}", objects(other).get(f"log/log/{n:020d}"))
 
-    with pytest.raises(LogCorrupt, match=f"log/{2 if is_inside else 3:020d}: byte 0: .*frame"):
+    with pytest.raises(LogCorrupt, match=f"log/log/{2 if is_inside else 3:020d}: byte 0: .*frame"):
         read_objects(objects(store)).end()
+
+
+# Merging
+
+
+def held(store: Any, folder: str) -> list[int]:
+    """The numbers of what there is of a kind."""
+    return [int(name.rpartition("/")[2]) for name in names(store) if name.startswith(f"{folder}/log/")]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_writer_merges_the_blocks_that_it_has_left_and_reads_nothing_for_it(store: Any) -> None:
+    asked = objects(store)
+    log = take_over(store, asked)
+    asked.requests.clear()
+
+    groups = append(log, *([1] for _ in range(9)))
+    eventually(lambda: held(store, "log") == [8, 9], "the end of the merging")
+
+    assert held(store, "segments") == [0, 1]
+    assert {**asked.requests, "list": 0} == {"put": 11, "head": 9, "delete": 2, "list": 0}
+    assert contents(read_objects(objects(store))) == contents(log) == flat(groups)
+    assert log.notes == []
+
+
+class NoSegments(Objects):
+    """Whatever is to be a segment is refused, as long as told."""
+
+    is_closed = True
+
+    def create(self, path: str, data: bytes) -> None:
+        if self.is_closed and path.startswith("segments/"):
+            raise OSError("no room for segments")
+        super().create(path, data)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_merge_that_fails_is_said_and_made_up_for_with_the_next_one(store: Any) -> None:
+    poor = NoSegments(store, WHERE, pause=lambda seconds: None)
+    log = take_over(store, poor)
+
+    groups = append(log, *([1] for _ in range(4)))
+    eventually(lambda: log.notes, "a note")
+    (note,) = log.notes
+    poor.is_closed = False
+    groups += append(log, *([1] for _ in range(4)))
+    eventually(lambda: held(store, "log") == [8], "the end of the merging")
+
+    assert "block 0 can't be merged now; it is tried again with the next one" in note
+    assert "no room for segments" in note
+    eventually(lambda: log.notes == [], "the end of the trouble")
+    assert contents(log) == flat(groups)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_what_a_writer_left_unmerged_the_next_one_merges(store: Any, is_saved: bool) -> None:
+    poor = NoSegments(store, WHERE, pause=lambda seconds: None)
+    log = take_over(store, poor)
+    groups = append(log, *([1] for _ in range(9)))
+    if is_saved:
+        log.save(Snapshot(log.end(), b"state"))
+    log.close()
+    assert held(store, "segments") == []
+
+    again = take_over(store)
+
+    eventually(lambda: held(store, "log") == [8, 9, 10, 11], "the end of the merging")
+    assert contents(again) == flat(groups)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_block_of_large_entries_stays_as_it_is(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "SEGMENT_BYTES", 1000)
+    log = take_over(store)
+
+    groups = append(log, [100], [100], [1], *([1] for _ in range(6)))
+    eventually(lambda: held(store, "segments") == [1], "the merging of the block that is small")
+
+    assert held(store, "log") == [0, 1, 2, 3, 8, 9]
+    assert contents(take_over(store)) == flat(groups)
+
+
+def test_a_snapshot_of_a_long_log_is_small(store: Any) -> None:
+    log = take_over(store)
+    append(log, *([1] for _ in range(600)))
+
+    log.save(Snapshot(log.end(), b"state"))
+
+    assert len(objects(store).get("snapshots/log/00000000000000000600")) < 250
+
+
+# Fetching
+
+
+class Counting(Objects):
+    """Knows how many calls there were at a time, at the most."""
+
+    def __init__(self, store: Any, where: str) -> None:
+        super().__init__(store, where, pause=lambda seconds: None)
+        self.most = self._now = 0
+        self._door = threading.Condition()
+
+    def call(self, call: Call) -> Answer:
+        with self._door:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self._door.notify_all()
+            self._door.wait_for(lambda: self._now > 1, timeout=0.01)  # time for others to come
+        try:
+            return super().call(call)
+        finally:
+            with self._door:
+                self._now -= 1
+
+
+def test_entries_are_fetched_side_by_side_and_who_waits_at_the_end_asks_for_one(store: Any) -> None:
+    log = take_over(store)
+    told = flat(append(log, *([1] for _ in range(60))))
+    counting = Counting(store, WHERE)
+
+    reader = read_objects(counting)
+    assert contents(reader) == told
+    together, counting.most = counting.most, 0
+    counting.requests.clear()
+    reader.end()
+
+    assert together > 4
+    assert counting.most == 1
+    assert counting.requests == {"get": 2}
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_merged_blocks_are_one_request_each(store: Any) -> None:
+    log = take_over(store)
+    told = flat(append(log, *([1] for _ in range(40))))
+    eventually(lambda: len(held(store, "log")) == 1, "the end of the merging")
+
+    asked = objects(store)
+    reader = read_objects(asked)
+    reader.end()
+    to_the_end = sum(asked.requests.values())
+    assert contents(reader) == told
+
+    assert to_the_end < 10 + 10  # blocks; manifest, snapshots, the end, and what was tried
+
+
+# Another store in its place
+
+
+@pytest.mark.parametrize("is_anew", [False, True])
+def test_the_writer_of_a_store_that_was_removed_is_told_and_harms_nothing(
+    store: Any, is_anew: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LOOK_EVERY_S", -1)
+    old = take_over(store)
+    append(old, [1], [2])
+    at, sealed = old.end(), old.seal(frame(old.end(), 1))
+    for name in names(store):
+        obstore.delete(store, name)
+    groups = []
+    if is_anew:
+        let_go(WHERE)
+        new = open_objects(objects(store), name="band", log_id="new")
+        groups = append(new, *([n % 3] for n in range(6)))
+
+    with pytest.raises(Unavailable, match="was removed, or moved away, or made anew"):
+        old.save(Snapshot(at, b"old"))
+    with pytest.raises(Unavailable, match="was removed, or moved away, or made anew"):
+        old.append([sealed])
+    with pytest.raises(Unavailable, match="takes no more"):
+        old.append([sealed])
+
+    if is_anew:
+        assert contents(read_objects(objects(store))) == flat(groups)
+        groups += append(new, [1])
+        assert contents(take_over(store)) == flat(groups)
+    else:
+        with pytest.raises(LogCorrupt, match=r"the manifest is missing, and log/log/0+3 is there.*removed on purpose"):
+            take_over(store)
+
+
+# Several shards
+
+
+def test_who_only_wants_to_speak_takes_no_log_over_that_was_not_closed(store: Any) -> None:
+    def visit() -> ObjectLog:
+        let_go(WHERE)
+        return open_objects(objects(store), name="band", log_id="log", takes_over=False)
+
+    log = take_over(store)
+    groups = append(log, [1])
+    for is_saved in (False, True):
+        if is_saved:
+            log.save(Snapshot(log.end(), b"state"))
+        with pytest.raises(Unavailable, match=r"it is played by process \d+ on .*, since 2.*Z, or that one was ended before"):
+            visit()
+        groups += append(log, [1])
+
+    log.close()
+    guest = visit()
+    groups += append(guest, [2])
+    guest.close()
+    again = take_over(store)
+
+    assert again.notes == []
+    assert again.epoch == 3
+    assert contents(again) == flat(groups)
+    (note,) = take_over(store).notes
+    assert "it was taken over from process" in note and "has not closed it" in note
+
+
+def test_a_store_of_several_shards_keeps_each_apart_and_stays_as_many(tmp_path: Path) -> None:
+    url = f"objects:{tmp_path / 'store'}"
+    logs_ = [open_log(url, name="band", shard=shard, shards=3) for shard in (2, 0, 1)]
+    told = {log.shard: flat(append(log, [log.shard + 1])) for log in logs_}
+
+    assert count_shards(url) == 3
+    assert len({log.id for log in logs_}) == 3
+    for shard in range(3):
+        assert read_log(url, shard).shard == shard
+        assert contents(read_log(url, shard)) == told[shard]
+    for shards, words in ((1, "one is"), (4, "4 are")):
+        with pytest.raises(
+            Unavailable, match=f"it has 3 shards, and {words} asked for; play it with stage: .kind: ray, shards: 3"
+        ):
+            open_log(url, name="band", shards=shards)
+    with pytest.raises(Unavailable, match="can't be divided anew; only a store in a directory can"):
+        reshard(url, 2)
+
+
+def test_a_log_may_begin_where_another_was(store: Any) -> None:
+    whole = take_over(store)
+    told = flat(append(whole, [2], [1, 0], [3]))
+    first = next(whole.frames(1))
+    begin = Position(1, first.first, first.prev, first.time_us - 1)
+    other = MemoryStore()
+    manifest = codec.new_manifest("log", "branch", 0)._replace(begin=begin)
+    obstore.put(other, "ensemble.json", codec.encode_manifest(manifest))
+    for n in range(3):  # its beginning, and the groups from frame 1 on
+        name = f"log/log/{n + (n > 0):020d}"
+        obstore.put(other, f"log/log/{n:020d}", objects(store).get(name))
+
+    let_go(WHERE)
+    branch = open_objects(objects(other), name="", log_id="")
+
+    assert branch.begin() == begin
+    assert contents(branch) == contents(read_objects(objects(other))) == told[1:]
+    assert branch.end() == whole.end()
+    assert contents(branch, 2) == told[2:]
+    assert branch.frame_at(begin.offset).seq == 1

@@ -1,10 +1,11 @@
 """docs/object-log.md, checked: every order of every call of two writers, a deleter and a reader, to a stated bound.
 
 The steps are the product's (`ensemble.log.objects.protocol`); the store is a model of one. Any call may be answered, or its
-answer is lost: before it took effect, after it did, or it takes effect at any time later. A crash needs no step of its own:
-every state is looked at, and in each anybody may have made its last call.
-Bound: blocks of two entries; each writer opens the log and appends twice; the deleter merges one block; so many answers lost
-as a case says.
+answer is lost: before it took effect, after it did, or it takes effect at any time later. A delete of several may stop after
+any of them. A crash needs no step of its own: every state is looked at, and in each anybody may have made its last call.
+Bound: blocks of two entries; each writer opens the log, appends twice and, in some cases, merges the first block if it knows it
+whole; the deleter merges that block; so many answers lost as a case says. In one case somebody removes the store, all of it at
+once, and makes another there; only there writers look at the manifest, since elsewhere it says always the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ensemble.log.objects.protocol import (
+    MANIFEST,
     Absent,
     Answer,
     Begun,
@@ -24,7 +26,9 @@ from ensemble.log.objects.protocol import (
     Entry,
     Follow,
     Found,
+    Gone,
     Kept,
+    Log,
     Lost,
     Merge,
     Merged,
@@ -39,6 +43,9 @@ from ensemble.log.objects.protocol import (
 
 BLOCK = 2
 APPENDS = 2
+OLD, NEW = Log("old", BLOCK), Log("new", BLOCK)
+LOG_OF = {"A": OLD, "B": OLD, "N": NEW}
+"""Which log each writer opens."""
 
 
 class Wrong(AssertionError):
@@ -49,11 +56,23 @@ class Writer(NamedTuple):
     """Opens the log, appends, and stops for good where it is refused."""
 
     name: str
-    step: Open | Put | None
+    step: Open | Put | Merge | None
     begun: Begun = Begun(0, 0)
     appends: int = 0
     seen: tuple[Entry, ...] = ()
     acknowledged: tuple[tuple[int, Entry], ...] = ()
+    merges: bool = False
+    """Whether it merges the first block, if it knows all of it."""
+    manifest: bytes | None = None
+    """What it looks for before it acknowledges; None: it does not look."""
+
+    @property
+    def log(self) -> Log:
+        return LOG_OF[self.name]
+
+    def wants(self) -> Call:
+        assert self.step is not None
+        return self.step.wants()
 
     def told(self, answer: Answer) -> Writer:
         assert self.step is not None
@@ -64,21 +83,42 @@ class Writer(NamedTuple):
                 return self._replace(begun=after, seen=self.step.seen, step=self._next(after.number, after.epoch, 0))
             case Kept():
                 assert isinstance(self.step, Put)
-                told = (*self.acknowledged, (self.step.number, self.step.entry))
-                done = self.appends + 1
-                step = self._next(self.step.number + 1, self.begun.epoch, done) if done < APPENDS else None
-                return self._replace(acknowledged=told, appends=done, step=step)
-            case Lost():
+                done = self._replace(
+                    acknowledged=(*self.acknowledged, (self.step.number, self.step.entry)), appends=self.appends + 1
+                )
+                more = done.appends < APPENDS
+                return done._replace(
+                    step=self._next(self.step.number + 1, self.begun.epoch, done.appends) if more else done._merge()
+                )
+            case Lost() | Gone() | Merged() | Unripe():
                 return self._replace(step=None)
-            case Open() | Put():
+            case Open() | Put() | Merge():
                 return self._replace(step=after)
 
     def _next(self, number: int, epoch: int, appends: int) -> Put:
-        return Put(number, BLOCK, Entry(epoch, self.name, False, b"%d" % appends))
+        return Put(number, self.log, Entry(epoch, self.name, False, b"%d" % appends), self.manifest)
+
+    def _merge(self) -> Merge | None:
+        """The first block is merged by who knows all of it, and that there is more, without reading it again."""
+        begin = {self.begun.number - 1: Entry(self.begun.epoch, self.name, True, b"")}
+        known = {**dict(enumerate(self.seen)), **begin, **dict(self.acknowledged)}
+        if not self.merges or not all(number in known for number in range(BLOCK + 1)):
+            return None
+        return Merge(0, self.log, tuple(known[number] for number in range(BLOCK)), "create")
+
+
+def writer(name: str, *, merges: bool = False, looks: bool = False) -> Writer:
+    log = LOG_OF[name]
+    manifest = log.id.encode() if looks else None
+    return Writer(name, Open(0, 0, log, name, manifest), merges=merges, manifest=manifest)
 
 
 class Deleter(NamedTuple):
     step: Merge | None
+
+    def wants(self) -> Call:
+        assert self.step is not None
+        return self.step.wants()
 
     def told(self, answer: Answer) -> Deleter:
         assert self.step is not None
@@ -87,32 +127,68 @@ class Deleter(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Reads from the beginning to the end, once."""
+    """Reads from the beginning to the end, once. With `is_ahead` it gets a block's entries backwards before it looks at one."""
 
     step: Follow | None
+    is_ahead: bool = False
     seen: tuple[Entry, ...] = ()
+    ahead: tuple[Name, ...] = ()
+    got: tuple[tuple[Name, Answer], ...] = ()
+
+    def begun(self) -> Reader:
+        if self.step is None or not self.is_ahead:
+            return self
+        names = [OLD.entry(number) for number in range(self.step.number, OLD.end_of_block(self.step.number))]
+        return self._replace(ahead=tuple(names), got=())
+
+    def wants(self) -> Call:
+        assert self.step is not None
+        return Call("get", self.ahead[-1]) if self.ahead else self.step.wants()
 
     def told(self, answer: Answer) -> Reader:
         assert self.step is not None
-        after = self.step.told(answer)
+        if not self.ahead:
+            return self._after(self.step.told(answer))
+        if isinstance(answer, Unknown):
+            return self
+        reader = self._replace(ahead=self.ahead[:-1], got=(*self.got, (self.ahead[-1], answer)))
+        if reader.ahead:
+            return reader
+        step: Follow | Seen = self.step
+        while isinstance(step, Follow) and step.phase == "read":
+            step = step.told(dict(reader.got)[step.wants().name])
+        return reader._after(step)
+
+    def _after(self, after: Follow | Seen) -> Reader:
         if isinstance(after, Follow):
             return self._replace(step=after)
         seen = self.seen + after.entries
-        return Reader(None if after.is_end else Follow(len(seen), BLOCK), seen)
+        return self._replace(step=None if after.is_end else Follow(len(seen), OLD), seen=seen).begun()
 
 
-Process = Writer | Deleter | Reader
+class Remover(NamedTuple):
+    """Removes the store and makes another in its place, which a writer opens then."""
+
+    step: str = "remove"
+
+    def wants(self) -> Call:
+        raise AssertionError("it does not ask the store as the others do")
+
+
+Process = Writer | Deleter | Reader | Remover
 
 
 class World(NamedTuple):
     processes: tuple[Process, ...]
     objects: frozenset[tuple[Name, Any]]
-    first: tuple[Entry, ...]
-    """What was created first under the name of each entry, deleted or not: the log as it truly is."""
+    first: tuple[tuple[str, tuple[Entry, ...]], ...]
+    """Log -> what was created first under the name of each entry, deleted or not: the log as it truly is."""
     late: frozenset[Call]
     """Calls that were given up and may take effect yet."""
     losses: int
     """So many answers may still be lost."""
+    void: frozenset[Entry] = frozenset()
+    """What was created where the manifest no longer spoke of its log."""
 
 
 def act(world: World, call: Call) -> tuple[World, Answer]:
@@ -122,19 +198,28 @@ def act(world: World, call: Call) -> tuple[World, Answer]:
         case "get" | "look":
             return world, Found(held[call.name]) if call.name in held else Absent()
         case "delete":
-            held.pop(call.name, None)
+            for name in (call.name, *call.also):
+                held.pop(name, None)
             return world._replace(objects=frozenset(held.items())), Done()
         case "create":
             if call.name in held:
                 return world, Taken()
             held[call.name] = call.value
-            first = world.first
-            if call.name.kind == "entry" and call.name.number >= len(first):
-                if call.name.number > len(first):
-                    raise Wrong(f"entry {call.name.number} was created, entry {len(first)} never was")
-                assert isinstance(call.value, Entry)
-                first = (*first, call.value)
-            return world._replace(objects=frozenset(held.items()), first=first), Done()
+            world = world._replace(objects=frozenset(held.items()))
+            return (note(world, call.name, call.value) if isinstance(call.value, Entry) else world), Done()
+
+
+def note(world: World, name: Name, entry: Entry) -> World:
+    """An entry was created: as the first of its name, or again."""
+    logs = dict(world.first)
+    first = logs.get(name.log, ())
+    if dict(world.objects).get(MANIFEST) != LOG_OF[entry.writer].id.encode():
+        return world if entry in first else world._replace(void=world.void | {entry})  # else it is late, and was kept before
+    if name.number > len(first):
+        raise Wrong(f"entry {name.number} was created, entry {len(first)} never was")
+    if name.number == len(first):
+        logs[name.log] = (*first, entry)
+    return world._replace(first=tuple(logs.items()))
 
 
 def after(world: World) -> Iterator[World]:
@@ -144,14 +229,28 @@ def after(world: World) -> Iterator[World]:
     for ix, process in enumerate(world.processes):
         if process.step is None:
             continue
-        call = process.step.wants()
 
-        def heard(world: World, answer: Answer, ix: int = ix, process: Process = process) -> World:
-            processes = (*world.processes[:ix], process.told(answer), *world.processes[ix + 1 :])
-            return world._replace(processes=processes)
+        def become(world: World, process: Process, ix: int = ix) -> World:
+            return world._replace(processes=(*world.processes[:ix], process, *world.processes[ix + 1 :]))
+
+        if isinstance(process, Remover):
+            if process.step == "remove":
+                yield become(world._replace(objects=frozenset()), Remover("make"))
+            else:
+                made = frozenset({*world.objects, (MANIFEST, NEW.id.encode())})
+                yield become(world._replace(objects=made), writer("N", looks=True))
+            continue
+        call, known = process.wants(), process
+
+        def heard(world: World, answer: Answer, become: Any = become, process: Any = known) -> World:
+            told: World = become(world, process.told(answer))
+            return told
 
         done, answer = act(world, call)
         yield heard(done, answer)
+        if call.also:
+            for name in (call.name, *call.also):
+                yield heard(act(world, Call("delete", name))[0], Unknown())
         if world.losses:
             poorer = world.losses - 1
             yield heard(world, Unknown())._replace(losses=poorer)
@@ -161,13 +260,13 @@ def after(world: World) -> Iterator[World]:
 
 
 @cache  # there are far fewer logs than worlds
-def check_log(objects: frozenset[tuple[Name, Any]], first: tuple[Entry, ...]) -> None:
+def check_log(objects: frozenset[tuple[Name, Any]], first: tuple[Entry, ...], log: Log) -> None:
     """What was once created is read for good, at its place; and the writers stand in it one after another."""
     held = dict(objects)
     epoch, writer = 0, ""
     for number, entry in enumerate(first):
-        segment = held.get(Name("segment", number // BLOCK))
-        read = segment[number % BLOCK] if segment is not None else held.get(Name("entry", number))
+        segment = held.get(log.segment(number // BLOCK))
+        read = segment[number % BLOCK] if segment is not None else held.get(log.entry(number))
         if read != entry:
             raise Wrong(f"entry {number} was {entry}, now {read} is read there")
         if entry.is_begin:
@@ -180,28 +279,46 @@ def check_log(objects: frozenset[tuple[Name, Any]], first: tuple[Entry, ...]) ->
 
 def check(world: World) -> None:
     """The invariants, in every world."""
-    check_log(world.objects, world.first)
+    logs, manifest = dict(world.first), dict(world.objects).get(MANIFEST)
+    for log in (OLD, NEW):
+        if manifest == log.id.encode():
+            check_log(world.objects, logs.get(log.entry(0).log, ()), log)
     for process in world.processes:
         if isinstance(process, Writer):
-            for number, entry in process.acknowledged:
-                if world.first[number] != entry:
+            truth = logs.get(process.log.entry(0).log, ())
+            begin = Entry(process.begun.epoch, process.name, True, b"")
+            for number, entry in ((process.begun.number - 1, begin), *process.acknowledged):
+                if entry in world.void:
+                    raise Wrong(f"{process.name} was told that entry {number} is kept; its store is another one's")
+                if number >= 0 and truth[number : number + 1] != (entry,):
                     raise Wrong(f"{process.name} was told that entry {number} is kept; it is not in the log")
-        if isinstance(process, Writer | Reader) and process.seen != world.first[: len(process.seen)]:
-            raise Wrong(f"{process.seen} was read; the log is {world.first}")
+        if isinstance(process, Writer | Reader):
+            truth = logs.get((process.log if isinstance(process, Writer) else OLD).entry(0).log, ())
+            if process.seen != truth[: len(process.seen)]:
+                raise Wrong(f"{process.seen} was read; the log is {truth}")
 
 
-def explore(losses: int, *, writers: str = "AB", with_reader: bool = False) -> tuple[int, set[int]]:
+def explore(
+    losses: int, *, writers: str = "AB", reader: str | None = None, merges: bool = False, with_remover: bool = False
+) -> tuple[int, set[int]]:
     """Look at every world there can be. How many there were, and how many entries were acknowledged in those at the end."""
     check_log.cache_clear()
-    those = [Writer(name, Open(0, 0, BLOCK, name)) for name in writers]
-    readers = [Reader(Follow(0, BLOCK))] if with_reader else []
-    start = World((*those, Deleter(Merge(0, BLOCK)), *readers), frozenset(), (), frozenset(), losses)
+    processes: list[Process] = [writer(name, merges=merges, looks=with_remover) for name in writers]
+    processes.append(Deleter(Merge(0, OLD)))
+    if reader:
+        first = Follow(0, OLD, phase="segment" if reader == "segments first" else "read")
+        processes.append(Reader(first, is_ahead=reader == "ahead").begun())
+    if with_remover:
+        processes.append(Remover())
+    start = World(tuple(processes), frozenset({(MANIFEST, OLD.id.encode())}), (), frozenset(), losses)
     known, ahead, acknowledged = {start}, [start], set()
     while ahead:
         world = ahead.pop()
         check(world)
         if all(process.step is None for process in world.processes):
             acknowledged.add(sum(len(p.acknowledged) for p in world.processes if isinstance(p, Writer)))
+            if any(isinstance(p, Writer) and p.name == "N" and p.appends < APPENDS for p in world.processes):
+                raise Wrong("N was refused in a log that nobody else opened")
         for each in after(world):
             if each not in known:
                 known.add(each)
@@ -209,16 +326,32 @@ def explore(losses: int, *, writers: str = "AB", with_reader: bool = False) -> t
     return len(known), acknowledged
 
 
-@pytest.mark.parametrize(("losses", "with_reader", "worlds"), [(0, True, 30_000), (2, False, 150_000)])
-def test_whatever_is_late_lost_or_stalled_the_log_is_one(losses: int, with_reader: bool, worlds: int) -> None:
-    seen, acknowledged = explore(losses, with_reader=with_reader)
+@pytest.mark.parametrize(
+    ("losses", "reader", "merges", "worlds"),
+    [
+        (0, "in order", False, 30_000),
+        (0, "ahead", False, 30_000),
+        (0, "segments first", False, 30_000),
+        (1, None, True, 15_000),
+        (2, None, False, 150_000),
+    ],
+)
+def test_whatever_is_late_lost_or_stalled_the_log_is_one(losses: int, reader: str | None, merges: bool, worlds: int) -> None:
+    seen, acknowledged = explore(losses, reader=reader, merges=merges)
 
     assert seen > worlds
     assert acknowledged == {2, 3, 4}  # an older writer gets through all, a part or nothing before it is refused
 
 
+def test_a_store_that_is_removed_and_made_anew_is_no_matter_to_the_new_one_and_its_old_writer_is_told() -> None:
+    seen, acknowledged = explore(1, writers="A", with_remover=True)
+
+    assert seen > 3_000
+    assert acknowledged == {APPENDS, APPENDS + 1, 2 * APPENDS}  # N always gets through; A as far as it had come
+
+
 def test_a_writer_with_no_other_is_never_refused_whatever_is_lost_and_merged() -> None:
-    seen, acknowledged = explore(3, writers="A")
+    seen, acknowledged = explore(3, writers="A", merges=True)
 
     assert seen > 1000
     assert acknowledged == {APPENDS}
@@ -229,34 +362,34 @@ def test_a_writer_with_no_other_is_never_refused_whatever_is_lost_and_merged() -
 put, follow, merge, opened = Put.told, Follow.told, Merge.told, Open.told
 
 
-def put_without_a_look(step: Put, answer: Answer) -> Put | Kept | Lost:
+def put_without_a_look(step: Put, answer: Answer) -> Put | Kept | Lost | Gone:
     after = put(step, answer)
     return Kept() if isinstance(after, Put) and after.phase == "look" else after
 
 
-def put_that_looked_before(step: Put, answer: Answer) -> Put | Kept | Lost:
+def put_that_looked_before(step: Put, answer: Answer) -> Put | Kept | Lost | Gone:
     """As if the look at the boundary came before the create: nothing is looked at after it."""
     if step.phase == "create" and isinstance(answer, Done):
         return Kept()
     return put(step, answer)
 
 
-def put_that_takes_what_stands_there_for_its_own(step: Put, answer: Answer) -> Put | Kept | Lost:
+def put_that_takes_what_stands_there_for_its_own(step: Put, answer: Answer) -> Put | Kept | Lost | Gone:
     return step._replace(phase="look") if step.phase == "create" and isinstance(answer, Taken) else put(step, answer)
 
 
-def put_that_takes_silence_for_yes(step: Put, answer: Answer) -> Put | Kept | Lost:
+def put_that_takes_silence_for_yes(step: Put, answer: Answer) -> Put | Kept | Lost | Gone:
     return step._replace(phase="look") if step.phase == "create" and isinstance(answer, Unknown) else put(step, answer)
 
 
-def open_without_a_beginning(step: Open, answer: Answer) -> Open | Begun:
+def open_without_a_beginning(step: Open, answer: Answer) -> Open | Begun | Gone:
     after = opened(step, answer)
     if isinstance(after, Open) and isinstance(after.step, Put):
         return Begun(after.epoch + 1, after.number)
     return after
 
 
-def open_that_keeps_the_epoch(step: Open, answer: Answer) -> Open | Begun:
+def open_that_keeps_the_epoch(step: Open, answer: Answer) -> Open | Begun | Gone:
     after = opened(step, answer)
     if isinstance(after, Open) and isinstance(after.step, Put):
         return after._replace(step=after.step._replace(entry=after.step.entry._replace(epoch=1)))
@@ -291,7 +424,7 @@ def merge_of_what_is_there(step: Merge, answer: Answer) -> Merge | Merged | Unri
         (Put, put_without_a_look, 0, "is kept; it is not in the log"),
         (Put, put_that_looked_before, 0, "is kept; it is not in the log"),
         (Put, put_that_takes_what_stands_there_for_its_own, 0, "not in the log|wrote entry"),
-        (Put, put_that_takes_silence_for_yes, 1, "never was"),
+        (Put, put_that_takes_silence_for_yes, 1, "never was|it is not in the log"),
         (Open, open_without_a_beginning, 0, "wrote entry"),
         (Open, open_that_keeps_the_epoch, 0, "after epoch"),
         (Follow, follow_without_a_look, 0, "was read; the log is"),
@@ -303,7 +436,7 @@ def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch, steps: type, bu
     monkeypatch.setattr(steps, "told", bug)
 
     with pytest.raises(Wrong, match=why):
-        explore(losses, with_reader=steps is Follow)
+        explore(losses, reader="in order" if steps is Follow else None)
 
 
 def test_a_merge_that_does_not_wait_for_the_next_block_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,3 +445,22 @@ def test_a_merge_that_does_not_wait_for_the_next_block_is_found(monkeypatch: pyt
     _, acknowledged = explore(0, writers="A")
 
     assert min(acknowledged) < APPENDS
+
+
+def put_that_never_looks_at_the_manifest(step: Put, answer: Answer) -> Put | Kept | Lost | Gone:
+    after = put(step, answer)
+    return Kept() if isinstance(after, Put) and after.phase == "manifest" else after
+
+
+def test_a_writer_that_never_looks_at_the_manifest_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Put, "told", put_that_never_looks_at_the_manifest)
+
+    with pytest.raises(Wrong, match="its store is another one's"):
+        explore(0, writers="A", with_remover=True)
+
+
+def test_names_that_do_not_say_which_log_they_are_of_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Log, "entry", lambda log, number: Name("entry", number))
+
+    with pytest.raises(Wrong, match=r"N was refused|was read; the log is|is read there"):
+        explore(0, writers="A", with_remover=True)

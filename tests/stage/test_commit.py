@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from ensemble.errors import Unavailable
 from ensemble.event import Frame, Rows, encode
 from ensemble.log import open_log
 from ensemble.log.base import Snapshot
-from ensemble.stage.commit import BYTES_MOST, Commit, Group
+from ensemble.stage.commit import BYTES_MOST, LINGER_BYTES, Commit, Group
 from ensemble.testing import FaultyLog
 
 Told = list[BaseException | None]
@@ -20,10 +21,10 @@ Told = list[BaseException | None]
 class Writing:
     """A commit over a log with settable faults, and what it posts."""
 
-    def __init__(self, *, is_inline: bool = False) -> None:
+    def __init__(self, *, is_inline: bool = False, linger_us: int = 0) -> None:
         self.log = FaultyLog(open_log("memory:", name="test"))
         self.posted: SimpleQueue[Group | BaseException] = SimpleQueue()
-        self.commit = Commit(self.log, 0, self.posted.put, is_inline=is_inline)
+        self.commit = Commit(self.log, 0, self.posted.put, is_inline=is_inline, linger_us=linger_us)
         self._frames = 0
 
     def seal(self, **marks: object) -> None:
@@ -165,6 +166,48 @@ def test_a_snapshot_is_kept_once_the_group_that_it_is_of_is_in_the_log(writing: 
 
     assert writing.log.snapshot() == snapshot
     assert snapshot.at == writing.log.end()
+
+
+class Time:
+    """What `time.monotonic` says, moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.s = 100.0
+        monkeypatch.setattr("ensemble.stage.commit.time.monotonic", lambda: self.s)
+
+
+def test_a_group_waits_for_more_from_when_it_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, writing = Time(monkeypatch), Writing(linger_us=50_000)
+    waits = [writing.commit.rest_s()]
+
+    for seconds in (0.0, 0.03, 0.02):
+        writing.seal()
+        time.s += seconds
+        waits.append(writing.commit.rest_s())
+    writing.commit.flush(here=True)
+    waits.append(writing.commit.rest_s())
+    writing.seal()
+    waits.append(writing.commit.rest_s())
+
+    assert waits == pytest.approx([0, 0.05, 0.02, 0, 0, 0.05])
+
+
+def test_a_group_that_is_large_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    Time(monkeypatch)
+    writing = Writing(linger_us=50_000)
+
+    writing.seal(score={"about": "x" * LINGER_BYTES})
+
+    assert writing.commit.rest_s() == 0
+
+
+@pytest.mark.parametrize("given", [{}, {"linger_us": 50_000, "is_inline": True}], ids=["no linger", "a manual clock"])
+def test_without_linger_or_under_a_manual_clock_nothing_waits(given: dict[str, Any]) -> None:
+    writing = Writing(**given)
+
+    writing.seal()
+
+    assert (writing.commit.rest_s(), writing.commit.lingers) == (0, False)
 
 
 def test_a_commit_is_full_when_too_much_is_sealed_and_not_written(writing: Writing) -> None:

@@ -68,6 +68,8 @@ class Listening:
         """Those that are live, those first whose matches others hear."""
         self.lift: Lift | None = None
         """What brings data that was kept to the version that its topic has now."""
+        self.lift_rows: Callable[[Rows], Rows] | None = None
+        """The same for what is being said: a timer may have been set under an older score."""
 
     @property
     def is_on(self) -> bool:
@@ -166,6 +168,8 @@ class Listening:
     def hear(self, frame: Frame, end: int) -> list[Rows]:
         """What the live motifs hear with a frame, and what they lost, as rows that have the offsets from `end` on."""
         time_us, base = frame.time_us, frame.rows
+        if self.lift_rows is not None and base is not None:
+            base = self.lift_rows(base)
         heard: list[tuple[Ear, Match]] = sorted(
             ((ear, match) for ear in self._live for match in ear.matcher.advance(time_us)), key=lambda each: each[1].at_us
         )

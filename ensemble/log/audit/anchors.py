@@ -5,7 +5,10 @@ Owns reading and adding lines. What a line says is `anchor.py`'s. A line that wa
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -38,6 +41,10 @@ class Anchors(Protocol):
         """All that are kept there, the oldest first. Unavailable."""
         ...
 
+    def newest(self, log: str, shard: int) -> Line | None:
+        """The last that was kept of a shard of a log; None if there is none. Unavailable."""
+        ...
+
     def add(self, text: bytes, anchor: Anchor) -> None:
         """Keep one more; `text` is its line without an end. Unavailable."""
         ...
@@ -62,7 +69,18 @@ def anchors_at(url: str) -> Anchors:
     )
 
 
-class FileAnchors:
+class _Lines(ABC):
+    """Lines that are kept together, and read all at once."""
+
+    @abstractmethod
+    def read(self) -> list[Line]: ...
+
+    def newest(self, log: str, shard: int) -> Line | None:
+        whose = f'"log":{json.dumps(log)},'.encode(), f'"shard":{shard},'.encode()
+        return next((line for line in reversed(self.read()) if all(each in line.text for each in whose)), None)
+
+
+class FileAnchors(_Lines):
     """A file of lines, to which lines are added."""
 
     def __init__(self, path: Path) -> None:
@@ -84,6 +102,7 @@ class FileAnchors:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
+                fcntl.flock(fd, fcntl.LOCK_EX)  # several shards may have one file
                 size = os.fstat(fd).st_size
                 tail = os.pread(fd, min(size, 4096), max(0, size - 4096))
                 size -= len(tail) - 1 - tail.rfind(b"\n")
@@ -113,6 +132,11 @@ class ObjectAnchors:
                 lines.append(Line(f"{self._objects.where}/{path}", text))
         return lines
 
+    def newest(self, log: str, shard: int) -> Line | None:
+        paths = self._objects.patiently(lambda: self._objects.list(f"{log}/{shard}")) or []
+        text = self._objects.patiently(lambda: self._objects.get(paths[-1])) if paths else None
+        return None if text is None else Line(f"{self._objects.where}/{paths[-1]}", text)
+
     def add(self, text: bytes, anchor: Anchor) -> None:
         from obstore.exceptions import AlreadyExistsError
 
@@ -127,7 +151,7 @@ class ObjectAnchors:
             )
 
 
-class CollectedAnchors:
+class CollectedAnchors(_Lines):
     """A collector: takes a line with POST, gives all with GET."""
 
     def __init__(self, url: str) -> None:

@@ -8,7 +8,7 @@ In memory, on this side of it, all is plain; hashes and checksums, on the other,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ensemble.event import Frame, Past
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
@@ -76,6 +76,9 @@ class ForgettingReader:
 
     def size_bytes(self) -> int:
         return self._log.size_bytes()
+
+    def requests(self) -> Mapping[str, int]:
+        return self._log.requests()
 
     def close(self) -> None:
         self._log.close()

@@ -100,7 +100,7 @@ def decrypt(payload: bytes, key: Key) -> bytes:
         whole: bytes = taken[0]
         return whole
     data = decode(body.blank)
-    for path, value in taken:
+    for path, value in reversed(taken):  # one path may lie in another
         at = data
         for name in path[:-1]:
             at = at[name]

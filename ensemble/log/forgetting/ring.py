@@ -61,7 +61,7 @@ class Ring(ABC):
         with self._lock:
             key = self._current.get(subject)
             if key is None:
-                record = Record(os.urandom(ID_BYTES), time.time_ns() // 1000, os.urandom(KEY_BYTES), subject)
+                record = Record(self._new_id(subject), time.time_ns() // 1000, os.urandom(KEY_BYTES), subject)
                 self._new.append(record)
                 key = self._take(record)
             return key
@@ -74,8 +74,7 @@ class Ring(ABC):
         with self._lock:
             key = self._keys.get(key_id)
             if key is None and key_id not in self._ended:
-                self.refresh()
-                key = self._keys.get(key_id)
+                key = self._look_up(key_id)
                 if key is None and key_id not in self._ended:
                     raise LogCorrupt(
                         f"{self.where}: byte 0: it has no key {key_id.hex()}, and nobody destroyed it; restore the key "
@@ -94,7 +93,7 @@ class Ring(ABC):
         """Destroy all keys of a subject, for good; how many there were. Unavailable if that can't be written."""
         with self._lock:
             self.sync()
-            gone = [key.id for key in self._keys.values() if key.subject == subject]
+            gone = self._ids_of(subject)
             if gone:
                 self._end(gone)
                 self._drop(gone)
@@ -105,10 +104,26 @@ class Ring(ABC):
         """How many keys were destroyed."""
         return len(self._ended)
 
+    def knows(self, subject: str) -> bool:
+        """Whether a subject has a key."""
+        with self._lock:
+            return bool(self._ids_of(subject))
+
     def subjects(self) -> list[str]:
-        """Those that have a key."""
+        """Those that have a key, as far as they are at hand: to tell what is near a wrong one."""
         with self._lock:
             return sorted({key.subject for key in self._keys.values()})
+
+    def _ids_of(self, subject: str) -> list[bytes]:
+        return [key.id for key in self._keys.values() if key.subject == subject]
+
+    def _new_id(self, subject: str) -> bytes:
+        return os.urandom(ID_BYTES)
+
+    def _look_up(self, key_id: bytes) -> Key | None:
+        """A key that is not at hand; None: there is none, or it has ended."""
+        self.refresh()
+        return self._keys.get(key_id)
 
     def _take(self, record: Record) -> Key:
         key = self._keys[record.id] = self._current[record.subject] = Key(record.id, record.subject, AESGCM(record.key))
@@ -206,8 +221,7 @@ class FileRing(Ring):
                 break
             record = None
             if crc32(memoryview(data)[place + CHECKED_FROM : end]) == crc:
-                subject = data[place + HEAD.size : end].decode("utf-8", "surrogatepass")
-                record = Record(key_id, made_us, key, subject, marker == ENDED)
+                record = Record(key_id, made_us, key, data[place + HEAD.size : end].decode(), marker == ENDED)
             found.append((place, end, record, key_id))
             place = end
         ended = {key_id for _, _, record, key_id in found if record is not None and record.is_end}
@@ -237,11 +251,11 @@ class FileRing(Ring):
                 os.close(fd)
 
     def _keep(self, records: Sequence[Record]) -> None:
-        self._append([_bytes(record) for record in records], [record.id for record in records])
+        self._append([record_bytes(record) for record in records], [record.id for record in records])
 
     def _end(self, ids: Sequence[bytes]) -> None:
         now_us = time.time_ns() // 1000
-        self._append([_bytes(Record(key_id, now_us, bytes(KEY_BYTES), "", is_end=True)) for key_id in ids], ())
+        self._append([record_bytes(Record(key_id, now_us, bytes(KEY_BYTES), "", is_end=True)) for key_id in ids], ())
         try:
             fd = self._files.open(self._path)
             try:
@@ -284,9 +298,20 @@ class FileRing(Ring):
             self._files.write(fd, bytes(length - begin), place + begin)
 
 
-def _bytes(record: Record) -> bytes:
-    subject = record.subject.encode("utf-8", "surrogatepass")
+def record_bytes(record: Record) -> bytes:
+    """A record as it is kept."""
+    subject = record.subject.encode()
     marker = ENDED if record.is_end else MADE
     data = bytearray(HEAD.pack(marker, 0, len(subject), record.id, record.made_us, record.key) + subject)
     data[4:8] = crc32(memoryview(data)[CHECKED_FROM:]).to_bytes(4, "big")
     return bytes(data)
+
+
+def read_record(data: bytes) -> Record | None:
+    """The one record that these bytes are; None if they are none, or damaged."""
+    if len(data) < HEAD.size:
+        return None
+    marker, crc, length, key_id, made_us, key = HEAD.unpack_from(data)
+    if marker != MADE or HEAD.size + length != len(data) or crc32(memoryview(data)[CHECKED_FROM:]) != crc:
+        return None
+    return Record(key_id, made_us, key, data[HEAD.size :].decode())

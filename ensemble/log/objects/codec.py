@@ -10,36 +10,40 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.base import Fork, Position, Snapshot, begin_of
-from ensemble.log.objects.protocol import BLOCK, Entry, Segment
+from ensemble.log.base import Fork, Position, Snapshot, genesis
+from ensemble.log.division import Division
+from ensemble.log.objects.protocol import BLOCK, Entry, Log, Segment
 
 FORMAT = 1
 CHECKED_FROM = 6
 
 
-class Groups(NamedTuple):
-    """Where the frames are, group by group, beginnings left out: number of the entry, first frame, first offset, bytes."""
+class Blocks(NamedTuple):
+    """Where the blocks of a log begin: number of the first frame, its offset, bytes of all groups before it. A row a block."""
 
-    numbers: list[int]
     seqs: list[int]
     firsts: list[int]
     sizes: list[int]
-
-    def before(self, count: int) -> Groups:
-        return Groups(*(column[:count] for column in self))
 
 
 class Kept(NamedTuple):
     """A snapshot as it was read. The log goes on from entry `number`, whose first frame is `begins`.
 
-    `epoch` is that of the entry before it; 0 if it is not known.
+    `epoch` is that of the entry before it; 0 if it is not known. `blocks` are those that begin before it, and `size` the bytes
+    of all groups before it. The blocks before block `merged` need no merging any more.
     """
 
     snapshot: Snapshot
     number: int
     begins: int
     epoch: int
-    groups: Groups
+    merged: int
+    size: int
+    blocks: Blocks
+    requests: dict[str, int]
+    """What the writers of the log have asked of the store so far, by kind."""
+    holder: bytes
+    """What the beginning of the writer says that kept it."""
 
 
 class Manifest(NamedTuple):
@@ -47,13 +51,19 @@ class Manifest(NamedTuple):
     name: str
     shard: int
     block: int
+    begin: Position | None = None
+    """The place at which the log begins, if it is another than 0."""
     fork: Fork | None = None
-    """Where it leaves its parent, where it is a take."""
+    """Of a take: where it leaves its parent, which is where it begins."""
 
     @property
-    def begin(self) -> Position:
+    def log(self) -> Log:
+        return Log(self.id, self.block)
+
+    @property
+    def start(self) -> Position:
         """The place before its first frame."""
-        return begin_of(self.id, self.shard, self.fork)
+        return self.begin or Position(0, 0, genesis(self.id, self.shard), 0)
 
 
 class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -79,7 +89,11 @@ class _Snapshot(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     number: int
     begins: int
     epoch: int
-    groups: tuple[list[int], list[int], list[int], list[int]]
+    merged: int
+    size: int
+    blocks: tuple[list[int], list[int], list[int]]
+    requests: dict[str, int]
+    holder: bytes
     state: bytes
 
 
@@ -108,9 +122,13 @@ def decode_segment(path: str, data: bytes) -> Segment:
 
 
 def encode_snapshot(log_id: str, kept: Kept) -> bytes:
-    (at, state), (numbers, seqs, firsts, sizes) = kept.snapshot, kept.groups
-    place, groups = (at.seq, at.offset, at.hash, at.time_us), (numbers, seqs, firsts, sizes)
-    return _sealed(_Snapshot(0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, groups, state))
+    (at, state), (seqs, firsts, sizes) = kept.snapshot, kept.blocks
+    place = (at.seq, at.offset, at.hash, at.time_us)
+    wire = _Snapshot(
+        0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, kept.merged, kept.size, (seqs, firsts, sizes),
+        kept.requests, kept.holder, state,
+    )  # fmt: skip
+    return _sealed(wire)
 
 
 def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
@@ -118,19 +136,29 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
     wire = _opened(path, data, _snapshots)
     if wire.log_id != log_id:
         raise LogCorrupt(f"{path}: byte 0: this snapshot is of log {wire.log_id!r}, not of {log_id!r}")
-    snapshot = Snapshot(Position(*wire.at), wire.state)
-    return Kept(snapshot, wire.number, wire.begins, wire.epoch, Groups(*wire.groups))
+    snapshot, blocks = Snapshot(Position(*wire.at), wire.state), Blocks(*wire.blocks)
+    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests, wire.holder)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    said = manifest._asdict()
-    fork = said.pop("fork")
-    entries = {"format": FORMAT, "kind": "objects", **said, **({} if fork is None else {"parent": fork.entry()})}
-    return (json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n").encode()
+    entries: dict[str, Any] = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
+    begin, fork = entries.pop("begin"), entries.pop("fork")
+    if fork is not None:
+        entries["parent"] = fork.entry()
+    if begin is not None:
+        entries["begin"] = [begin.seq, begin.offset, begin.hash.hex(), begin.time_us]
+    return _written(entries)
 
 
-def decode_manifest(path: str, data: bytes) -> Manifest:
-    """Errors: LogCorrupt if it is damaged; Unavailable if it is of a newer format, or a directory's."""
+def encode_division(division: Division) -> bytes:
+    return _written({"format": FORMAT, "kind": "shards", "shards": division.shards, "generation": division.generation})
+
+
+def decode_manifest(path: str, data: bytes) -> Manifest | Division:
+    """What a manifest says: which log is here, or into how many shards the store is divided.
+
+    Errors: LogCorrupt if it is damaged; Unavailable if it is of a newer format, or a directory's.
+    """
     try:
         entries: Any = json.loads(data)
         if entries.get("format", 0) > FORMAT:  # before the check: a newer format may check otherwise
@@ -142,14 +170,27 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
             raise Unavailable(f"store {path}: this is the copy of a directory store; it can be played as a directory only")
         if entries.pop("check") != _check(entries):
             raise ValueError("its check does not fit its entries")
+        if entries["kind"] == "shards":
+            return Division(entries["shards"], entries["generation"])
+        begin = entries.get("begin")
+        place = None if begin is None else Position(begin[0], begin[1], bytes.fromhex(begin[2]), begin[3])
         fork = Fork.of(entries.get("parent"))
-        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], fork)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], place, fork)
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise LogCorrupt(f"{path}: byte 0: the manifest was changed or damaged ({error}); restore it from a copy") from error
 
 
+def snapshot_path(log_id: str, seq: int) -> str:
+    """Where the snapshot of the place before frame `seq` lies."""
+    return f"snapshots/{log_id}/{seq:020d}"
+
+
 def new_manifest(log_id: str, name: str, shard: int, fork: Fork | None = None) -> Manifest:
-    return Manifest(log_id, name, shard, BLOCK, fork)
+    return Manifest(log_id, name, shard, BLOCK, None if fork is None else fork.at, fork)
+
+
+def _written(entries: dict[str, Any]) -> bytes:
+    return (json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def _check(entries: dict[str, Any]) -> str:

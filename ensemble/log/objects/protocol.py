@@ -8,6 +8,7 @@ patience for, and may stop at any place: that is what a crash is.
     entry n is of the log  <=>  no segment holds its block, or the segment has it
     a block's entries are deleted only once its segment is there  (the deletion boundary)
     a segment's name, once taken, is never free again
+    a name begins with its log's id                               (no other log's writer ever takes it)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BLOCK = 256
 
 
 class Entry(NamedTuple):
-    """One object of the log: what one commit made durable, or the beginning of a writer.
+    """One object of the log: what one commit made durable, the beginning of a writer, or its end (without a body).
 
     `writer` is a word that no other opening of a log ever had, so that equal entries are one and the same.
     """
@@ -29,27 +30,56 @@ class Entry(NamedTuple):
     is_begin: bool
     body: bytes
 
+    @property
+    def is_group(self) -> bool:
+        """Whether it holds frames."""
+        return bool(self.body) and not self.is_begin
+
 
 Segment: TypeAlias = tuple[Entry, ...]
 """All entries of a block, in order."""
 
 
 class Name(NamedTuple):
-    """Of an object: entry `number`, or the segment of block `number`."""
+    """Of an object: entry `number` of a log, the segment of block `number`, or the manifest, which says which log is here."""
 
-    kind: Literal["entry", "segment"]
-    number: int
+    kind: Literal["entry", "segment", "manifest"]
+    number: int = 0
+    log: str = ""
+
+
+MANIFEST = Name("manifest")
+
+
+class Log(NamedTuple):
+    """Which log it is, and how many entries of it make a block."""
+
+    id: str
+    block: int
+
+    def entry(self, number: int) -> Name:
+        return Name("entry", number, self.id)
+
+    def segment(self, block: int) -> Name:
+        return Name("segment", block, self.id)
+
+    def end_of_block(self, number: int) -> int:
+        """The first entry of the block after that of entry `number`."""
+        return number - number % self.block + self.block
 
 
 class Call(NamedTuple):
     """What the store is asked. `create` fails where the name is taken; `delete` of what is not there is done.
 
-    `look` asks whether there is such an object: `Found` then says no more than that.
+    `look` asks whether there is such an object: `Found` then says no more than that. A delete of several deletes them in any
+    order, and may be broken off between any two.
     """
 
     verb: Literal["create", "get", "look", "delete"]
     name: Name
     value: Entry | Segment | None = None
+    also: tuple[Name, ...] = ()
+    """What is deleted with it."""
 
 
 class Done(NamedTuple):
@@ -69,7 +99,7 @@ class Unknown(NamedTuple):
 
 
 class Found(NamedTuple):
-    value: Entry | Segment = ()
+    value: Entry | Segment | bytes = ()
 
 
 Answer: TypeAlias = Done | Taken | Absent | Unknown | Found
@@ -80,25 +110,28 @@ class Seen(NamedTuple):
 
     entries: tuple[Entry, ...]
     is_end: bool
+    is_merged: bool = False
+    """Whether they come from the segment: then they are all there are to the end of the block."""
 
 
 class Follow(NamedTuple):
     """Reading on from entry `number`, to the end of its block or of the log, or to `until`. Ends in `Seen`.
 
     What is read is believed only after a look at the block's segment: without one, nothing of this block was ever deleted, so
-    that nobody can have created a name anew; and what is absent was not yet there.
+    that nobody can have created a name anew; and what is absent was not yet there. The entries may be got in any order, or side
+    by side, as long as the look comes after them. Who takes the block for merged begins with the segment.
     """
 
     number: int
-    block: int
+    log: Log
     run: tuple[Entry, ...] = ()
-    phase: Literal["read", "look", "look at the end"] = "read"
+    phase: Literal["segment", "read", "look", "look at the end"] = "read"
     until: int | None = None
 
     def wants(self) -> Call:
         if self.phase == "read":
-            return Call("get", Name("entry", self.number + len(self.run)))
-        return Call("get", Name("segment", self.number // self.block))
+            return Call("get", self.log.entry(self.number + len(self.run)))
+        return Call("get", self.log.segment(self.number // self.log.block))
 
     def told(self, answer: Answer) -> Follow | Seen:
         if isinstance(answer, Unknown):
@@ -108,11 +141,12 @@ class Follow(NamedTuple):
                 return self._replace(phase="look at the end")
             run = (*self.run, _entry(answer))
             number = self.number + len(run)
-            is_full = number % self.block == 0 or number == self.until
+            is_full = number % self.log.block == 0 or number == self.until
             return self._replace(run=run, phase="look" if is_full else "read")
         if isinstance(answer, Found):
-            stop = None if self.until is None else self.until - self.number + self.number % self.block
-            return Seen(_segment(answer)[self.number % self.block : stop], False)
+            return Seen(_segment(answer)[self.number % self.log.block :], False, True)
+        if self.phase == "segment":
+            return self._replace(phase="read")
         return Seen(self.run, self.phase == "look at the end")
 
 
@@ -127,31 +161,39 @@ class Lost(NamedTuple):
     """Who has the place, if that can still be told."""
 
 
+class Gone(NamedTuple):
+    """The manifest is not what it was: the store was removed, or made anew, or divided anew."""
+
+
 class Put(NamedTuple):
-    """Writing an entry at its place. Ends in `Kept` or `Lost`.
+    """Writing an entry at its place. Ends in `Kept`, `Lost` or `Gone`.
 
     The commit point is the create. The look at the segment comes after it: a create that succeeded where the block is
     merged already has made a deleted name anew, and means nothing.
     """
 
     number: int
-    block: int
+    log: Log
     entry: Entry
-    phase: Literal["create", "compare", "look", "clear"] = "create"
+    manifest: bytes | None = None
+    """What the manifest must say before this is acknowledged; None: it is not looked at this time."""
+    phase: Literal["create", "compare", "look", "manifest", "clear"] = "create"
 
     def wants(self) -> Call:
-        name = Name("entry", self.number)
+        name = self.log.entry(self.number)
         match self.phase:
             case "create":
                 return Call("create", name, self.entry)
             case "compare":
                 return Call("get", name)
             case "look":
-                return Call("look", Name("segment", self.number // self.block))
+                return Call("look", self.log.segment(self.number // self.log.block))
+            case "manifest":
+                return Call("get", MANIFEST)
             case "clear":
                 return Call("delete", name)
 
-    def told(self, answer: Answer) -> Put | Kept | Lost:
+    def told(self, answer: Answer) -> Put | Kept | Lost | Gone:
         if self.phase == "clear":  # whatever came of it: what is left of a merged block is read by nobody
             return Lost(None)
         if isinstance(answer, Unknown):
@@ -165,8 +207,13 @@ class Put(NamedTuple):
                     return Lost(None)
                 found = _entry(answer)
                 return self._replace(phase="look") if found == self.entry else Lost(found)
+            case "look":
+                if isinstance(answer, Found):
+                    return self._replace(phase="clear")
+                return Kept() if self.manifest is None else self._replace(phase="manifest")
             case _:
-                return self._replace(phase="clear") if isinstance(answer, Found) else Kept()
+                is_there = isinstance(answer, Found) and answer.value == self.manifest
+                return Kept() if is_there else Gone()
 
 
 class Begun(NamedTuple):
@@ -177,15 +224,16 @@ class Begun(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Taking the log over: read to its end, and put a beginning there. Ends in `Begun`.
+    """Taking the log over: read to its end, and put a beginning there. Ends in `Begun`, or in `Gone`.
 
     `seen` is what was read; the driver may take it out at any time. `epoch` is that of the last entry before `number`.
     """
 
     number: int
     epoch: int
-    block: int
+    log: Log
     writer: str
+    manifest: bytes | None = None
     body: bytes = b""
     seen: tuple[Entry, ...] = ()
     step: Follow | Put | None = None
@@ -193,23 +241,30 @@ class Open(NamedTuple):
     def wants(self) -> Call:
         return self._step().wants()
 
-    def told(self, answer: Answer) -> Open | Begun:
+    def at_end(self) -> Open:
+        """The same, once the log has been followed to its end, `number`."""
+        begin = Entry(self.epoch + 1, self.writer, True, self.body)
+        return self._replace(step=Put(self.number, self.log, begin, self.manifest))
+
+    def told(self, answer: Answer) -> Open | Begun | Gone:
         after = self._step().told(answer)
         match after:
             case Seen(entries, is_end):
                 number = self.number + len(entries)
                 epoch = entries[-1].epoch if entries else self.epoch
-                begin = Put(number, self.block, Entry(epoch + 1, self.writer, True, self.body)) if is_end else None
-                return self._replace(number=number, epoch=epoch, seen=self.seen + entries, step=begin)
+                further = self._replace(number=number, epoch=epoch, seen=self.seen + entries, step=None)
+                return further.at_end() if is_end else further
             case Kept():
                 return Begun(self.epoch + 1, self.number + 1)
             case Lost():  # another was quicker: read what it wrote
                 return self._replace(step=None)
+            case Gone():
+                return after
             case _:
                 return self._replace(step=after)
 
     def _step(self) -> Follow | Put:
-        return self.step or Follow(self.number, self.block)
+        return self.step or Follow(self.number, self.log)
 
 
 class Merged(NamedTuple):
@@ -224,26 +279,29 @@ class Merge(NamedTuple):
     """Making block `number` a segment and deleting its entries; by anybody, any number at a time. Ends in `Merged` or `Unripe`.
 
     The first entry of the next block must be there: then nobody who still writes waits for a look at this block.
-    What another deletes while this one reads is no matter: then the segment's name is taken.
+    What another deletes while this one reads is no matter: then the segment's name is taken. Who knows all entries of the block
+    for certain, and that the next block has begun, may give `run` and begin with the create.
     """
 
     number: int
-    block: int
-    run: tuple[Entry, ...] = ()
-    deleted: int = 0
+    log: Log
+    run: Segment = ()
     phase: Literal["look", "read", "ripe", "create", "delete"] = "look"
 
     def wants(self) -> Call:
-        segment, start = Name("segment", self.number), self.number * self.block
+        start = self.number * self.log.block
         match self.phase:
             case "look":
-                return Call("look", segment)
-            case "read" | "ripe":
-                return Call("get", Name("entry", start + len(self.run)))
+                return Call("look", self.log.segment(self.number))
+            case "read":
+                return Call("get", self.log.entry(start + len(self.run)))
+            case "ripe":
+                return Call("look", self.log.entry(start + self.log.block))
             case "create":
-                return Call("create", segment, self.run)
+                return Call("create", self.log.segment(self.number), self.run)
             case "delete":
-                return Call("delete", Name("entry", start + self.deleted))
+                first, *others = (self.log.entry(start + ix) for ix in range(self.log.block))
+                return Call("delete", first, also=tuple(others))
 
     def told(self, answer: Answer) -> Merge | Merged | Unripe:
         if isinstance(answer, Unknown):
@@ -255,15 +313,14 @@ class Merge(NamedTuple):
                 if not isinstance(answer, Found):
                     return Unripe()
                 run = (*self.run, _entry(answer))
-                return self._replace(run=run, phase="ripe" if len(run) == self.block else "read")
+                return self._replace(run=run, phase="ripe" if len(run) == self.log.block else "read")
             case "ripe":
                 return self._replace(phase="create") if isinstance(answer, Found) else Unripe()
             case "create":  # by us or by another: it is there
                 assert isinstance(answer, Done | Taken), "a create has no other answer"
                 return self._replace(phase="delete")
             case "delete":
-                deleted = self.deleted + 1
-                return Merged() if deleted == self.block else self._replace(deleted=deleted)
+                return Merged()
 
 
 def _entry(answer: Found) -> Entry:
@@ -273,5 +330,6 @@ def _entry(answer: Found) -> Entry:
 
 
 def _segment(answer: Found) -> Segment:
-    assert not isinstance(answer.value, Entry), "a segment's name leads to a segment"
-    return answer.value
+    value: Any = answer.value
+    assert isinstance(value, tuple) and not isinstance(value, Entry), "a segment's name leads to a segment"
+    return value

@@ -1,14 +1,14 @@
 """Reading a log of objects: what of it is known, and frames by number or offset.
 
-Owns the index of groups and the checking of what is read. How the log comes to be known is the subclass's: a reader follows it,
-the writer knows what it wrote. Lists only grow, and `View` counts what is there.
+Owns what was taken in of the log, and the checking of what is read. How the log comes to be known is the subclass's: a reader
+follows it, the writer knows what it wrote. What is known only grows, and a `View` says how far it may be read.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from threading import Lock
 from typing import NamedTuple
 
@@ -19,22 +19,21 @@ from ensemble.log.chain import follow
 from ensemble.log.frame import Header, check, decode, peek
 from ensemble.log.group import RECORD_BYTES, peek_record
 from ensemble.log.objects import codec
-from ensemble.log.objects.codec import Groups, Kept, Manifest
-from ensemble.log.objects.protocol import Entry, Follow, Name, Seen
-from ensemble.log.objects.store import Objects
-
-AHEAD = 16
-"""So many entries are fetched at once by who reads on and on."""
+from ensemble.log.objects.codec import Kept, Manifest
+from ensemble.log.objects.index import Index, Spot
+from ensemble.log.objects.protocol import Entry, Follow, Seen
+from ensemble.log.objects.store import BESIDE, Objects
 
 RECENT_BYTES = 16 * 1024 * 1024
-"""The newest groups are kept in memory: who hears what was just said asks no store."""
+"""The newest entries are kept in memory: who hears what was just said asks no store."""
 
 
 class View(NamedTuple):
-    """What can be read at a moment: so many groups, up to there."""
+    """What can be read at a moment: so many entries, up to there, so many bytes of groups."""
 
-    groups: int
+    number: int
     end: Position
+    size: int
 
 
 class ObjectFrames(ABC):
@@ -44,19 +43,34 @@ class ObjectFrames(ABC):
         self.objects = objects
         self.notes: list[str] = []
         self._manifest = manifest
+        self._log = manifest.log
         self._is_closed = False
-        self._groups = Groups([], [], [], [])
-        self._recent: dict[int, bytes] = {}
+        self._recent: dict[int, Entry] = {}
         self._recent_bytes = 0
+        self._held: tuple[int, tuple[Entry, ...]] = (0, ())
+        """What was got last of what is not recent, from an entry on."""
         self._number = 0
         self._epoch = 0
+        self._merged = 0
+        """The blocks before this one are segments, or need to be none, as far as is known."""
+        self._unmerged: list[int] = []
+        """Blocks that were whole, and had no segment, when they were taken in."""
         self._known: Position | None = None
-        self._end: Position | None = manifest.begin
-        kept = newest_snapshot(objects, self.id, self.notes)
-        if kept is not None:
-            self._known = kept.snapshot.at
-            self._end = kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
-            self._number, self._epoch, self._groups = kept.number, kept.epoch, kept.groups
+        self._end: Position | None = manifest.start
+        self._saved = snapshots_of(objects, self.id)
+        self._kept = newest_snapshot(objects, self.id, self._saved, notes=self.notes)
+        self._asked: Mapping[str, int] = {}
+        self._holder: bytes | None = None
+        """What the last beginning says, if its writer has not put an end to it."""
+        kept = self._kept
+        if kept is None:
+            self._index = Index(self._log.block)
+            return
+        self._index = Index(self._log.block, kept.blocks, kept.size)
+        self._known = kept.snapshot.at
+        self._end = kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
+        self._number, self._epoch, self._merged, self._asked = kept.number, kept.epoch, kept.merged, kept.requests
+        self._holder = kept.holder
 
     @abstractmethod
     def _view(self) -> View:
@@ -84,22 +98,21 @@ class ObjectFrames(ABC):
 
     def begin(self) -> Position:
         self._refuse_closed()
-        return self._manifest.begin
+        return self._manifest.start
 
     def end(self) -> Position:
         return self._open_view().end
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         view = self._open_view()
+        seq = max(seq, self._manifest.start.seq)
         if seq >= view.end.seq:
             return iter(())
-        first = max(seq, self._manifest.begin.seq)
-        ix = bisect_right(self._groups.seqs, first, 0, view.groups) - 1
-        return self._read(view, ix, lambda header: header.seq >= first)
+        return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        begin, end = self._manifest.begin.offset, view.end.offset
+        begin, end = self._manifest.start.offset, view.end.offset
         if not begin <= offset <= end:
             raise OffsetError(
                 f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
@@ -108,21 +121,24 @@ class ObjectFrames(ABC):
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()
-        begin, end = self._manifest.begin.offset, view.end.offset
+        begin, end = self._manifest.start.offset, view.end.offset
         if not begin <= offset < end:
             raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
-        return next(self._rows(view, offset, ahead=1))
+        return next(self._rows(view, offset, is_alone=True))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
-        kept = newest_snapshot(self.objects, self.id, upto=upto)
+        # The one that was got when this was made is given once, if it is still the newest; its state may be large.
+        known, self._kept = self._kept, None
+        kept = newest_snapshot(self.objects, self.id, snapshots_of(self.objects, self.id), known, upto=upto)
         return None if kept is None else kept.snapshot
 
     def size_bytes(self) -> int:
-        return sum(self._groups.sizes[: self._open_view().groups])
+        return self._open_view().size
 
     def close(self) -> None:
         self._is_closed = True
+        self.objects.close()
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -132,36 +148,60 @@ class ObjectFrames(ABC):
         self._refuse_closed()
         return self._view()
 
-    def _rows(self, view: View, offset: int, ahead: int = AHEAD) -> Iterator[Frame]:
-        ix = bisect_right(self._groups.firsts, offset, 0, view.groups) - 1
-        return self._read(view, ix, lambda header: header.events > 0 and header.end > offset, ahead)
+    # Reading what is known
 
-    def _read(self, view: View, first: int, wanted: Callable[[Header], bool], ahead: int = AHEAD) -> Iterator[Frame]:
-        """The wanted frames from the group with this index on, each checked against the one before it."""
-        numbers, fetched = self._groups.numbers, dict[int, bytes]()
+    def _rows(self, view: View, offset: int, *, is_alone: bool = False) -> Iterator[Frame]:
+        offset = max(offset, self._manifest.start.offset)
+        spot = self._index.of_offset(offset)
+        return self._read(view, spot, lambda header: header.events > 0 and header.end > offset, is_alone=is_alone)
+
+    def _read(self, view: View, spot: Spot, wanted: Callable[[Header], bool], *, is_alone: bool = False) -> Iterator[Frame]:
+        """The wanted frames from this spot on, each checked against the one before it."""
         at: Position | None = None
-        for ix in range(first, view.groups):
-            number = numbers[ix]
-            body = fetched.pop(number, None) or self._recent.get(number)
-            if body is None:
-                fetched = self._fetch(number, min(number + ahead, numbers[view.groups - 1] + 1))
-                body = fetched.pop(number)
+        for number, entry in self._entries(spot.number, view.number, is_alone=is_alone):
+            if not entry.is_group:
+                continue
             if at is None:
-                header = peek(body, RECORD_BYTES)
-                at = Position(self._groups.seqs[ix], self._groups.firsts[ix], header.prev, header.time_us)
-            for header, data, after in self._frames_of(number, body, at):
+                header = self._first(number, entry.body)
+                at = Position(spot.seq, spot.first, header.prev, header.time_us)
+            for header, data, after in self._frames_of(number, entry.body, at):
                 at = after
                 if wanted(header):
                     yield decode(data, self.id, self.shard, is_checked=True)
 
-    def _fetch(self, number: int, until: int) -> dict[int, bytes]:
-        """The bodies of entries from this one on, to `until` or the end of a block; at least that of the first."""
-        step: Follow | Seen = Follow(number, self._manifest.block, until=until)
-        while isinstance(step, Follow):
-            step = step.told(self.objects.ask(step))
-        if not step.entries:
-            raise self._corrupt(number, "this entry was there, and is not any more")
-        return {number + i: entry.body for i, entry in enumerate(step.entries)}
+    def _entries(self, number: int, until: int, *, is_alone: bool = False) -> Iterator[tuple[int, Entry]]:
+        """Entries from this one on. Those to come are got while these are looked at, unless only few are wanted."""
+        coming: tuple[int, Future[Seen]] | None = None
+        while number < until:
+            entry = self._recent.get(number)
+            if entry is None:
+                start, run = self._held
+                if not start <= number < start + len(run):
+                    self._refuse_closed()
+                    # Who asks for frames one by one, and goes on where he was, is given more at a time.
+                    wide = 1 if is_alone and number != start + len(run) else BESIDE
+                    is_coming = coming is not None and coming[0] == number
+                    seen = coming[1].result() if coming and is_coming else self.objects.follow(self._step(number, until, wide))
+                    if not seen.entries:
+                        raise self._corrupt(number, "this entry was there, and is not any more")
+                    self._held = start, run = number, seen.entries
+                    after, coming = number + len(run), None
+                    if not is_alone and after < until and after not in self._recent:
+                        coming = after, self.objects.ahead(self._step(after, until, BESIDE))
+                entry = run[number - start]
+            yield number, entry
+            number += 1
+
+    def _step(self, number: int, until: int, wide: int) -> Follow:
+        is_merged = number // self._log.block < self._merged
+        return Follow(number, self._log, phase="segment" if is_merged else "read", until=min(until, number + wide))
+
+    def _first(self, number: int, body: bytes) -> Header:
+        """The first frame of a group. LogCorrupt."""
+        try:
+            return peek(body, RECORD_BYTES)
+        except LogCorrupt as error:
+            raise self._corrupt(number, str(error)) from error
 
     def _frames_of(self, number: int, body: bytes, at: Position) -> Iterator[tuple[Header, bytes, Position]]:
         """Each frame of a group with the place after it. LogCorrupt."""
@@ -182,40 +222,69 @@ class ObjectFrames(ABC):
         if byte != len(body):
             raise self._corrupt(number, f"the group's frames end at byte {byte}, the group at {len(body)}")
 
-    def _take(self, entries: tuple[Entry, ...]) -> None:
-        """Take in the entries that come next, after checking them. LogCorrupt."""
+    # Coming to know more
+
+    def _catch_up(self) -> View:
+        """Take in what the log has more, to its end as of now. LogCorrupt; Unavailable."""
+        coming: Future[Seen] | None = None
+        while True:
+            seen = self.objects.follow(Follow(self._number, self._log)) if coming is None else coming.result()
+            coming = None
+            if seen.is_merged:  # then the next block may be, too
+                number = self._number + len(seen.entries)
+                coming = self.objects.ahead(Follow(number, self._log, phase="segment"))
+            self._take(seen.entries, is_merged=seen.is_merged)
+            if seen.is_end:
+                return self._whole()
+
+    def _take(self, entries: tuple[Entry, ...], *, is_merged: bool = False) -> None:
+        """Take in the entries that come next, of one block, after checking them. LogCorrupt."""
         for entry in entries:
             number = self._number
             if entry.is_begin:
                 if entry.epoch <= self._epoch:
                     raise self._corrupt(number, f"epoch {entry.epoch} begins here after epoch {self._epoch}")
+                self._note_other(number, entry)
             else:
                 if entry.epoch != self._epoch and self._epoch:  # 0: a snapshot inside a group does not say
                     raise self._corrupt(number, f"it is of epoch {entry.epoch}; epoch {self._epoch} had begun")
-                self._take_group(number, entry)
+                if entry.is_group:
+                    self._take_group(number, entry)
+                else:
+                    self._note_other(number, entry)
             self._epoch = entry.epoch
             self._number = number + 1
+        if entries and self._number % self._log.block == 0:
+            block = self._number // self._log.block - 1
+            if is_merged:
+                self._merged = max(self._merged, block + 1)
+            else:
+                self._unmerged.append(block)
 
     def _take_group(self, number: int, entry: Entry) -> None:
-        header = peek(entry.body, RECORD_BYTES)
-        at = self._end or Position(header.seq, header.first, header.prev, header.time_us)
+        header = self._first(number, entry.body)
+        begin = at = self._end or Position(header.seq, header.first, header.prev, header.time_us)
         self._refuse_other(number, at)
         for frame, _, after in self._frames_of(number, entry.body, at):
             if frame.epoch != entry.epoch:
                 raise self._corrupt(number, f"frame {frame.seq} is of epoch {frame.epoch}, the entry of {entry.epoch}")
             at = after
             self._refuse_other(number, at)
-        self._note(number, entry.body, at)
+        self._note(number, entry, begin, at)
 
-    def _note(self, number: int, body: bytes, end: Position) -> None:
-        """This group is known now. The place last: whoever sees it sees the group."""
-        header = peek(body, RECORD_BYTES)
-        for column, value in zip(self._groups, (number, header.seq, header.first, len(body)), strict=True):
-            column.append(value)
-        self._recent[number] = body
-        self._recent_bytes += len(body)
+    def _note_other(self, number: int, entry: Entry) -> None:
+        """Of a beginning, or an end."""
+        assert self._end is not None, "only a group comes where the place is not known"
+        self._holder = entry.body or None
+        self._note(number, entry, self._end, self._end)
+
+    def _note(self, number: int, entry: Entry, begin: Position, end: Position) -> None:
+        """This entry is known now, and what lies between these places. The end last: whoever sees it sees the entry."""
+        self._recent[number] = entry
+        self._index.note(number, begin, len(entry.body) if entry.is_group else None)
+        self._recent_bytes += len(entry.body)
         while self._recent_bytes > RECENT_BYTES and len(self._recent) > 1:
-            self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))))
+            self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))).body)
         self._end = end
 
     def _refuse_other(self, number: int, at: Position) -> None:
@@ -229,10 +298,12 @@ class ObjectFrames(ABC):
         if end is None or (known is not None and end.seq < known.seq):
             assert known is not None, "without a snapshot the beginning is known"
             raise self._corrupt(self._number, f"the log ends here, but a snapshot was kept of frame {known.seq}")
-        return View(len(self._groups.numbers), end)
+        return View(self._number, end, self._index.size)
 
     def _corrupt(self, number: int, why: str) -> LogCorrupt:
-        return LogCorrupt(f"{self.objects.where}/{self.objects.path(Name('entry', number))}: byte 0: {why}")
+        block = number // self._log.block
+        name = self._log.segment(block) if block < self._merged else self._log.entry(number)
+        return LogCorrupt(f"{self.objects.where}/{self.objects.path(name)}: byte 0: {why}")
 
 
 class ObjectReader(ObjectFrames):
@@ -242,27 +313,39 @@ class ObjectReader(ObjectFrames):
         super().__init__(objects, manifest)
         self._lock = Lock()
 
+    def requests(self) -> Mapping[str, int]:
+        """What the log's writers had asked of the store, by kind, when the last snapshot was kept that this reader knows of."""
+        return self._asked
+
     def _view(self) -> View:
         with self._lock:
-            while True:
-                step: Follow | Seen = Follow(self._number, self._manifest.block)
-                while isinstance(step, Follow):
-                    step = step.told(self.objects.ask(step))
-                self._take(step.entries)
-                if step.is_end:
-                    return self._whole()
+            return self._catch_up()
+
+
+def snapshots_of(objects: Objects, log_id: str) -> list[str]:
+    """The paths of a log's snapshots, the newest last. Unavailable."""
+    return objects.patiently(lambda: objects.list(f"snapshots/{log_id}/")) or []
 
 
 def newest_snapshot(
-    objects: Objects, log_id: str, notes: list[str] | None = None, *, upto: int | None = None
+    objects: Objects,
+    log_id: str,
+    paths: list[str],
+    known: Kept | None = None,
+    *,
+    notes: list[str] | None = None,
+    upto: int | None = None,
 ) -> Kept | None:
-    """The newest snapshot that is whole, of a place before frame `upto` if that is given.
+    """The newest snapshot that is whole, of a place at or before frame `upto` if that is given.
 
-    Those that are not whole are passed over, and said in `notes`. Unavailable.
+    Those that are not whole are passed over, and said in `notes`. `known` is one that was got before: it need not be got again.
+    Errors: Unavailable.
     """
-    for path in reversed(objects.patiently(lambda: objects.list("snapshots")) or []):
+    for path in reversed(paths):
         if upto is not None and int(path.rpartition("/")[2]) > upto:
             continue
+        if known is not None and path == codec.snapshot_path(log_id, known.snapshot.at.seq):
+            return known
         data = objects.patiently(lambda path=path: objects.get(path))  # type: ignore[misc]
         if data is None:  # the writer drops the oldest
             continue

@@ -6,10 +6,16 @@ protocol knows what to do about it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -22,7 +28,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import ObjectStore, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from ensemble.errors import Unavailable
 from ensemble.log.objects import codec
@@ -38,12 +44,13 @@ from ensemble.log.objects.protocol import (
     Name,
     Open,
     Put,
+    Seen,
     Taken,
     Unknown,
 )
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
 
 RETRIES: RetryConfig = {
     "max_retries": 6,
@@ -55,87 +62,173 @@ RETRIES: RetryConfig = {
 PATIENCE = 4
 """A call without an answer after all that is made so many times. A create, too: the protocol knows its own."""
 
+BESIDE = 16
+"""So many calls are made side by side at the most."""
+
+AHEAD = 4
+"""So many steps of reading are carried out at a time, for who will need them next."""
+
+MANIFEST = "ensemble.json"
+
+FOLDER = "objects"
+"""The scheme of a local folder that is used as an object store: objects:PATH."""
+
 REFUSED = (PermissionDeniedError, UnauthenticatedError, NotSupportedError)
 """No use in asking again."""
+
+CAUSES = (
+    (
+        ("NoSuchBucket", "bucket does not exist", "ContainerNotFound"),
+        "there is no such bucket; make it first, or correct the url",
+    ),
+    (
+        ("/latest/api/token", "/latest/meta-data", "169.254.", "metadata.google.internal"),
+        "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your cloud's own tools take) in "
+        "the environment, or give this machine a role",
+    ),
+    (
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+        "it does not take these credentials; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+    ),
+    (
+        ("PermanentRedirect", "AuthorizationHeaderMalformed", "redirect without LOCATION", "IncorrectEndpoint"),
+        "the bucket is in another region; set AWS_REGION to that of the bucket",
+    ),
+    (
+        ("AccessDenied", "403 Forbidden", "permission", "Permission"),
+        "these credentials, or this user, may not do that; who plays needs the rights to get, put, delete and list what is "
+        "below the prefix, who reads those to get and list",
+    ),
+    (
+        ("Connection refused", "dns error", "error trying to connect", "tcp connect"),
+        "it can't be reached; check the network, and AWS_ENDPOINT_URL if it is not Amazon's",
+    ),
+)
+"""What stands in an error, and what to say of it."""
+
+FOR_GOOD = 4
+"""So many of these causes, the first, are not asked again about."""
 
 
 T = TypeVar("T")
 
 
 class Objects:
-    """The objects below one prefix. Any thread."""
+    """The objects below one prefix, or below a part of it (`below`). Any thread."""
 
     def __init__(self, store: ObjectStore, where: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         self.where = where
         self.requests: Counter[str] = Counter()
         """By kind: put, get, head, delete, list. What obstore made again by itself is not seen here."""
         self._store = store
+        self._under = ""
         self._pause = pause
+        self._counting = Lock()
+        self._silence = ""
+        """Why the last call had no answer."""
+        self._beside: ThreadPoolExecutor | None = None
+        self._ahead: ThreadPoolExecutor | None = None
+
+    def below(self, folder: str) -> Objects:
+        """The objects below a part of the prefix. The manifest that the protocol looks at stays that of the whole."""
+        part = copy(self)
+        part.where, part._under = f"{self.where}/{folder}", f"{self._under}{folder}/"
+        part.requests, part._counting, part._beside, part._ahead = Counter(), Lock(), None, None
+        return part
 
     def path(self, name: Name) -> str:
-        return f"{'log' if name.kind == 'entry' else 'segments'}/{name.number:020d}"
+        folder = "log" if name.kind == "entry" else "segments"
+        return f"{folder}/{name.log}/{name.number:020d}"
 
     def call(self, call: Call) -> Answer:
         """Make a call of the protocol.
 
         Errors: Unavailable where the store refuses for good; LogCorrupt where what was got is damaged.
         """
-        path = self.path(call.name)
+        name = call.name
         try:
             match call.verb:
                 case "create":
                     assert call.value is not None
                     is_entry = isinstance(call.value, Entry)
                     data = codec.encode_entry(call.value) if is_entry else codec.encode_segment(call.value)  # type: ignore[arg-type]
-                    self.create(path, data)
+                    self.create(self.path(name), data)
+                    return Done()
+                case "delete" if call.also:
+                    self._delete_all([self.path(each) for each in (name, *call.also)])
                     return Done()
                 case "delete":
-                    self.delete(path)
+                    self.delete(self.path(name))
                     return Done()
                 case "look":
-                    self.requests["head"] += 1
-                    obstore.head(self._store, path)
+                    self._count("head")
+                    obstore.head(self._store, self._under + self.path(name))
                     return Found()
+                case "get" if name.kind == "manifest":
+                    return Found(self.root_manifest())
                 case "get":
-                    data = self.get(path)
-                    at = f"{self.where}/{path}"
-                    return Found(codec.decode_entry(at, data) if call.name.kind == "entry" else codec.decode_segment(at, data))
+                    data = self.get(self.path(name))
+                    at = f"{self.where}/{self.path(name)}"
+                    return Found(codec.decode_entry(at, data) if name.kind == "entry" else codec.decode_segment(at, data))
         except (AlreadyExistsError, FileExistsError):
             return Taken()
         except (NotFoundError, FileNotFoundError) as error:
-            if call.verb == "create":  # there is no such bucket (any more)
+            if call.verb == "create" or _cause(error) == CAUSES[0][1]:  # there is no such bucket (any more)
                 raise self.refusal(error) from error
             return Done() if call.verb == "delete" else Absent()
         except REFUSED as error:
             raise self.refusal(error) from error
-        except (BaseError, OSError):
+        except (BaseError, OSError) as error:
+            if is_for_good(error):
+                raise self.refusal(error) from error
+            self._silence = _short(error)
             return Unknown()
 
     def create(self, path: str, data: bytes) -> None:
-        self.requests["put"] += 1
-        obstore.put(self._store, path, data, mode="create", use_multipart=False)
+        self._count("put")
+        obstore.put(self._store, self._under + path, data, mode="create", use_multipart=False)
 
     def put(self, path: str, data: bytes) -> None:
-        self.requests["put"] += 1
-        obstore.put(self._store, path, data)
+        self._count("put")
+        obstore.put(self._store, self._under + path, data)
 
     def get(self, path: str) -> bytes:
-        self.requests["get"] += 1
-        return bytes(obstore.get(self._store, path).bytes())
+        self._count("get")
+        return bytes(obstore.get(self._store, self._under + path).bytes())
+
+    def root_manifest(self) -> bytes:
+        """What the manifest of the whole prefix says."""
+        self._count("get")
+        return bytes(obstore.get(self._store, MANIFEST).bytes())
 
     def delete(self, path: str) -> None:
-        self.requests["delete"] += 1
-        obstore.delete(self._store, path)
+        self._count("delete")
+        obstore.delete(self._store, self._under + path)
+
+    def _delete_all(self, paths: Sequence[str]) -> None:
+        """Delete these, in any order. Where a store minds that one is not there, the others are deleted one by one."""
+        try:
+            self._count("delete")
+            obstore.delete(self._store, [self._under + path for path in paths])
+        except (NotFoundError, FileNotFoundError):
+            for path in paths:
+                try:
+                    self.delete(path)
+                except (NotFoundError, FileNotFoundError):
+                    continue
 
     def folders(self, prefix: str) -> list[str]:
         """The names that stand between this prefix and a further slash."""
-        self.requests["list"] += 1
-        found = obstore.list_with_delimiter(self._store, prefix)
+        self._count("list")
+        found = obstore.list_with_delimiter(self._store, self._under + prefix)
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
 
-    def list(self, prefix: str) -> list[str]:
-        self.requests["list"] += 1
-        return sorted(meta["path"] for chunk in obstore.list(self._store, prefix or None) for meta in chunk)
+    def list(self, prefix: str, most: int | None = None) -> list[str]:
+        """The paths below a prefix, in order; if there are more than `most`, so many of them."""
+        self._count("list")
+        found = obstore.list(self._store, (self._under + prefix) or None, chunk_size=most or 1000)
+        paths = (meta["path"].removeprefix(self._under) for chunk in found for meta in chunk)
+        return sorted(islice(paths, most))
 
     def patiently(self, attempt: Callable[[], T]) -> T | None:
         """What a call gives that may be made again without harm; None where there is no such object.
@@ -145,14 +238,16 @@ class Objects:
         for trial in range(PATIENCE):
             try:
                 return attempt()
-            except (NotFoundError, FileNotFoundError):
+            except (NotFoundError, FileNotFoundError) as error:
+                if _cause(error) == CAUSES[0][1]:
+                    raise self.refusal(error) from error
                 return None
             except (AlreadyExistsError, FileExistsError):
                 raise
             except REFUSED as error:
                 raise self.refusal(error) from error
             except (BaseError, OSError) as error:
-                if trial + 1 == PATIENCE:
+                if trial + 1 == PATIENCE or is_for_good(error):
                     raise self.refusal(error) from error
                 self.wait(trial)
         raise AssertionError("the last trial returns or raises")
@@ -170,24 +265,112 @@ class Objects:
                 self.wait(trial)
         raise self.silence()
 
+    def follow(self, step: Follow) -> Seen:
+        """Carry a step of reading out. Entries are got side by side: as many as are known to be there, else more and more.
+
+        Errors: Unavailable; LogCorrupt.
+        """
+        coming: dict[Name, Future[Answer]] = {}
+        wide = 1 if step.until is None else BESIDE
+        seen: Follow | Seen = step
+        while isinstance(seen, Follow):
+            call = seen.wants()
+            if seen.phase != "read":
+                seen = seen.told(self.ask(seen))
+                continue
+            if call.name not in coming:
+                first = call.name.number
+                until = min(first + wide, seen.log.end_of_block(first), seen.until or first + wide)
+                if until - first == 1:
+                    seen = seen.told(self.ask(seen))
+                    wide = min(2 * wide, BESIDE)
+                    continue
+                names = [seen.log.entry(number) for number in range(first, until)]
+                coming = {name: self.beside(self.call, Call("get", name)) for name in names}
+                wide = min(2 * wide, BESIDE)
+            answer = coming[call.name].result()
+            seen = seen.told(self.ask(seen) if isinstance(answer, Unknown) else answer)
+        return seen
+
+    def beside(self, call: Callable[..., T], *given: object) -> Future[T]:
+        """Have something done on a thread beside this one."""
+        with self._counting:
+            if self._beside is None:
+                self._beside = ThreadPoolExecutor(BESIDE, thread_name_prefix="ensemble-beside")
+            return self._beside.submit(call, *given)
+
+    def ahead(self, step: Follow) -> Future[Seen]:
+        """Have a step of reading carried out while something else is done."""
+        with self._counting:  # threads of its own: it waits for those of `beside`
+            if self._ahead is None:
+                self._ahead = ThreadPoolExecutor(AHEAD, thread_name_prefix="ensemble-ahead")
+            return self._ahead.submit(self.follow, step)
+
+    def close(self) -> None:
+        """Let go of what was used to make calls side by side."""
+        with self._counting:
+            pools, self._beside, self._ahead = (self._ahead, self._beside), None, None
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown(wait=False)
+
+    def _count(self, kind: str) -> None:
+        with self._counting:
+            self.requests[kind] += 1
+
     def wait(self, trial: int) -> None:
         self._pause(0.1 * 2**trial)
 
     def refusal(self, error: object) -> Unavailable:
-        why = str(error).partition("\n")[0].partition(": <?xml")[0]
-        return Unavailable(f"store {self.where}: the object store refuses: {why}; check bucket, region, rights and network")
+        cause = _cause(error)
+        if cause is None:
+            return Unavailable(
+                f"store {self.where}: the object store refuses: {_short(error)}; check bucket, region, rights and network"
+            )
+        return Unavailable(f"store {self.where}: the object store refuses: {cause} (it said: {_short(error)})")
 
     def silence(self) -> Unavailable:
-        return Unavailable(f"store {self.where}: the object store gave no answer {PATIENCE} times; try later")
+        said = f" ({self._silence})" if self._silence else ""
+        return Unavailable(f"store {self.where}: the object store gave no answer {PATIENCE} times{said}; try later")
 
 
-def objects_at(url: str) -> Objects:
-    """The objects below a url: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.
+def objects_at(url: str, *, make: bool = False) -> Objects:
+    """The objects below a url: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or objects:PATH, a folder.
 
-    Credentials and region come from the environment, as each cloud's own tools have them.
+    Credentials and region come from the environment, as each cloud's own tools have them. A folder is made only if `make`; one
+    that is not there is a store without objects.
     Errors: Unavailable if the url, or what the environment says, can't be right.
     """
+    scheme, _, rest = url.partition(":")
+    if scheme == FOLDER:
+        folder = Path(rest).absolute()
+        try:
+            if not make and not folder.is_dir():
+                return Objects(MemoryStore(), url)
+            return Objects(LocalStore(folder, mkdir=True), url)
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"store {url!r}: {_short(error)}; choose another folder") from error
+    options: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+    if (endpoint or "").startswith("http://"):  # who names such an endpoint means it: a server of his own
+        options["allow_http"] = True
     try:
-        return Objects(from_url(url, retry_config=RETRIES), url.rstrip("/"))
+        return Objects(from_url(url, retry_config=RETRIES, client_options=options), url.rstrip("/"))
     except (BaseError, UnknownConfigurationKeyError, ValueError) as error:
         raise Unavailable(f"store {url!r}: {str(error).partition(chr(10))[0]}") from error
+
+
+def is_for_good(error: object) -> bool:
+    """Whether it is no use to ask again."""
+    text = str(error)
+    return any(word in text for words, _ in CAUSES[:FOR_GOOD] for word in words)
+
+
+def _cause(error: object) -> str | None:
+    text = str(error)
+    return next((cure for words, cure in CAUSES if any(word in text for word in words)), None)
+
+
+def _short(error: object) -> str:
+    """The line of an error that says what happened, without the body of an answer."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].partition("<?xml")[0].split()).rstrip(" :")

@@ -214,6 +214,10 @@ class RemoteLog:
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))
 
+    def requests(self) -> Mapping[str, int]:
+        asked: dict[str, int] = self._ask("requests")
+        return asked
+
     def close(self) -> None:
         self._is_closed = True
 

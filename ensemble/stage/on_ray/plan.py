@@ -10,6 +10,7 @@ import platform
 import secrets
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -116,6 +117,8 @@ def _absolute(url: str) -> str:
     url, take = take_of(url)
     if take != MAIN:
         raise Unavailable(f"store {url}: take {take!r} can be played solo only so far: stage='solo', or --stage solo")
+    if url.startswith("objects:"):
+        return f"objects:{Path(url.removeprefix('objects:')).absolute()}"
     folder = store_folder(f"{url}#{MAIN}")
     return url if folder is None or url.startswith("file:") else str(folder.absolute())
 

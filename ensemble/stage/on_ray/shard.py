@@ -22,7 +22,7 @@ import msgspec
 from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.log import LogReader, open_log, read_log
+from ensemble.log import LogReader, linger_us, open_log, read_log
 from ensemble.log import frame as frames
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
@@ -217,6 +217,7 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
             breaking=plan.breaking,
             plan=crew.plan,
             shards=shards,
+            linger_us=linger_us(plan.url, score.store.linger_us),
             carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, first, encode(parcels))),
         )
     except BaseException:
@@ -295,5 +296,6 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
     "snapshot": lambda event_log, upto: event_log.snapshot(upto),
     "size_bytes": lambda event_log: event_log.size_bytes(),
+    "requests": lambda event_log: dict(event_log.requests()),
 }
 """What may be asked of its log, whether it plays or not."""

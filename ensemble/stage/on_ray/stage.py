@@ -18,7 +18,7 @@ from ensemble.broker import State
 from ensemble.broker.outbox import split
 from ensemble.broker.words import Publication
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.log import read_log
+from ensemble.log import environment, read_log
 from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
@@ -421,8 +421,11 @@ def _options(plan: Plan) -> dict[str, Any]:
         "max_task_retries": 0,
         "namespace": cluster.NAMESPACE,
     }
-    if plan.runtime_env:
-        options["runtime_env"] = plan.runtime_env
+    # What leads to an object store goes along from here. Not into the plan, which is kept in the log.
+    env = {**environment(plan.url), **plan.runtime_env.get("env_vars", {})}
+    runtime_env = {**plan.runtime_env, "env_vars": env} if env else plan.runtime_env
+    if runtime_env:
+        options["runtime_env"] = runtime_env
     return options
 
 

@@ -13,9 +13,10 @@ from obstore import store as stores
 from ensemble.log import EventLog, LogReader, has_log, new_id, open_log, read_log
 from ensemble.log import memory as memory_logs
 from ensemble.log.directory import DirectoryLog
-from ensemble.log.objects.log import let_go, open_objects, read_manifest, read_objects
+from ensemble.log.objects.log import let_go, open_objects, read_objects, read_root
 from ensemble.log.objects.store import Objects
 from tests.log.object_samples import Losing
+from tests.s3 import S3
 
 
 class Store(ABC):
@@ -83,7 +84,14 @@ class ObjectStores(Store):
         return log
 
     def exists(self) -> bool:
-        return read_manifest(self.objects()) is not None
+        return read_root(self.objects()) is not None
+
+    def forget(self, log: EventLog) -> None:
+        let_go(self.url)
+
+
+class S3Stores(Store):
+    """Over the network, to a server that speaks S3."""
 
     def forget(self, log: EventLog) -> None:
         let_go(self.url)
@@ -96,12 +104,18 @@ class ObjectsLosingAnswers(ObjectStores):
         return Losing(self._store, self.url, every=3)
 
 
-KINDS = ("memory", "directory", "file url", "objects in memory", "objects in a folder", "objects losing answers")
+KINDS = ("memory", "directory", "file url", "objects in memory", "objects in a folder", "objects losing answers", "s3")
 
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     name = request.node.nodeid
+    if request.param == "s3":
+        server: S3 = request.getfixturevalue("s3")
+        over_there = S3Stores(server.url())
+        yield over_there
+        over_there.close()
+        return
     kinds: dict[str, Store] = {
         "memory": MemoryStores(f"memory:{name}"),
         "directory": DirectoryStores(str(tmp_path / "music" / "store")),

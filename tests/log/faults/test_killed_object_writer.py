@@ -1,26 +1,44 @@
-"""A writer of a log of objects in a process of its own: killed at any moment, or replaced while it writes."""
+"""A writer of a log of objects in a process of its own: killed at any moment, replaced while it writes, or stopped for long.
+
+Promise: what it was told is durable is there, and nothing that it does after it was replaced is part of the log.
+"""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ensemble.log.objects.log import open_objects, read_objects
-from tests.log.faults.log_writer import check
-from tests.log.faults.object_log_writer import objects
+import pytest
 
-WRITER = Path(__file__).with_name("object_log_writer.py")
+from ensemble.log import EventLog, open_log, read_log
+from ensemble.log.objects.store import objects_at
+from tests.conformance.stand import eventually
+from tests.log.faults.log_writer import check, expected
+from tests.s3 import S3
+
+WRITER = Path(__file__).with_name("log_writer.py")
 ROOT = WRITER.parents[3]
 
 
+@pytest.fixture(params=["folder", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        server: S3 = request.getfixturevalue("s3")
+        return server.url()
+    return f"objects:{tmp_path / 'store'}"
+
+
 @contextmanager
-def writer(folder: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), str(folder), str(seed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+def writer(url: str, seed: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(WRITER), url, str(seed)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
     try:
         yield process
     finally:
@@ -30,11 +48,10 @@ def writer(folder: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(url: str) -> None:
     chance = random.Random(7)
-    folder = tmp_path / "store"
     for seed in range(8):
-        with writer(folder, seed) as process:
+        with writer(url, seed) as process:
             assert process.stdout is not None
             acknowledged = 0
             for _ in range(chance.randrange(1, 40)):
@@ -42,23 +59,53 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_p
             process.kill()
             acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
 
-        kept = list(read_objects(objects(str(folder))).frames())
+        with closing(read_log(url)) as reader:
+            kept = list(reader.frames())
         assert len(kept) >= acknowledged
         check(kept)
 
 
-def test_a_writer_that_was_replaced_while_it_writes_is_refused_and_told_by_whom(tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    with writer(folder, 1) as old:
+def test_a_writer_that_was_replaced_while_it_writes_is_refused_and_told_by_whom(url: str) -> None:
+    with writer(url, 1) as old:
         assert old.stdout is not None
         for _ in range(20):
             acknowledged = int(old.stdout.readline())
 
-        new = open_objects(objects(str(folder)), name="band", log_id="log")
+        with closing(open_log(url, name="band")) as new:
+            *more, refused = old.stdout.read().splitlines()
+            assert "taken over by another writer (process " in refused
+            assert "epoch 2; our epoch is 1" in refused
+            assert new.end().seq >= max([acknowledged, *map(int, more)])
+            check(list(new.frames()))
 
-        *more, refused = old.stdout.read().splitlines()
-        assert "taken over by another writer (process " in refused
-        assert "epoch 2; our epoch is 1" in refused
-        assert new.end().seq >= max([acknowledged, *map(int, more)])
-        check(list(new.frames()))
-        new.close()
+
+def write_on(log: EventLog, groups: int) -> None:
+    for _ in range(groups):
+        at = log.end()
+        log.append([log.seal(expected(at.seq, at.offset))])
+
+
+def test_a_writer_that_was_stopped_until_its_entries_were_deleted_and_goes_on_is_refused(url: str) -> None:
+    with writer(url, 3) as old:
+        assert old.stdout is not None
+        for _ in range(10):
+            old.stdout.readline()
+        os.kill(old.pid, signal.SIGSTOP)  # wherever it is
+        with closing(open_log(url, name="band")) as new:
+            write_on(new, 300)
+            objects = objects_at(url)
+            log = f"log/{new.id}/"
+            eventually(lambda: objects.list(log)[0] >= f"{log}{256:020d}", "the deletion of what the writer waits to write", 60)
+            before = new.end()
+
+            os.kill(old.pid, signal.SIGCONT)
+            refused = old.stdout.read().splitlines()[-1]
+
+            assert "taken over by another writer" in refused
+            assert objects.list(log)[0] >= f"{log}{256:020d}", "what it still wrote is left"
+            assert new.end() == before
+            write_on(new, 3)
+        with closing(read_log(url)) as reader:
+            kept = list(reader.frames())
+        assert len(kept) == before.seq + 3
+        check(kept)

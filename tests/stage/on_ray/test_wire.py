@@ -279,3 +279,40 @@ def test_these_tests_can_fail_a_cause_that_is_lost_is_seen() -> None:
     outcome.said.causes = ["other"]
     with pytest.raises(AssertionError):
         assert plain(unpack_outcome(pack_outcome(outcome, lost), work)[0]) == plain(hear.build().hear(work))
+
+
+# Versions
+
+
+def versioned(count: int = 3) -> Rows:
+    return Rows(
+        LOG_ID, 0, 5, 1, TOPICS, [0, 1, 0][:count], ["a"] * count, [encode(n) for n in range(count)], ["/a"], 0,
+        extras={1: {"version": 7}}, versions={"came": 2},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("offsets", [range(5, 8), [5, 7], [6]])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_events_keep_the_version_in_which_they_were_said(offsets: Sequence[int], is_shared: bool) -> None:
+    held = versioned()
+    events = [held.event(offset - 5) for offset in offsets]
+    work = Work(Batch("p", offsets, ["a"] * len(events), {}, 0), events, list(offsets), list(offsets), {})
+
+    along: list[Shared] = []
+    if is_shared:
+        along.append(shared(held))
+    there = unpack_work(pack_work(work, lambda rows, ixs: 0 if is_shared else None), along)
+
+    assert [event.version for event in there.events] == [{5: 2, 6: 7, 7: 2}[offset] for offset in offsets]
+
+
+def test_what_is_said_and_published_keeps_its_version() -> None:
+    said = Said(["came"], 0, ["a"], [encode(1)], versions={"came": 2})
+    assert unpack_publication(pack_publication(Publication(said, "/a"))).said.versions == {"came": 2}
+
+    held = versioned(1)
+    work = Work(Batch("p", [5], ["a"], {}, 0), [held.event(0)], [5], [5], {})
+    answer = Said(["went"], 0, ["a"], [encode(1)], [5], [5], versions={"went": 3})
+    outcome, _ = unpack_outcome(pack_outcome(Outcome("p", 1, ["a"], [5], answer, 0), work), work)
+    assert outcome.said is not None
+    assert outcome.said.versions == {"went": 3}
