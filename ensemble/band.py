@@ -24,7 +24,6 @@ from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
 
-
 OUTSTANDING_MOST = 32
 """How many publications of many events wait to become durable: enough to fill a commit that lingers."""
 OUTSTANDING_BYTES = 32 << 20
