@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Snapshot
+from ensemble.log.base import Fork, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.division import Division
 from ensemble.log.group import encode_record, groups_of, peek_record
@@ -63,17 +63,18 @@ def open_objects(
     shards: int = 1,
     create: bool = True,
     takes_over: bool = True,
+    fork: Fork | None = None,
 ) -> ObjectLog:
     """The log below a prefix, to write and read; of several shards, one of them. See `ensemble.log.open_log`."""
     root = read_root(objects)
     if root is None:
         if not create:
             raise _no_store(objects)
-        own = codec.new_manifest(log_id, name, shard)
+        own = codec.new_manifest(log_id, name, shard, fork)
         root = _make(objects, codec.encode_manifest(own) if shards == 1 else codec.encode_division(Division(shards, 0)))
     if root.shards != shards:
         raise _other_shards(objects, root.shards, shards)
-    part = _part(objects, root, shard)
+    part = part_of(objects, root, shard)
     with _playing:
         if part.where in _played:
             raise Unavailable(
@@ -82,11 +83,11 @@ def open_objects(
             )
         _played.add(part.where)
     try:
-        known = root.means if isinstance(root.means, Manifest) else _own_manifest(part)
+        known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
         if known is None:
             if not create:
                 raise _no_store(part)
-            known = _make_own(part, codec.new_manifest(log_id, name, shard))
+            known = _make_own(part, codec.new_manifest(log_id, name, shard, fork))
         return ObjectLog(part, known, root.data, takes_over=takes_over)
     except BaseException:
         let_go(part.where)
@@ -98,8 +99,8 @@ def read_objects(objects: Objects, shard: int = 0) -> ObjectReader:
     root = read_root(objects)
     if root is None:
         raise _no_store(objects)
-    part = _part(objects, root, shard)
-    known = root.means if isinstance(root.means, Manifest) else _own_manifest(part)
+    part = part_of(objects, root, shard)
+    known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
     if known is None:
         raise _no_store(part)
     return ObjectReader(part, known)
@@ -116,14 +117,15 @@ def let_go(where: str) -> None:
         _played.discard(where)
 
 
-def _part(objects: Objects, root: Root, shard: int) -> Objects:
+def part_of(objects: Objects, root: Root, shard: int) -> Objects:
+    """The objects of one shard."""
     if isinstance(root.means, Manifest):
         return objects
     return objects.below(f"generation-{root.means.generation}/{shard}")
 
 
-def _own_manifest(part: Objects) -> Manifest | None:
-    """That of one shard."""
+def own_manifest(part: Objects) -> Manifest | None:
+    """The manifest of one shard; None if it was never begun. Unavailable; LogCorrupt."""
     data = part.patiently(lambda: part.get(MANIFEST))
     if data is None:
         return None
@@ -136,7 +138,7 @@ def _own_manifest(part: Objects) -> Manifest | None:
 def _make_own(part: Objects, manifest: Manifest) -> Manifest:
     with suppress(AlreadyExistsError, FileExistsError):  # by another, or by us: the answer to the first trial was lost
         part.patiently(lambda: part.create(MANIFEST, codec.encode_manifest(manifest)))
-    made = _own_manifest(part)
+    made = own_manifest(part)
     if made is None:
         raise _removed(part)
     return made
