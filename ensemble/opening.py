@@ -173,7 +173,7 @@ def connect(url: str) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
-    log = open_log(url, name="", create=False)
+    log = open_log(url, name="", create=False, takes_over=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)

@@ -49,11 +49,14 @@ def open_log(
     shard: int = 0,
     shards: int = 1,
     personal: Personal | None = None,
+    takes_over: bool = True,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
 
     `name` and `id` are what a new log gets; one that is there keeps its own. With `durability="memory"` a commit is
     written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
+    Of an object store nobody can know whether who opened the log before, and has not closed it, still plays: unless this one
+    `takes_over`, it is refused then.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
@@ -81,7 +84,9 @@ def open_log(
         from ensemble.log.objects.store import objects_at
 
         objects = objects_at(url, make=create)
-        opened = open_objects(objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create)
+        opened = open_objects(
+            objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create, takes_over=takes_over
+        )
         try:
             return _forgetting(opened, personal, opened.objects)
         except BaseException:

@@ -100,7 +100,8 @@ class CutLog:
         return self._log.size_bytes()
 
     def requests(self) -> Mapping[str, int]:
-        return self._log.requests()
+        """None: what the store was asked for since says nothing of then."""
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

@@ -42,6 +42,8 @@ class Kept(NamedTuple):
     blocks: Blocks
     requests: dict[str, int]
     """What the writers of the log have asked of the store so far, by kind."""
+    holder: bytes
+    """What the beginning of the writer says that kept it."""
 
 
 class Manifest(NamedTuple):
@@ -89,6 +91,7 @@ class _Snapshot(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     size: int
     blocks: tuple[list[int], list[int], list[int]]
     requests: dict[str, int]
+    holder: bytes
     state: bytes
 
 
@@ -121,7 +124,7 @@ def encode_snapshot(log_id: str, kept: Kept) -> bytes:
     place = (at.seq, at.offset, at.hash, at.time_us)
     wire = _Snapshot(
         0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, kept.merged, kept.size, (seqs, firsts, sizes),
-        kept.requests, state,
+        kept.requests, kept.holder, state,
     )  # fmt: skip
     return _sealed(wire)
 
@@ -132,7 +135,7 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
     if wire.log_id != log_id:
         raise LogCorrupt(f"{path}: byte 0: this snapshot is of log {wire.log_id!r}, not of {log_id!r}")
     snapshot, blocks = Snapshot(Position(*wire.at), wire.state), Blocks(*wire.blocks)
-    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests)
+    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests, wire.holder)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -55,7 +55,14 @@ class Root(NamedTuple):
 
 
 def open_objects(
-    objects: Objects, *, name: str, log_id: str, shard: int = 0, shards: int = 1, create: bool = True
+    objects: Objects,
+    *,
+    name: str,
+    log_id: str,
+    shard: int = 0,
+    shards: int = 1,
+    create: bool = True,
+    takes_over: bool = True,
 ) -> ObjectLog:
     """The log below a prefix, to write and read; of several shards, one of them. See `ensemble.log.open_log`."""
     root = read_root(objects)
@@ -80,7 +87,7 @@ def open_objects(
             if not create:
                 raise _no_store(part)
             known = _make_own(part, codec.new_manifest(log_id, name, shard))
-        return ObjectLog(part, known, root.data)
+        return ObjectLog(part, known, root.data, takes_over=takes_over)
     except BaseException:
         let_go(part.where)
         raise
@@ -180,7 +187,7 @@ def _other_shards(objects: Objects, there: int, asked: int) -> Unavailable:
 class ObjectLog(ObjectFrames):
     """The writing half. Its view is what is durable, and changes in one assignment."""
 
-    def __init__(self, objects: Objects, manifest: Manifest, root: bytes) -> None:
+    def __init__(self, objects: Objects, manifest: Manifest, root: bytes, *, takes_over: bool = True) -> None:
         super().__init__(objects, manifest)
         self._root = root
         self._writer = os.urandom(12).hex()
@@ -189,6 +196,16 @@ class ObjectLog(ObjectFrames):
         merged = self._merged
         known = range(merged, self._number // self._log.block)
         self._catch_up()
+        if self._holder is not None:
+            if not takes_over:
+                raise Unavailable(
+                    f"store {objects.where}: it is played by {_told(self._holder)}, or that one was ended before it could "
+                    "close it; publish there, or play its score again"
+                )
+            self.notes.append(
+                f"store {objects.where}: it was taken over from {_told(self._holder)}, which has not closed it; if that one "
+                "still plays, it is refused from now on"
+            )
         self._begin()
         # Of those that have a segment the last may have been left with entries.
         last = [self._merged - 1] if self._merged > merged else []
@@ -210,7 +227,8 @@ class ObjectLog(ObjectFrames):
         if isinstance(step, Gone):
             raise Unavailable(f"store {self.objects.where}: it was removed or made anew just now; open it again")
         self._looked_s = time.monotonic()
-        self._note_begin(self._number, Entry(step.epoch, self._writer, True, opening.body))
+        self._said = opening.body
+        self._note_other(self._number, Entry(step.epoch, self._writer, True, opening.body))
         self._number, self._epoch = step.number, step.epoch
         self._durable = self._whole()
         self._chain = Chain(self._durable.end, step.epoch)
@@ -241,7 +259,7 @@ class ObjectLog(ObjectFrames):
         merged = min(self._merger.merged, number // self._log.block)
         blocks = self._index.before(number)
         epoch = self.epoch if is_end else 0
-        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()))
+        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()), self._said)
         path, data = codec.snapshot_path(self.id, at.seq), codec.encode_snapshot(self.id, kept)
         self.objects.patiently(lambda: self.objects.put(path, data))
         saved = sorted({*self._saved, path})
@@ -256,6 +274,9 @@ class ObjectLog(ObjectFrames):
     def close(self) -> None:
         if not self._is_closed:
             self._merger.close()
+            if not self._refuses:
+                with suppress(Unavailable, LogCorrupt):  # then whoever opens next takes it for played
+                    self._put(Put(self._number, self._log, Entry(self.epoch, self._writer, False, b"")))
             super().close()
             let_go(self.objects.where)
 
@@ -267,10 +288,10 @@ class ObjectLog(ObjectFrames):
         spot = self._index.of_seq(seq)
         size = spot.size
         for number, entry in self._entries(spot.number, view.number, is_alone=True):
-            record = None if entry.is_begin else peek_record(entry.body)
+            record = peek_record(entry.body) if entry.is_group else None
             if record is not None and seq < record.end_seq:
                 return number, record.seq, size
-            size += 0 if entry.is_begin else len(entry.body)
+            size += len(entry.body) if entry.is_group else 0
         raise self._corrupt(view.number - 1, f"frame {seq} should be here, or before")
 
     def _append_group(self, sealed: Sequence[bytes]) -> None:
@@ -314,8 +335,13 @@ class ObjectLog(ObjectFrames):
     def _told(self, by: Entry | None) -> str:
         if by is None:
             return "while this one stalled: the log went far beyond it"
-        try:
-            who = json.loads(by.body) if by.is_begin else {}
-            return f"{who['who']}, since {who['since']}, epoch {by.epoch}"
-        except (ValueError, KeyError, TypeError):
-            return f"epoch {by.epoch}"
+        return f"{_told(by.body)}, epoch {by.epoch}" if by.is_begin else f"epoch {by.epoch}"
+
+
+def _told(begin: bytes) -> str:
+    """Who a beginning speaks of, and since when."""
+    try:
+        who = json.loads(begin)
+        return f"{who['who']}, since {who['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another writer"

@@ -60,6 +60,8 @@ class ObjectFrames(ABC):
         self._saved = snapshots_of(objects, self.id)
         self._kept = newest_snapshot(objects, self.id, self._saved, notes=self.notes)
         self._asked: Mapping[str, int] = {}
+        self._holder: bytes | None = None
+        """What the last beginning says, if its writer has not put an end to it."""
         kept = self._kept
         if kept is None:
             self._index = Index(self._log.block)
@@ -68,6 +70,7 @@ class ObjectFrames(ABC):
         self._known = kept.snapshot.at
         self._end = kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
         self._number, self._epoch, self._merged, self._asked = kept.number, kept.epoch, kept.merged, kept.requests
+        self._holder = kept.holder
 
     @abstractmethod
     def _view(self) -> View:
@@ -146,7 +149,7 @@ class ObjectFrames(ABC):
         """The wanted frames from this spot on, each checked against the one before it."""
         at: Position | None = None
         for number, entry in self._entries(spot.number, view.number, is_alone=is_alone):
-            if entry.is_begin:
+            if not entry.is_group:
                 continue
             if at is None:
                 header = self._first(number, entry.body)
@@ -231,11 +234,14 @@ class ObjectFrames(ABC):
             if entry.is_begin:
                 if entry.epoch <= self._epoch:
                     raise self._corrupt(number, f"epoch {entry.epoch} begins here after epoch {self._epoch}")
-                self._note_begin(number, entry)
+                self._note_other(number, entry)
             else:
                 if entry.epoch != self._epoch and self._epoch:  # 0: a snapshot inside a group does not say
                     raise self._corrupt(number, f"it is of epoch {entry.epoch}; epoch {self._epoch} had begun")
-                self._take_group(number, entry)
+                if entry.is_group:
+                    self._take_group(number, entry)
+                else:
+                    self._note_other(number, entry)
             self._epoch = entry.epoch
             self._number = number + 1
         if entries and self._number % self._log.block == 0:
@@ -256,14 +262,16 @@ class ObjectFrames(ABC):
             self._refuse_other(number, at)
         self._note(number, entry, begin, at)
 
-    def _note_begin(self, number: int, entry: Entry) -> None:
+    def _note_other(self, number: int, entry: Entry) -> None:
+        """Of a beginning, or an end."""
         assert self._end is not None, "only a group comes where the place is not known"
+        self._holder = entry.body or None
         self._note(number, entry, self._end, self._end)
 
     def _note(self, number: int, entry: Entry, begin: Position, end: Position) -> None:
         """This entry is known now, and what lies between these places. The end last: whoever sees it sees the entry."""
         self._recent[number] = entry
-        self._index.note(number, begin, None if entry.is_begin else len(entry.body))
+        self._index.note(number, begin, len(entry.body) if entry.is_group else None)
         self._recent_bytes += len(entry.body)
         while self._recent_bytes > RECENT_BYTES and len(self._recent) > 1:
             self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))).body)
