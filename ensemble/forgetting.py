@@ -39,7 +39,7 @@ def forget(url: str, subject: str) -> int:
     with ExitStack() as stack:  # all of them first: what is in use is refused before anything is destroyed
         logs = []
         for shard in range(shards):
-            log = open_log(url, name="", create=False, shard=shard, shards=shards)
+            log = open_log(url, name="", create=False, shard=shard, shards=shards, takes_over=False)
             stack.callback(log.close)
             if isinstance(log, ForgettingLog):
                 logs.append(log)
