@@ -12,12 +12,15 @@ from ensemble.errors import Unavailable
 from ensemble.log import Position, Snapshot
 from ensemble.log.audit import Audited
 from ensemble.log.audit.objects import audit_objects
+from ensemble.log.frame import peek
+from ensemble.log.group import RECORD_BYTES
 from ensemble.log.objects import codec
 from ensemble.log.objects.log import ObjectLog, let_go, open_objects
 from ensemble.log.objects.merging import merge
 from ensemble.log.objects.protocol import Log
 from ensemble.log.objects.store import Objects
 from tests.log.log_samples import append
+from tests.log.test_audit import forged
 
 WHERE = "s3://bucket/band"
 
@@ -100,6 +103,21 @@ def test_every_byte_that_is_changed_is_told_with_its_object(sample: Sample, mask
                 continue
             assert [finding for finding in findings if finding.file == f"{WHERE}/{path}"], (path, byte, findings)
         sample.objects.put(path, data)
+
+
+def test_a_frame_that_was_written_anew_with_the_right_checksums_is_told_by_the_next(sample: Sample) -> None:
+    for path in [path for path in sample.files if path.startswith("log/")][1:3]:
+        entry = codec.decode_entry(path, sample.files[path])
+        length = peek(entry.body, RECORD_BYTES).length
+        frame = forged(entry.body[RECORD_BYTES : RECORD_BYTES + length])
+        body = entry.body[:RECORD_BYTES] + frame + entry.body[RECORD_BYTES + length :]
+        sample.restore()
+        sample.objects.put(path, codec.encode_entry(entry._replace(body=body)))
+
+        found = sample.audited(sample.head)
+
+        is_told = any("does not hold the hash of the frame before it" in each.wrong for each in found.findings)
+        assert is_told or found.verdicts == {sample.head: "other"}, path
 
 
 def test_every_truncation_is_told(sample: Sample) -> None:
