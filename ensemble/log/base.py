@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ensemble.event import Frame
+from ensemble.event import Frame, Past
 
-__all__ = ["EventLog", "Frame", "LogReader", "Position", "Snapshot", "genesis"]
+__all__ = ["EventLog", "Fork", "Frame", "LogReader", "Position", "Snapshot", "begin_of", "genesis"]
 
 
 def genesis(log_id: str, shard: int) -> bytes:
@@ -42,6 +42,34 @@ class Position(NamedTuple):
     hash: bytes
     time_us: int
     """Of the frame before; 0 at the beginning."""
+
+
+class Fork(NamedTuple):
+    """Where a take leaves the log that it goes on from."""
+
+    take: str
+    """The take of the same store that it leaves."""
+    id: str
+    """The id of that log."""
+    at: Position
+
+    def entry(self) -> dict[str, Any]:
+        """As a manifest has it."""
+        seq, offset, hash_, time_us = self.at
+        return {"take": self.take, "id": self.id, "seq": seq, "offset": offset, "hash": hash_.hex(), "time_us": time_us}
+
+    @classmethod
+    def of(cls, entry: dict[str, Any] | None) -> Fork | None:
+        """What `entry` gave."""
+        if entry is None:
+            return None
+        at = Position(entry["seq"], entry["offset"], bytes.fromhex(entry["hash"]), entry["time_us"])
+        return cls(entry["take"], entry["id"], at)
+
+
+def begin_of(log_id: str, shard: int, fork: Fork | None) -> Position:
+    """The place before a log's own first frame."""
+    return Position(0, 0, genesis(log_id, shard), 0) if fork is None else fork.at
 
 
 class Snapshot(NamedTuple):
@@ -70,6 +98,20 @@ class LogReader(Protocol):
 
     @property
     def shard(self) -> int: ...
+
+    @property
+    def fork(self) -> Fork | None:
+        """Of a take: where it leaves its parent; None: it is `main`."""
+        ...
+
+    @property
+    def past(self) -> Past:
+        """The logs that it goes on from, the oldest first; none as a rule."""
+        ...
+
+    def begin(self) -> Position:
+        """The first place from which on it can be read."""
+        ...
 
     def end(self) -> Position:
         """The place after the last whole group that can be seen now."""

@@ -13,7 +13,7 @@ from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import LogReader, Position, Snapshot, genesis
+from ensemble.log.base import Fork, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.fence import Ground, Lock, raise_epoch, refuse_older
 from ensemble.log.files import Files, corrupt, refusal
@@ -40,11 +40,12 @@ def open_directory(
     files: Files | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     doing: str = "",
+    fork: Fork | None = None,
 ) -> DirectoryLog:
     """The log in a folder, to write and read. See `ensemble.log.open_log`.
 
     `files` are the operations on the disk; tests give some that fail. `doing` is what this process does with it, where it does
-    not play: for the sentence that others get.
+    not play: for the sentence that others get. `fork` is where a new log leaves its parent.
     """
     folder, files = Path(place).absolute(), files or Files()
     known = manifests.read(folder)
@@ -58,7 +59,7 @@ def open_directory(
     try:
         known = manifests.read(folder)  # again: whoever held the lock may have made it
         if known is None:
-            known = Manifest(log_id, name, shard)
+            known = Manifest(log_id, name, shard, fork)
             files.make_folder(snapshots.folder_of(folder / "shard-0"))
             manifests.make(folder, known, files)
         return DirectoryLog(folder, known, lock, files, is_synced=is_synced, segment_bytes=segment_bytes)
@@ -70,7 +71,7 @@ def open_directory(
         raise
 
 
-def read_directory(place: str | Path) -> LogReader:
+def read_directory(place: str | Path) -> DirectoryReader:
     """The log in a folder, to read only. See `ensemble.log.read_log`."""
     folder = Path(place).absolute()
     known = manifests.read(folder)
@@ -190,9 +191,10 @@ class DirectoryLog(DirectoryFrames):
         kept = next(snapshots.whole(self._shard, self.id, damaged), None)
         self.notes += [f"{path}: this snapshot is damaged and was passed over" for path in damaged]
         try:
-            start = Place(0, 0, Position(0, 0, genesis(self.id, self.shard), 0)) if kept is None else self._start(kept)
-            if self._segments and start.segment == 0 and self._segments[0].seq:
-                raise corrupt(self._segments[0].path, 0, "the segment with frame 0 is missing before this one")
+            first = self._manifest.begin
+            start = Place(0, 0, first) if kept is None else self._start(kept)
+            if self._segments and start.segment == 0 and self._segments[0].seq != first.seq:
+                raise corrupt(self._segments[0].path, 0, f"the segment with frame {first.seq} is missing before this one")
             return recover(self._segments, start)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage

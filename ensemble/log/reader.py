@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from ensemble.log import snapshots
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import read_epoch
 from ensemble.log.files import corrupt, refusal
 from ensemble.log.group import RECORD_BYTES, Record
@@ -28,12 +28,12 @@ class DirectoryReader(DirectoryFrames):
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__(folder, manifest)
         self._lock = Lock()
-        self._genesis = Position(0, 0, genesis(self.id, self.shard), 0)
+        self._first = manifest.begin
         self._segments: list[Segment] = []
         self._looked_at: tuple[int, int, int] | None = None
         """Epoch, number of segments and size of the last one when everything there was taken in."""
         self._epoch = -1
-        self._seen = View((), 0, self._genesis)
+        self._seen = View((), 0, self._first)
 
     def _view(self) -> View:
         with self._lock:
@@ -54,8 +54,8 @@ class DirectoryReader(DirectoryFrames):
         looked_at = (epoch, len(found), size_of(found[-1].path) if found else 0)
         if looked_at == self._looked_at:
             return self._seen
-        if found and found[0].seq:
-            raise Damage(found[0].path, 0, "the segment with frame 0 is missing before this one")
+        if found and found[0].seq != self._first.seq:
+            raise Damage(found[0].path, 0, f"the segment with frame {self._first.seq} is missing before this one")
         # A finished segment never changes. What an older writer could not finish, a new one may have cut.
         is_same = epoch == self._epoch and len(found) == len(self._segments)
         kept = self._segments if is_same else self._segments[:-1]
@@ -69,7 +69,7 @@ class DirectoryReader(DirectoryFrames):
             segments[-2].end_seq = segments[-1].seq
             end, _ = self._extend(segments[-2], None)
         filled = [segment for segment in segments if not segment.is_empty]
-        self._seen = View(filled, filled[-1].whole if filled else 0, end or self._genesis)
+        self._seen = View(filled, filled[-1].whole if filled else 0, end or self._first)
         self._segments, self._epoch, self._looked_at = segments, epoch, looked_at if is_whole else None
         return self._seen
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import Frame
+from ensemble.event import Frame, Past
 from ensemble.log import snapshots
-from ensemble.log.base import Position, Snapshot, genesis
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt
 from ensemble.log.frame import Header, decode
@@ -61,6 +61,18 @@ class DirectoryFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._manifest.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
+    def begin(self) -> Position:
+        self._refuse_closed()
+        return self._manifest.begin
+
     def end(self) -> Position:
         return self._open_view().end
 
@@ -68,14 +80,15 @@ class DirectoryFrames(ABC):
         view = self._open_view()
         if seq >= view.end.seq:
             return iter(())
-        ix = bisect_right(view.segments, seq, key=lambda segment: segment.seq) - 1
-        return self._read(view, ix, lambda segment: segment.place_of_seq(seq), lambda header: header.seq >= seq)
+        first = max(seq, self._manifest.begin.seq)
+        ix = bisect_right(view.segments, first, key=lambda segment: segment.seq) - 1
+        return self._read(view, ix, lambda segment: segment.place_of_seq(first), lambda header: header.seq >= first)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset <= end:
+            raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         if offset == end:
             return iter(())
         ix = bisect_right(view.segments, offset, key=lambda segment: segment.first) - 1
@@ -84,9 +97,9 @@ class DirectoryFrames(ABC):
         )
 
     def frame_at(self, offset: int) -> Frame:
-        end = self._open_view().end.offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, self._open_view().end.offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return next(self.rows(offset))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
@@ -138,7 +151,7 @@ class DirectoryFrames(ABC):
                             continue
                         data = window.frame(place, header)
                         try:
-                            at = follow(_before(at, header, self.id, self.shard), header, data)
+                            at = follow(_before(at, header, self._manifest.begin), header, data)
                             frame = decode(data, self.id, self.shard, is_checked=True)
                         except LogCorrupt as error:
                             raise Damage(segment.path, place, error) from error
@@ -167,10 +180,10 @@ def _unseen(header: Header) -> Position:
     return Position(header.seq + 1, header.end, UNSEEN, header.time_us)
 
 
-def _before(at: Position | None, header: Header, log_id: str, shard: int) -> Position:
+def _before(at: Position | None, header: Header, begin: Position) -> Position:
     """What the frame must follow, as far as it is known: the first of all, and the one that was read before it."""
-    if header.seq == 0:
-        return Position(0, 0, genesis(log_id, shard), 0)
+    if header.seq == begin.seq:
+        return begin
     if at is None:
         return Position(header.seq, header.first, header.prev, header.time_us)
     return at._replace(hash=header.prev) if at.hash == UNSEEN else at

@@ -45,7 +45,7 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
     found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
-    found.begin = found.end = manifest.start
+    found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
         walk.all()
@@ -60,11 +60,11 @@ class _Walk(ObjectFrames):
 
     def __init__(self, objects: Objects, manifest: Manifest, found: Audited) -> None:
         super().__init__(objects, manifest)
-        self._known, self._end = None, manifest.start
+        self._known, self._end = None, manifest.begin
         self._number = self._epoch = self._merged = 0
         self._found = found
         self._kept = None
-        self._expected = manifest.start.seq
+        self._expected = manifest.begin.seq
         self._snapshots: list[tuple[str, Kept]] = []
         self._look_at_snapshots()
         places = [*found.verdicts, *(kept.snapshot.at for _, kept in self._snapshots)]
@@ -83,7 +83,7 @@ class _Walk(ObjectFrames):
         self._end = end
 
     def all(self) -> None:
-        self._judge(self._manifest.start)
+        self._judge(self._manifest.begin)
         while not (self._follow() and self._is_end()):
             pass
         for place, verdict in self._verdicts.items():

@@ -8,10 +8,11 @@ In memory, on this side of it, all is plain; hashes and checksums, on the other,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ensemble.event import Frame
-from ensemble.log.base import EventLog, LogReader, Position, Snapshot
+from ensemble.event import Frame, Past
+from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
+from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
 from ensemble.score.personal import Personal
@@ -36,6 +37,17 @@ class ForgettingReader:
     @property
     def shard(self) -> int:
         return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
+
+    def begin(self) -> Position:
+        return self._log.begin()
 
     def end(self) -> Position:
         return self._log.end()
@@ -78,12 +90,20 @@ class ForgettingLog(ForgettingReader):
     def __init__(self, log: EventLog, ring: Ring, personal: Personal | None = None) -> None:
         super().__init__(log, ring)
         self._writing = log
+        self._look_up: Callable[[int], Frame] = self.frame_at
         self.encrypt(personal)
 
     def encrypt(self, personal: Personal | None) -> None:
         """Encrypt by these rules from here on."""
         self._decrypting.ruled = frozenset() if personal is None else frozenset(personal.states)
-        self._encrypting = Encrypting(self.ring, personal, self.frame_at, self._decrypting.orphans)
+        self._encrypting = Encrypting(self.ring, personal, self._event_at, self._decrypting.orphans)
+
+    def look_through(self, frame_at: Callable[[int], Frame]) -> None:
+        """Find events at which players failed by this: of a take they may lie in the past."""
+        self._look_up = frame_at
+
+    def _event_at(self, offset: int) -> Frame:
+        return self._look_up(offset)
 
     @property
     def epoch(self) -> int:
@@ -117,3 +137,9 @@ class ForgettingLog(ForgettingReader):
         kept = self._encrypting.state(state)
         count = self.ring.destroy(subject)
         return count, self._decrypting.state(kept)
+
+
+def forgetting_of(log: EventLog) -> ForgettingLog | None:
+    """What of a log people can be forgotten in: of a take its own part; None: nothing in it is personal."""
+    own = log.own if isinstance(log, BranchLog) else log
+    return own if isinstance(own, ForgettingLog) else None

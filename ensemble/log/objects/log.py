@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Snapshot
+from ensemble.log.base import Fork, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.division import Division
 from ensemble.log.group import encode_record, groups_of, peek_record
@@ -63,13 +63,14 @@ def open_objects(
     shards: int = 1,
     create: bool = True,
     takes_over: bool = True,
+    fork: Fork | None = None,
 ) -> ObjectLog:
     """The log below a prefix, to write and read; of several shards, one of them. See `ensemble.log.open_log`."""
     root = read_root(objects)
     if root is None:
         if not create:
             raise _no_store(objects)
-        own = codec.new_manifest(log_id, name, shard)
+        own = codec.new_manifest(log_id, name, shard, fork)
         root = _make(objects, codec.encode_manifest(own) if shards == 1 else codec.encode_division(Division(shards, 0)))
     if root.shards != shards:
         raise _other_shards(objects, root.shards, shards)
@@ -86,7 +87,7 @@ def open_objects(
         if known is None:
             if not create:
                 raise _no_store(part)
-            known = _make_own(part, codec.new_manifest(log_id, name, shard))
+            known = _make_own(part, codec.new_manifest(log_id, name, shard, fork))
         return ObjectLog(part, known, root.data, takes_over=takes_over)
     except BaseException:
         let_go(part.where)

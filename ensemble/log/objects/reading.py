@@ -13,8 +13,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Position, Snapshot
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
 from ensemble.log.frame import Header, check, decode, peek
 from ensemble.log.group import RECORD_BYTES, peek_record
@@ -56,7 +56,7 @@ class ObjectFrames(ABC):
         self._unmerged: list[int] = []
         """Blocks that were whole, and had no segment, when they were taken in."""
         self._known: Position | None = None
-        self._end: Position | None = manifest.start
+        self._end: Position | None = manifest.begin
         self._saved = snapshots_of(objects, self.id)
         self._kept = newest_snapshot(objects, self.id, self._saved, notes=self.notes)
         self._asked: Mapping[str, int] = {}
@@ -88,32 +88,42 @@ class ObjectFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._manifest.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
     def begin(self) -> Position:
         self._refuse_closed()
-        return self._manifest.start
+        return self._manifest.begin
 
     def end(self) -> Position:
         return self._open_view().end
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        seq = max(seq, self._manifest.start.seq)
+        seq = max(seq, self._manifest.begin.seq)
         if seq >= view.end.seq:
             return iter(())
         return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.objects.where}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset <= end:
+            raise OffsetError(
+                f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
+            )
         return self._rows(view, offset) if offset < end else iter(())
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return next(self._rows(view, offset, is_alone=True))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
@@ -141,7 +151,7 @@ class ObjectFrames(ABC):
     # Reading what is known
 
     def _rows(self, view: View, offset: int, *, is_alone: bool = False) -> Iterator[Frame]:
-        offset = max(offset, self._manifest.start.offset)
+        offset = max(offset, self._manifest.begin.offset)
         spot = self._index.of_offset(offset)
         return self._read(view, spot, lambda header: header.events > 0 and header.end > offset, is_alone=is_alone)
 
