@@ -45,6 +45,9 @@ _NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0
 Ref = int | str
 """How one event points to another: an offset in the same log, or an id where that is not enough."""
 
+Past = tuple[tuple[int, str], ...]
+"""The logs that a log goes on from, the oldest first: an offset, and the id of the log in which the events before it lie."""
+
 
 class Rows(msgspec.Struct, gc=False):
     """Events in columns, as one frame holds them.
@@ -78,6 +81,8 @@ class Rows(msgspec.Struct, gc=False):
     """
     versions: dict[str, int] | None = None
     """Topic -> the version of its schema in which these rows were said, where it is not 1."""
+    past: Past = ()
+    """Of a take: whose the events are that lie before its own."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -132,7 +137,7 @@ class Rows(msgspec.Struct, gc=False):
 
     def name(self, ref: Ref) -> str:
         """The id that a reference stands for."""
-        return ref if isinstance(ref, str) else f"{self.log_id}-{ref}"
+        return ref if isinstance(ref, str) else id_at(self.past, self.log_id, ref)
 
     def ref(self, ix: int) -> Ref:
         """How an answer to row ix names it."""
@@ -177,6 +182,7 @@ class Rows(msgspec.Struct, gc=False):
             None if self.roots is None else self.roots[lo:hi],
             None if self.extras is None else {ix - lo: extra for ix, extra in self.extras.items() if lo <= ix < hi} or None,
             self.versions,
+            self.past,
         )
 
     def pick(self, ixs: Sequence[int]) -> Picked:
@@ -197,8 +203,17 @@ class Rows(msgspec.Struct, gc=False):
             None if self.roots is None else [self.roots[ix] for ix in ixs],
             None if extras is None else {new: extras[ix] for new, ix in enumerate(ixs) if ix in extras} or None,
             self.versions,
+            self.past,
             offsets=[self.offset(ix) for ix in ixs],
         )
+
+
+def id_at(past: Past, log_id: str, offset: int) -> str:
+    """The id that the log gave the event at an offset: this log, or that of its past in which it lies."""
+    for end, before in past:
+        if offset < end:
+            return f"{before}-{offset}"
+    return f"{log_id}-{offset}"
 
 
 class Picked(Rows, gc=False):

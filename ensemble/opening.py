@@ -17,6 +17,7 @@ from ensemble.band import Band
 from ensemble.errors import Unavailable
 from ensemble.event import digest
 from ensemble.log import LogReader, count_shards, has_log, linger_us, open_log, read_log
+from ensemble.log.takes import is_current, split
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.ready import ready
@@ -40,6 +41,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     *,
     stage: str | None = None,
     store: str | None = None,
+    take: str | None = None,
     players: Mapping[str, Callable[..., Any]] | None = None,
     clock: HandClock | None = None,
     again: bool = False,
@@ -57,13 +59,16 @@ def open(  # noqa: A001 - ensemble.open(...)
             `breaking` plays also where the store has events that the score can't lift, or of whose schema it made another;
             under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
             kept there.
+            `take` names a take of the store, which is played for itself: unless it is the current one, `ctx.live` is False.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
-    score, calls, vocabulary, prepared = ready(score, players)
+    score = score if isinstance(score, Score) else load(score)
+    url = with_take(store or score.store.url or f".ensemble/{score.name}", take)
+    is_live = is_current(url)
+    score, calls, vocabulary, prepared = ready(score, players, is_live=is_live)
     kind = stage or score.stage.kind
     if kind not in ("solo", "ray"):
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
-    url = store or score.store.url or f".ensemble/{score.name}"
     if kind == "ray":
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
@@ -109,7 +114,7 @@ def open(  # noqa: A001 - ensemble.open(...)
             calls.pop(name, None)
         else:
             calls[name] = call
-        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), calls)
+        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), calls, is_live=is_live)
         crew.players[name] = changed.players[name]
         roles = {each: _role(player) for each, player in changed.players.items()}
         loop.rescore(document, roles, {name})
@@ -151,13 +156,14 @@ def open(  # noqa: A001 - ensemble.open(...)
     return band
 
 
-def connect(url: str) -> Band | Guest:
+def connect(url: str, *, take: str | None = None) -> Band | Guest:
     """The speaking half of a band: `publish`, `publish_many`, `retry_dead`, from any process.
 
     Shapes: `ray:NAME` is a band that is up on this machine's Ray cluster, `ray:NAME@HOST:PORT` one on another.
     If nobody plays the store, it is opened for writing: what is published waits there for who plays it next.
     Errors: Unavailable if there is no such store or band.
     """
+    url = with_take(url, take)
     if url.startswith("ray:"):
         from ensemble.stage.on_ray.stage import attach
 
@@ -174,7 +180,7 @@ def connect(url: str) -> Band | Guest:
             f"store {url}: it has {shards} shards, which only a band on Ray writes; speak to that band as ray:NAME, or "
             "bring it up first: ensemble up SCORE"
         )
-    log = open_log(url, name="", create=False)
+    log = open_log(url, name="", create=False, takes_over=False)
     try:
         known = FoldedView(log).score()
         score = load(known) if known else Score(name=log.name)
@@ -187,17 +193,30 @@ def connect(url: str) -> Band | Guest:
     return Band(score, loop, inlet_of(Vocabulary(score), loop.broker.source(), loop), url)
 
 
-def read(url: str) -> Reader:
+def read(url: str, *, take: str | None = None) -> Reader:
     """The reading half of a band, from its store; whoever plays it is not disturbed. `ray:NAME` as in `connect`.
+
+    Shapes: `take` names a take of the store, as `URL#NAME` does; without one it is the current take.
 
     Errors: Unavailable if there is no such store or band; LogCorrupt.
     """
+    url = with_take(url, take)
     if url.startswith("ray:"):
         band = connect(url)
         assert isinstance(band, Reader)
         return band
     logs = _on_ray(url) or [read_log(url, shard) for shard in range(count_shards(url) or 1)]
     return Reader([Shard(log, FoldedView(log)) for log in logs], url)
+
+
+def with_take(url: str, take: str | None) -> str:
+    """The url of a take of a store. TypeError if the url names another."""
+    if take is None:
+        return url
+    store, named = split(url)
+    if named not in (None, take):
+        raise TypeError(f"{url!r} names the take {named!r}, and take={take!r} is asked for; name one")
+    return f"{store}#{take}"
 
 
 def with_adding(band: Band, on_ray: RayStage, calls: dict[str, Callable[..., Any]]) -> Band:
@@ -224,7 +243,8 @@ def with_adding(band: Band, on_ray: RayStage, calls: dict[str, Callable[..., Any
 
 def inlet_of(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
     """The way into a stage, for one that holds a band."""
-    return Inlet(vocabulary, source, *(shard.log.id for shard in stage.shards))
+    logs = [shard.log for shard in stage.shards]
+    return Inlet(vocabulary, source, *(log.id for log in logs), *(before for log in logs for _, before in log.past))
 
 
 def _of_ray(url: str) -> tuple[str, str | None]:

@@ -45,6 +45,8 @@ FOLLOW_MOST_S = 1.0
 Place = tuple[int, int]
 """Where an event lies: its shard, and its offset there."""
 
+Homes = Mapping[str, tuple[int, int, int | None]]
+"""Id of a log -> the shard of which it is, or of whose past, and the offsets of its events there: from, and up to."""
 At = int | datetime | str | Sequence[int]
 """A place in the past: an offset, a time, or an offset for each shard."""
 
@@ -150,7 +152,7 @@ class Reader(Shown):
 
         Errors: OffsetError if there is none.
         """
-        place = _place(id, self._log_ids)
+        place = _place(id, self._homes)
         if place is not None:
             return self._at(place)
         for ix, shard in enumerate(self._shards):
@@ -186,7 +188,7 @@ class Reader(Shown):
                 assert frame.rows is not None
                 rows = frame.rows
                 later += [rows.event(row) for row in range(max(0, begin - frame.first), frame.count) if not is_copy(rows, row)]
-        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later, self._log_ids)))
+        return Chain(event, tuple(reversed(causes)), _reaction(event, _answers(later, self._homes)))
 
     def _causes(self, event: Event) -> list[Event]:
         """The events that it answers: one, or all that a match is made of."""
@@ -221,7 +223,7 @@ class Reader(Shown):
 
     def _born(self, name: str) -> Event | None:
         """The event that got this name where it was written first; None if it is not here."""
-        place = _place(name, self._log_ids)
+        place = _place(name, self._homes)
         if place is not None:
             return self._at(place)
         return next((event for event in self.events() if event._rows.born(event._ix) == name), None)
@@ -346,8 +348,14 @@ class Reader(Shown):
         return True
 
     @property
-    def _log_ids(self) -> Sequence[str]:
-        return [shard.log.id for shard in self._shards]
+    def _homes(self) -> Homes:
+        homes: dict[str, tuple[int, int, int | None]] = {}
+        for ix, shard in enumerate(self._shards):
+            first = 0
+            for end, before in shard.log.past:
+                homes[before], first = (ix, first, end), end
+            homes[shard.log.id] = (ix, first, None)
+        return homes
 
     def _at(self, place: Place) -> Event:
         ix, offset = place
@@ -498,7 +506,7 @@ def _place_of(event: Event) -> Place:
     return event.shard, event.offset
 
 
-def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Event]]:
+def _answers(events: list[Event], homes: Homes) -> dict[Place, list[Event]]:
     """Place -> the events that answer the one there, of events in order, shard by shard."""
     named: dict[str, Place] = {}
     for event in events:
@@ -523,16 +531,20 @@ def _answers(events: list[Event], log_ids: Sequence[str]) -> dict[Place, list[Ev
         elif ref is None:
             cause = None
         else:
-            cause = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _place(ref, log_ids)))
+            cause = named.get(dedupe_key({"id": ref, "source": event.source}), named.get(ref, _place(ref, homes)))
         if cause is not None:
             answers.setdefault(cause, []).append(event)
     return answers
 
 
-def _place(id: str, log_ids: Sequence[str]) -> Place | None:
+def _place(id: str, homes: Homes) -> Place | None:
     """Where the event is that has an id which one of these logs made."""
-    prefix, _, offset = id.rpartition("-")
-    return (log_ids.index(prefix), int(offset)) if prefix in log_ids and offset.isdecimal() else None
+    prefix, _, digits = id.rpartition("-")
+    if prefix not in homes or not digits.isdecimal():
+        return None
+    shard, first, end = homes[prefix]
+    offset = int(digits)
+    return (shard, offset) if first <= offset and (end is None or offset < end) else None
 
 
 def _reaction(event: Event, answers: Mapping[Place, list[Event]]) -> Reaction:

@@ -16,7 +16,7 @@ from ensemble.player import Player
 from ensemble.score import Score, check, load
 from ensemble.score.callable import find
 from ensemble.score.composing import Callables
-from ensemble.score.model import PlayerSpec
+from ensemble.score.model import PlayerSpec, Stub
 from ensemble.score.vocabulary import Vocabulary
 
 
@@ -32,9 +32,14 @@ class Ready(NamedTuple):
 
 
 def ready(
-    score: Score | str | os.PathLike[str] | Mapping[str, Any], players: Mapping[str, Callable[..., Any]] | None
+    score: Score | str | os.PathLike[str] | Mapping[str, Any],
+    players: Mapping[str, Callable[..., Any]] | None,
+    *,
+    is_live: bool = True,
 ) -> Ready:
     """A score made ready. `players` gives callables for players and sources by name.
+
+    Where what is done outside does not count (not `is_live`), a player's `outside:` says who plays in its place.
 
     Errors: ScoreError; PlayerError if a player's code can't be found.
     """
@@ -46,13 +51,17 @@ def ready(
     if errors:
         raise ScoreError(errors)
     vocabulary = Vocabulary(score)
-    prepared = {name: _prepare(spec, calls, score, vocabulary) for name, spec in score.players.items()}
+    prepared = {name: _prepare(spec, calls, score, vocabulary, is_live) for name, spec in score.players.items()}
     # Whoever holds the band asks its score who plays: to draw it, and to tell where a player's code is.
     score = msgspec.structs.replace(score, callables=Callables(calls))
     return Ready(score, calls, vocabulary, prepared)
 
 
-def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary) -> Player:
+def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary, is_live: bool) -> Player:
+    if not is_live and spec.outside == "mute":
+        return Player(spec, muted, vocabulary, is_live=False)
+    if not is_live and isinstance(spec.outside, Stub):
+        return Player(spec, find(spec.outside.stub, score.folder), vocabulary, is_live=False)
     call = players.get(spec.name)
     if call is None:
         if spec.play is None:
@@ -61,7 +70,11 @@ def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabul
                 f"ensemble.open(..., players={{{spec.name!r}: ...}})"
             )
         call = find(spec.play, score.folder)
-    return Player(spec, call, vocabulary)
+    return Player(spec, call, vocabulary, is_live=is_live or spec.outside == "allow")
+
+
+def muted(event: Any) -> None:
+    """Stands in for a player with effects outside, where these are not to be: it hears, and says nothing."""
 
 
 def _check_players(score: Score, players: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
 from ensemble.listening import motif_reader, motives
-from ensemble.log import RING, division, new_id, place_of
+from ensemble.log import RING, division, new_id, place_of, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
 from ensemble.log.directory import open_directory
@@ -113,11 +113,15 @@ def _folder(url: str) -> Path:
             f"store {url}: this is a band that is up on Ray; take it down (ensemble down {url.removeprefix('ray:')}), and name "
             "the store that it plays"
         )
-    kind, place = place_of(url)
+    store, take = takes.split(url)
+    kind, place = place_of(store)
     if kind == "memory":
         raise Unavailable(f"store {url}: a log in memory can't be divided anew; only a store in a directory can")
     if kind == "objects":
         raise Unavailable(f"store {url}: a log in an object store can't be divided anew; only a store in a directory can")
+    standing = [take] if take else takes.names(store)
+    if standing:
+        raise Unavailable(f"store {store}: {', '.join(standing)}: takes stand on the log as it is divided now; drop them first")
     return Path(place).absolute()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ensemble.errors import Unavailable
-from ensemble.event import EPOCH, Event, Frame, Match, Rows, encode, microseconds
-from ensemble.log.base import EventLog, Packing, Position, Snapshot
+from ensemble.event import EPOCH, Event, Frame, Match, Past, Rows, encode, microseconds
+from ensemble.log.base import EventLog, Fork, Packing, Position, Snapshot
 
 
 class ManualClock:
@@ -193,6 +193,14 @@ class FaultyLog:
     @property
     def shard(self) -> int:
         return self.log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self.log.fork
+
+    @property
+    def past(self) -> Past:
+        return self.log.past
 
     def begin(self) -> Position:
         return self.log.begin()

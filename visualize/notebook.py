@@ -17,6 +17,7 @@ from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
 from ensemble.rebuilding import Comparison
+from ensemble.replay import Difference, Replay
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
 from ensemble.table import Table
@@ -140,6 +141,35 @@ def _cell(value: Any) -> str:
     return f'<td style="text-align:left">{escape(text if len(text) <= 500 else text[:499] + "…")}</td>'
 
 
+def _difference(found: Difference) -> str:
+    if not found:
+        return f"<p>nothing differs; {found.same:,} events the same</p>"
+    counts = [(name or "from outside", each["new"], each["gone"], each["different"]) for name, each in found.counts().items()]
+    told = _rows(("player", "new", "gone", "different"), counts) if counts else ""
+    events = [(each.kind, each.player, each.key, *map(_said_shortly, (each.was, each.now))) for each in found.events[:ROWS]]
+    if events:
+        told += _rows(("", "player", "key", "was", "is"), events) + _more(len(found.events), "changes")
+    tables = [(each.player, each.key, each.was, each.now) for each in found.tables[:ROWS]]
+    if tables:
+        told += _rows(("table", "key", "was", "is"), tables) + _more(len(found.tables), "keys")
+    return f"{told}<p>{found.same:,} events the same</p>"
+
+
+def _said_shortly(event: Event | None) -> str:
+    return "" if event is None else f"{event.topic} {event.data}"
+
+
+def _more(count: int, what: str) -> str:
+    return f"<p>… {count:,} {what} in all</p>" if count > ROWS else ""
+
+
+def _replay(made: Replay) -> str:
+    head = f"<p><b>{made.upto - made.since:,} events</b> of {escape(made.parent)} replayed in {made.took_s:.1f} s"
+    into = "" if made.take is None else f", into the take <b>{escape(made.take)}</b>"
+    unsteady = "".join(f"<p>player {escape(name)} is not deterministic</p>" for name in made.unsteady)
+    return f"{head}{into}</p>{unsteady}{_difference(made.difference)}"
+
+
 _SHOWN: Mapping[type, tuple[str, Callable[[Any], str]]] = {
     Score: (SVG, _score),
     Band: (HTML, _band),
@@ -148,6 +178,8 @@ _SHOWN: Mapping[type, tuple[str, Callable[[Any], str]]] = {
     Event: (HTML, _event),
     Chain: (HTML, _chain),
     Table: (HTML, _table),
+    Difference: (HTML, _difference),
+    Replay: (HTML, _replay),
     Comparison: (HTML, _comparison),
 }
 """The first that fits."""

@@ -510,6 +510,15 @@ class Broker:
         if shard in self.state.outbox:
             self._arrived[shard] = max(first, self._arrived.get(shard, 0))
 
+    def correct(self, said: Said, wrote: Mapping[str, Mapping[str, bytes | None]], marks: dict[str, Any], now_us: int) -> Frame:
+        """Say what was found to be otherwise, and set what players remember of these keys: all in one frame."""
+        rows = self._merge([(said, self.source())] if len(said) else [])
+        return self._frame(rows, {**marks, **({"wrote": wrote} if wrote else {})}, now_us)
+
+    def note(self, marks: dict[str, Any], now_us: int) -> Frame:
+        """Record what changes no state: marks that mean nothing to a broker."""
+        return self._frame(None, marks, now_us)
+
     # Again
 
     def again(self, name: str, offsets: Sequence[int], now_us: int) -> Frame:

@@ -162,6 +162,10 @@ class Section:
         heed = Heed(offsets, self.listener.lanes(rows, chosen))
         self._admit(heed if self.owns is None else self._ours(heed))
 
+    def pass_over(self, offset: int) -> None:
+        """An unheard offset below the position is not in the log any more: the next move closes it."""
+        self._declined.append(offset)
+
     def reopen(self, offsets: Iterable[int]) -> None:
         """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
         self.reopened = deque(sorted({*self.reopened, *offsets}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.look import event_json, event_line
-from ensemble.cli.options import At, Json, Store, place, store_url, usage
+from ensemble.cli.options import At, Json, Store, Take, place, store_url, usage
 from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, shown, talk, width
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ Player = Annotated[str | None, typer.Option("--player", help="Only those of this
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the event that failed.", show_default=False)]
 
 
-def show_all(store: Store = None, player: Player = None, at: At = None, json: Json = False) -> None:
+def show_all(store: Store = None, take: Take = None, player: Player = None, at: At = None, json: Json = False) -> None:
     """List the dead letters, in the order in which they died."""
     import ensemble
 
-    url, then = store_url(store), place(at)
+    url, then = store_url(store, take), place(at)
     with ensemble.read(url) as reader:
         letters = reader.dead(player, at=then)
     if json:
@@ -46,11 +46,11 @@ def show_all(store: Store = None, player: Player = None, at: At = None, json: Js
     )
 
 
-def show(id: Id, store: Store = None, player: Player = None, json: Json = False) -> None:
+def show(id: Id, store: Store = None, take: Take = None, player: Player = None, json: Json = False) -> None:
     """Show all of a dead letter: its event, its error and the traceback."""
     import ensemble
 
-    url = store_url(store)
+    url = store_url(store, take)
     with ensemble.read(url) as reader:
         letters = [letter for letter in reader.dead(player) if letter.id == id]
     if not letters:
@@ -72,6 +72,7 @@ def show(id: Id, store: Store = None, player: Player = None, json: Json = False)
 def retry(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="The id of the event that failed.", show_default=False)] = None,
     store: Store = None,
+    take: Take = None,
     player: Player = None,
     all: Annotated[bool, typer.Option("--all", help="All of them.", show_default=False)] = False,
     json: Json = False,
@@ -84,7 +85,7 @@ def retry(
         usage("which? Give an ID, --player NAME, or --all")
     if all and (id is not None or player is not None):
         usage("--all is all of them; leave it out to choose some")
-    url = store_url(store)
+    url = store_url(store, take)
     with ensemble.connect(url) as speaker:
         count = speaker.retry_dead(player=player, id=id)
         is_played = not isinstance(speaker, Band) or url.startswith("ray:")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble.cli.options import Store, moment, store_url, usage
+from ensemble.cli.options import Store, Take, moment, store_url, usage
 from ensemble.cli.terminal import quoted, result, sized, talk
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def graph(
 
 def timeline(
     store: Store = None,
+    take: Take = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="K", help="What happened to this key.", show_default=False)
     ] = None,
@@ -112,7 +113,7 @@ def timeline(
         usage("--key and --why ask for two pictures; give one of them")
     output = output or Path("timeline.svg")
     ready(output)
-    url = store_url(store)
+    url = store_url(store, take)
     with ensemble.read(url) as reader:
         past = reader.history()
         if why is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensemble.cli.options import At, Json, Key, Since, Store, moment, pattern, place, store_url
+from ensemble.cli.options import At, Json, Key, Since, Store, Take, moment, pattern, place, store_url
 from ensemble.cli.terminal import (
     counted,
     flush,
@@ -40,6 +40,7 @@ CloudEvents = Annotated[bool, typer.Option("--cloudevents", help="Write each eve
 def events(
     topics: Pattern = ">",
     store: Store = None,
+    take: Take = None,
     key: Key = None,
     since: Since = None,
     until: Annotated[
@@ -61,13 +62,14 @@ def events(
 
     pattern(topics)
     begin, end = moment(since, "--since"), moment(until, "--until")
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         _write(islice(reader.events(topics, key=key, since=begin, until=end, lifted=lifted), limit), json, cloudevents)
 
 
 def tail(
     topics: Pattern = ">",
     store: Store = None,
+    take: Take = None,
     key: Key = None,
     since: Since = None,
     json: Json = False,
@@ -78,7 +80,7 @@ def tail(
 
     pattern(topics)
     begin = moment(since, "--since")
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         _write(reader.tail(topics, key=key, since=begin), json, cloudevents, at_once=True)
 
 
@@ -90,6 +92,7 @@ def table(
     ] = None,
     at: At = None,
     store: Store = None,
+    take: Take = None,
     json: Json = False,
 ) -> None:
     """Show the state that a player keeps, or kept at a moment of the past."""
@@ -98,7 +101,7 @@ def table(
     if key is not None and prefix is not None:
         raise typer.BadParameter("name a KEY or a --prefix, not both")
     then = place(at)
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         table = reader.table(player, at=then)
         rows = dict(table.items()) if prefix is None else table.range(prefix)
         if key is not None:
@@ -121,12 +124,12 @@ def table(
                 talk(f"player {player} keeps no state" + (f" for keys that begin with {prefix!r}" if prefix else ""))
 
 
-def status(at: At = None, store: Store = None, json: Json = False) -> None:
+def status(at: At = None, store: Store = None, take: Take = None, json: Json = False) -> None:
     """Show how a band stands, or stood at a moment of the past: lag and counts."""
     import ensemble
     from ensemble.stage.door import knock, store_folder
 
-    url, then = store_url(store), place(at)
+    url, then = store_url(store, take), place(at)
     with ensemble.read(url) as reader:
         now = reader.status(at=then)
     folder = store_folder(url)
@@ -183,6 +186,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "correlationid": event.correlationid,
         "traceparent": event.traceparent,
         "version": event.version,
+        **({"forgotten": True} if event.forgotten else {}),
     }
 
 

@@ -20,6 +20,10 @@ Store = Annotated[
         show_default=False,
     ),
 ]
+Take = Annotated[
+    str | None,
+    typer.Option("--take", metavar="NAME", help="A take of the store. Left out: the current one.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", help="Only events of this key.", show_default=False)]
 Since = Annotated[
@@ -55,11 +59,21 @@ PARTS = ("ensemble.json", "shard-0", "shards.json")
 """What is in the folder of a store, whole or damaged."""
 
 
-def store_url(given: str | None) -> str:
-    """The url of the store that is meant by `--store`, or by leaving it out.
+def store_url(given: str | None, take: str | None = None) -> str:
+    """The url of the store that is meant by `--store`, or by leaving it out; of the take that `--take` or `#NAME` names.
 
     Errors: Unavailable where there is none; wrong usage where there are several.
     """
+    from ensemble.log.takes import split
+
+    store, named = (None, None) if given is None else split(given)
+    if take is not None and named not in (None, take):
+        usage(f"--store names the take {named}, and --take {take}; name one")
+    url, named = _bare_url(store), take or named
+    return url if named is None else f"{url}#{named}"
+
+
+def _bare_url(given: str | None) -> str:
     from ensemble.errors import Unavailable
 
     if given is not None:
@@ -87,10 +101,11 @@ def _there(url: str) -> str:
     Errors: Unavailable, with what to write instead: these commands only look, so a new folder is no advice.
     """
     from ensemble.errors import Unavailable
+    from ensemble.log import place_of
     from ensemble.score.finding import nearest
-    from ensemble.stage.door import store_folder
 
-    folder = store_folder(url) if url else None
+    is_folder = bool(url) and not url.startswith("ray:") and place_of(url)[0] == "directory"
+    folder = Path(place_of(url)[1]) if is_folder else None
     if folder is None or folder.is_file() or any((folder / part).exists() for part in PARTS):
         return url
     inside = _stores_in(folder)

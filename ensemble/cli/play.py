@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ensemble.cli.codes import Code
+from ensemble.cli.options import usage
 from ensemble.cli.terminal import Enough, json_text, talk
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def run(
     store: Annotated[
         str | None,
         typer.Option("--store", metavar="URL", help="Where the log is kept: a folder, or memory:", show_default=False),
+    ] = None,
+    take: Annotated[
+        str | None, typer.Option("--take", metavar="NAME", help="Play a take of the store, for itself.", show_default=False)
     ] = None,
     stage: Annotated[Literal["solo", "ray"] | None, typer.Option("--stage", help="Where it plays.", show_default=False)] = None,
     inputs: Annotated[
@@ -88,7 +92,7 @@ def run(
     """
     with _result_alone(json) as stdout:
         try:
-            code = _play(score, store, stage, inputs or [], serve, strict, again, breaking, durability, stdout)
+            code = _play(score, store, take, stage, inputs or [], serve, strict, again, breaking, durability, stdout)
         except Exception as error:
             from ensemble.cli.codes import code_of, told
 
@@ -101,6 +105,7 @@ def run(
 def _play(
     path: Path,
     store: str | None,
+    take: str | None,
     stage: str | None,
     inputs: list[str],
     serve: bool,
@@ -122,7 +127,8 @@ def _play(
     score = ensemble.load(path)
     stop = _Stop()
     with stop:  # from before players are imported: whoever sees that something plays may interrupt it
-        summary, trouble = _play_score(score, path, store, stage, inputs, serve, strict, again, breaking, durability, stop)
+        url = _url(score, store, take)
+        summary, trouble = _play_score(score, path, url, stage, inputs, serve, strict, again, breaking, durability, stop)
     if stdout is not None:
         print(json_text(summary.as_json()), file=stdout)
     else:
@@ -137,7 +143,7 @@ def _play(
 def _play_score(
     score: Score,
     path: Path,
-    store: str | None,
+    store: str,
     stage: str | None,
     inputs: list[str],
     serve: bool,
@@ -155,8 +161,8 @@ def _play_score(
     if not serve:  # who waits for the end reads the sum; who serves would wait for long
         logging.getLogger("ensemble.dead").setLevel(logging.ERROR)
     asides.before_playing(score, path, again=again, has_inputs=bool(inputs))
-    is_new = not has_log(store or score.store.url)
-    before = _before(store or score.store.url)
+    is_new = not has_log(store)
+    before = _before(store)
     began = time.monotonic()
     with ensemble.open(
         score, stage=stage, store=store, again=again, strict=strict, inputs=inputs, breaking=breaking, durability=durability
@@ -175,6 +181,16 @@ def _play_score(
         if (stage or score.stage.kind) == "ray":
             stop.wait(LAST_LINES_S)
         return _sum(band, before, time.monotonic() - began, stop, trouble), trouble
+
+
+def _url(score: Score, store: str | None, take: str | None) -> str:
+    """What is played."""
+    from ensemble.opening import with_take
+
+    try:
+        return with_take(store or score.store.url, take)
+    except TypeError as error:
+        usage(str(error))
 
 
 def _wait(band: Band, stop: _Stop, *, is_endless: bool) -> None:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.codes import Code
-from ensemble.cli.options import Json, Store, store_url, usage
+from ensemble.cli.options import Json, Store, Take, store_url, usage
 from ensemble.cli.terminal import quoted, result, result_json, talk
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def publish(
         ),
     ] = None,
     store: Store = None,
+    take: Take = None,
     key: Annotated[
         str | None, typer.Option("--key", help="The event's key; left out, as the score says.", show_default=False)
     ] = None,
@@ -59,14 +60,14 @@ def publish(
     if "-" in (topic, data):
         if key is not None or id is not None:
             usage("--key and --id are for one event; in lines, each event says its own")
-        _lines(None if topic == "-" else topic, store_url(store), strict, json)
+        _lines(None if topic == "-" else topic, store_url(store, take), strict, json)
         return
     import ensemble
 
     if data is None and _is_piped():
         usage(f"what is piped in is not read: write - for DATA (ensemble publish {quoted(topic)} -), or null for no data")
     value = None if data is None else _value(data)
-    url = store_url(store)
+    url = store_url(store, take)
     with ensemble.connect(url) as speaker:
         _warn_of_topic(speaker, topic)
         receipt = speaker.publish(topic, value, key=key, id=id)

@@ -8,7 +8,7 @@ import typer
 
 from ensemble.cli.draw import Dark, Out, chain_of, draw_chain, ready
 from ensemble.cli.look import event_json
-from ensemble.cli.options import Json, Store, store_url, usage
+from ensemble.cli.options import Json, Store, Take, store_url, usage
 from ensemble.cli.terminal import json_text, result_json, shown
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def why(
     id: Annotated[str, typer.Argument(metavar="EVENT-ID", help="The event's id, or its offset.", show_default=False)],
     store: Store = None,
+    take: Take = None,
     output: Out = None,
     dark: Dark = False,
     json: Json = False,
@@ -37,7 +38,7 @@ def why(
         usage("--json writes the chain as text, and -o draws it; give one of them")
     if output is not None:
         ready(output)
-    with ensemble.read(store_url(store)) as reader:
+    with ensemble.read(store_url(store, take)) as reader:
         chain = chain_of(reader, id)
         if output is not None:
             draw_chain(reader.history(), chain, output, dark=dark)

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ensemble.event import Frame
+from ensemble.event import Frame, Past
 
 __all__ = [
-    "EventLog", "Frame", "LogReader", "Packed", "Packing", "Part", "Position", "Removal", "Snapshot", "Taken", "genesis",
+    "EventLog", "Fork", "Frame", "LogReader", "Packed", "Packing", "Part", "Position", "Removal", "Snapshot", "Taken",
+    "begin_of", "genesis",
 ]  # fmt: skip
 
 
@@ -44,6 +45,34 @@ class Position(NamedTuple):
     hash: bytes
     time_us: int
     """Of the frame before; 0 at the beginning."""
+
+
+class Fork(NamedTuple):
+    """Where a take leaves the log that it goes on from."""
+
+    take: str
+    """The take of the same store that it leaves."""
+    id: str
+    """The id of that log."""
+    at: Position
+
+    def entry(self) -> dict[str, Any]:
+        """As a manifest has it."""
+        seq, offset, hash_, time_us = self.at
+        return {"take": self.take, "id": self.id, "seq": seq, "offset": offset, "hash": hash_.hex(), "time_us": time_us}
+
+    @classmethod
+    def of(cls, entry: dict[str, Any] | None) -> Fork | None:
+        """What `entry` gave."""
+        if entry is None:
+            return None
+        at = Position(entry["seq"], entry["offset"], bytes.fromhex(entry["hash"]), entry["time_us"])
+        return cls(entry["take"], entry["id"], at)
+
+
+def begin_of(log_id: str, shard: int, fork: Fork | None) -> Position:
+    """The place before a log's own first frame."""
+    return Position(0, 0, genesis(log_id, shard), 0) if fork is None else fork.at
 
 
 class Snapshot(NamedTuple):
@@ -145,12 +174,16 @@ class Packing(Protocol):
         """Put it in the place of its parts. Whoever reads them is not disturbed.
 
         What it lost must be said in the log by then, durably. A crash leaves either, whole.
-        Errors: Unavailable if the store refuses, or another writer has come.
+        Errors: Unavailable if the store refuses, another writer has come, or it lost something and a take was made meanwhile.
         """
         ...
 
     def drop(self, packed: Packed) -> None:
         """Forget about it."""
+        ...
+
+    def has_takes(self) -> bool:
+        """Whether takes stand on the log: then nothing may be taken out of it."""
         ...
 
     def sweep(self) -> None:
@@ -178,8 +211,18 @@ class LogReader(Protocol):
     @property
     def shard(self) -> int: ...
 
+    @property
+    def fork(self) -> Fork | None:
+        """Of a take: where it leaves its parent; None: it is `main`."""
+        ...
+
+    @property
+    def past(self) -> Past:
+        """The logs that it goes on from, the oldest first; none as a rule."""
+        ...
+
     def begin(self) -> Position:
-        """The first place that can still be read: what lay before it, retention took (docs/size.md)."""
+        """The first place from which on it can be read: retention took what lay before (docs/size.md), or its parent has it."""
         ...
 
     def base(self) -> Snapshot | None:

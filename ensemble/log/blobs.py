@@ -19,9 +19,9 @@ from typing import Protocol, overload
 import msgspec
 
 from ensemble.errors import LogCorrupt
-from ensemble.event import Frame, Rows
+from ensemble.event import Frame, Past, Rows
 from ensemble.log import manifest as manifests
-from ensemble.log.base import EventLog, LogReader, Packing, Position, Snapshot
+from ensemble.log.base import EventLog, Fork, LogReader, Packing, Position, Snapshot
 from ensemble.log.files import Files, refusal
 from ensemble.log.frame import peek
 
@@ -158,6 +158,14 @@ class ClaimReader:
     @property
     def shard(self) -> int:
         return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
 
     def begin(self) -> Position:
         return self._log.begin()
@@ -305,6 +313,7 @@ class ClaimPacking:
         self.pack = packing.pack
         self.put = packing.put
         self.drop = packing.drop
+        self.has_takes = packing.has_takes
 
     def sweep(self) -> None:
         self._packing.sweep()

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
 from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import LogReader, Position, Snapshot
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, LogReader, Position, Snapshot
 
 
 def place_of_offset(log: LogReader, offset: int) -> Position:
@@ -23,21 +23,21 @@ def place_of_offset(log: LogReader, offset: int) -> Position:
 
     Errors: OffsetError if it lies past the end.
     """
-    end = log.end()
-    if not 0 <= offset <= end.offset:
+    begin, end = log.begin(), log.end()
+    if not begin.offset <= offset <= end.offset:
         raise OffsetError(
-            f"log {log.name!r}: there was no moment before event {offset}; it has the offsets 0 to {end.offset - 1}, and "
-            f"{end.offset} stands for now"
+            f"log {log.name!r}: there was no moment before event {offset}; it has the offsets {begin.offset} to "
+            f"{end.offset - 1}, and {end.offset} stands for now"
         )
     return end if offset == end.offset else _before(log, log.frame_at(offset))
 
 
 def place_of_time(log: LogReader, time_us: int) -> Position:
     """The place after the last frame that was written before a time. It reads some twenty frames, however long the log is."""
-    end = log.end()
-    if end.seq == 0 or end.time_us < time_us:
+    begin, end = log.begin(), log.end()
+    if end.seq == begin.seq or end.time_us < time_us:
         return end
-    low, high = log.begin().seq, end.seq - 1  # frames before `low` are earlier, the frame `high` is not
+    low, high = begin.seq, end.seq - 1  # frames before `low` are earlier, the frame `high` is not
     while low < high:
         middle = (low + high) // 2
         if next(log.frames(middle)).time_us < time_us:
@@ -74,6 +74,14 @@ class CutLog:
     def shard(self) -> int:
         return self._log.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
+
     def begin(self) -> Position:
         return self._log.begin()
 
@@ -108,7 +116,8 @@ class CutLog:
         return self._log.size_bytes()
 
     def requests(self) -> Mapping[str, int]:
-        return self._log.requests()
+        """None: what the store was asked for since says nothing of then."""
+        return {}
 
     def close(self) -> None:
         self._is_closed = True

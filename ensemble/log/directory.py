@@ -14,7 +14,7 @@ from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import LogReader, Packing, Position, Snapshot, genesis
+from ensemble.log.base import Fork, Packing, Position, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.fence import Ground, raise_epoch, refuse_older
 from ensemble.log.fence import Lock as StoreLock
@@ -45,11 +45,12 @@ def open_directory(
     files: Files | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     doing: str = "",
+    fork: Fork | None = None,
 ) -> DirectoryLog:
     """The log in a folder, to write and read. See `ensemble.log.open_log`.
 
     `files` are the operations on the disk; tests give some that fail. `doing` is what this process does with it, where it does
-    not play: for the sentence that others get.
+    not play: for the sentence that others get. `fork` is where a new log leaves its parent.
     """
     folder, files = Path(place).absolute(), files or Files()
     known = manifests.read(folder)
@@ -63,7 +64,7 @@ def open_directory(
     try:
         known = manifests.read(folder)  # again: whoever held the lock may have made it
         if known is None:
-            known = Manifest(log_id, name, shard)
+            known = Manifest(log_id, name, shard, fork)
             files.make_folder(snapshots.folder_of(folder / "shard-0"))
             manifests.make(folder, known, files)
         return DirectoryLog(folder, known, lock, files, is_synced=is_synced, segment_bytes=segment_bytes)
@@ -75,7 +76,7 @@ def open_directory(
         raise
 
 
-def read_directory(place: str | Path) -> LogReader:
+def read_directory(place: str | Path) -> DirectoryReader:
     """The log in a folder, to read only. See `ensemble.log.read_log`."""
     folder = Path(place).absolute()
     known = manifests.read(folder)
@@ -183,6 +184,11 @@ class DirectoryLog(DirectoryFrames):
     def packing(self) -> Packing:
         return DirectoryPacking(self)
 
+    @property
+    def first(self) -> Position:
+        """The place before its own first frame."""
+        return self._manifest.begin
+
     def pieces(self) -> Sequence[Piece]:
         """What holds what is durable, in order."""
         return self._durable.segments
@@ -223,8 +229,9 @@ class DirectoryLog(DirectoryFrames):
         self.notes += [f"{path}: this snapshot is damaged and was passed over" for path in damaged]
         try:
             start = self._beginning() if kept is None else self._start(kept)
-            if self._pieces and start.segment == 0 and self._pieces[0].seq:
-                raise corrupt(self._pieces[0].path, 0, "the segment with frame 0 is missing before this one")
+            first = self._manifest.begin.seq
+            if self._pieces and start.segment == 0 and self._pieces[0].seq != first:
+                raise corrupt(self._pieces[0].path, 0, f"the segment with frame {first} is missing before this one")
             if self._pieces and isinstance(self._pieces[-1], Pack):
                 raise corrupt(self._pieces[-1].path, 0, "a segment follows a pack always, and none does")
             return recover(self._pieces, start)
@@ -235,7 +242,7 @@ class DirectoryLog(DirectoryFrames):
         first = self._pieces[0] if self._pieces else None
         if isinstance(first, Pack) and first.is_past:
             return Place(1, 0, first.end)
-        return Place(0, 0, Position(0, 0, genesis(self.id, self.shard), 0))
+        return Place(0, 0, self._manifest.begin)
 
     def _start(self, kept: snapshots.Kept) -> Place:
         """Where to begin to check: what lies before it is as the snapshot says, by name and size."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.base import Fork, Position, begin_of
 from ensemble.log.files import Files, refusal
 
 FORMAT = 2
@@ -29,6 +30,13 @@ class Manifest(NamedTuple):
     name: str
     shard: int = 0
     """Its number, where the store is one of several shards of a band."""
+    fork: Fork | None = None
+    """Where it leaves its parent, where it is a take."""
+
+    @property
+    def begin(self) -> Position:
+        """The place before its first frame."""
+        return begin_of(self.id, self.shard, self.fork)
 
 
 def is_store(place: str | Path) -> bool:
@@ -42,9 +50,11 @@ def is_store(place: str | Path) -> bool:
 def make(folder: Path, manifest: Manifest, files: Files) -> None:
     """Write the manifest: from now on the folder is a store. OSError if the disk refuses."""
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    entries = {"format": FIRST_FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
+    entries: dict[str, Any] = {"format": FIRST_FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
     if manifest.shard:
         entries["shard"] = manifest.shard
+    if manifest.fork is not None:
+        entries["parent"] = manifest.fork.entry()
     text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
     files.replace(folder / NAME, text.encode())
 
@@ -90,7 +100,7 @@ def _parse(path: Path, data: bytes) -> Manifest:
                 )
             check = entries.pop("check", None)
             if check == _check(entries):
-                return Manifest(entries["id"], entries["name"], entries.get("shard", 0))
+                return Manifest(entries["id"], entries["name"], entries.get("shard", 0), Fork.of(entries.get("parent")))
             why = "was changed or damaged: its check does not fit its entries"
     except ValueError as error:
         why = f"{why} ({error})"

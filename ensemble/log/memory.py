@@ -12,8 +12,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Position, Snapshot, genesis
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.chain import Chain
 from ensemble.log.frame import decode, peek
 
@@ -26,18 +26,19 @@ SNAPSHOTS_KEPT = 2
 class MemoryStore:
     """What outlives the log that writes it. Lists only grow, and `ends` last: what it counts is there.
 
-    Shapes: `ends[n]` is the place after frame n-1; `firsts[i]` and `filled[i]` are first offset and number of the
-            i-th frame that holds events.
+    Shapes: `data[n]` is the n-th frame, `ends[n]` the place before it; `firsts[i]` and `filled[i]` are first offset and
+            number of the i-th frame that holds events.
     """
 
-    def __init__(self, log_id: str, name: str, shard: int = 0) -> None:
+    def __init__(self, log_id: str, name: str, shard: int = 0, fork: Fork | None = None) -> None:
         self.id = log_id
         self.name = name
         self.shard = shard
+        self.fork = fork
         self.epoch = 0
         self.writer: MemoryLog | None = None
         self.data: list[bytes] = []
-        self.ends = [Position(0, 0, genesis(log_id, shard), 0)]
+        self.ends = [begin_of(log_id, shard, fork)]
         self.firsts: list[int] = []
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
@@ -68,6 +69,14 @@ class MemoryReader:
     def shard(self) -> int:
         return self._store.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._store.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
     def begin(self) -> Position:
         return self._open().ends[0]
 
@@ -79,23 +88,23 @@ class MemoryReader:
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         store = self._open()
-        return (self._frame(n) for n in range(seq, store.ends[-1].seq))
+        return (self._frame(n) for n in range(max(seq, store.ends[0].seq), store.ends[-1].seq))
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         store = self._open()
-        end = store.ends[-1].offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = store.ends[0].offset, store.ends[-1].offset
+        if not begin <= offset <= end:
+            raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         # Those who append may be ahead of `ends` in the other lists, never behind.
-        hi = bisect_right(store.firsts, end - 1) if end else 0
+        hi = bisect_right(store.firsts, end - 1)
         lo = bisect_right(store.firsts, offset, 0, hi) - 1 if offset < end else hi
         return (self._frame(store.filled[i]) for i in range(lo, hi))
 
     def frame_at(self, offset: int) -> Frame:
         store = self._open()
-        end = store.ends[-1].offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.name!r}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = store.ends[0].offset, store.ends[-1].offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.name!r}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return self._frame(store.filled[bisect_right(store.firsts, offset) - 1])
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
@@ -112,7 +121,7 @@ class MemoryReader:
         self._is_closed = True
 
     def _frame(self, n: int) -> Frame:
-        return decode(self._store.data[n], self._store.id, self._store.shard, is_checked=True)
+        return decode(self._store.data[n - self._store.ends[0].seq], self._store.id, self._store.shard, is_checked=True)
 
     def _open(self) -> MemoryStore:
         if self._is_closed:
@@ -167,9 +176,9 @@ class MemoryLog(MemoryReader):
 
     def save(self, snapshot: Snapshot) -> None:
         store = self._open()
-        ends = store.ends
-        if snapshot.at.seq >= len(ends) or ends[snapshot.at.seq] != snapshot.at:
-            raise ValueError(f"a snapshot of frame {snapshot.at.seq} is of no place in a log of {len(ends) - 1} frames")
+        ends, seq = store.ends, snapshot.at.seq
+        if not ends[0].seq <= seq <= ends[-1].seq or ends[seq - ends[0].seq] != snapshot.at:
+            raise ValueError(f"a snapshot of frame {seq} is of no place in a log of {ends[-1].seq} frames")
         store.snapshots = sorted({s.at.seq: s for s in [*store.snapshots, snapshot]}.values())[-SNAPSHOTS_KEPT:]
 
     def packing(self) -> None:
@@ -190,7 +199,17 @@ def memory_store(name: str) -> MemoryStore | None:
     return _named.get(name) if name else None
 
 
-def make_memory_store(name: str, log_id: str, band: str, shard: int = 0) -> MemoryStore:
+def make_memory_store(name: str, log_id: str, band: str, shard: int = 0, fork: Fork | None = None) -> MemoryStore:
     """A new store; under its name, if it has one, it can be found again."""
-    store = MemoryStore(log_id, band, shard)
+    store = MemoryStore(log_id, band, shard, fork)
     return _named.setdefault(name, store) if name else store
+
+
+def memory_names() -> list[str]:
+    """The stores of this process that have a name."""
+    return list(_named)
+
+
+def forget_memory_store(name: str) -> None:
+    """Let the store of this name go."""
+    _named.pop(name, None)

@@ -18,11 +18,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import Packed, Part, Position, Removal, Taken, genesis
+from ensemble.log.base import Packed, Part, Position, Removal, Taken
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt, refusal
 from ensemble.log.group import RECORD_BYTES
@@ -131,10 +131,17 @@ class DirectoryPacking:
             os.close(fd)
         return Packed(tuple(parts), begin, at, sha256(data).digest(), new, len(data), state is not None, name)
 
+    def has_takes(self) -> bool:
+        folder = self._log.folder  # of one shard of several: generation-N/SHARD
+        return any((store / "takes").is_dir() and any((store / "takes").iterdir()) for store in (folder, folder.parents[1]))
+
     def put(self, packed: Packed) -> None:
         log, files = self._log, self._log.files
         path = self._shard / packed.name
         try:
+            if packed.removals and self.has_takes():
+                self.drop(packed)
+                raise Unavailable(f"store {log.folder}: a take was made meanwhile; what it stands on stays until it is dropped")
             log.refuse_older()
             manifests.raise_format(log.folder, files)
             files.rename(self._shard / f"{packed.name}.tmp", path)
@@ -171,7 +178,7 @@ class DirectoryPacking:
         if isinstance(piece, Pack):
             return piece.begin
         if ix == 0:
-            return Position(0, 0, genesis(self._log.id, self._log.shard), 0)
+            return self._log.first
         last = pieces[ix - 1]
         if isinstance(last, Pack):
             return last.end

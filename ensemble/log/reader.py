@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from ensemble.log import snapshots
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import read_epoch
 from ensemble.log.files import Gone, corrupt, refusal
 from ensemble.log.group import RECORD_BYTES, Record
@@ -30,12 +30,12 @@ class DirectoryReader(DirectoryFrames):
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__(folder, manifest)
         self._lock = Lock()
-        self._genesis = Position(0, 0, genesis(self.id, self.shard), 0)
+        self._first = manifest.begin
         self._pieces: list[Piece] = []
         self._looked_at: tuple[int, list[Path], int] | None = None
         """Epoch, pieces and size of the last one when everything there was taken in."""
         self._epoch = -1
-        self._seen = View((), 0, self._genesis)
+        self._seen = View((), 0, self._first)
 
     def _view(self) -> View:
         with self._lock:
@@ -64,8 +64,8 @@ class DirectoryReader(DirectoryFrames):
         looked_at = (epoch, [piece.path for piece in found], 0 if last is None else size_of(last.path))
         if looked_at == self._looked_at:
             return self._seen
-        if found and found[0].seq:
-            raise Damage(found[0].path, 0, "the segment with frame 0 is missing before this one")
+        if found and found[0].seq != self._first.seq:
+            raise Damage(found[0].path, 0, f"the segment with frame {self._first.seq} is missing before this one")
         # A finished segment never changes. What an older writer could not finish, a new one may have cut.
         is_same = epoch == self._epoch and bool(self._pieces) and last is self._pieces[-1]
         if not is_same and self._pieces:
@@ -86,7 +86,7 @@ class DirectoryReader(DirectoryFrames):
                 anew.end_seq = found[-1].seq
                 end, _ = self._extend(anew, None)
         filled = [piece for piece in found if not piece.is_empty]
-        self._seen = View(filled, filled[-1].whole if filled else 0, end or self._genesis)
+        self._seen = View(filled, filled[-1].whole if filled else 0, end or self._first)
         self._pieces, self._epoch, self._looked_at = found, epoch, looked_at if is_whole else None
         return self._seen
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import REMOVED, Frame
+from ensemble.event import REMOVED, Frame, Past
 from ensemble.log import snapshots
-from ensemble.log.base import Position, Snapshot, genesis
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
 from ensemble.log.files import Gone, corrupt
 from ensemble.log.frame import Header, decode
@@ -68,6 +68,14 @@ class DirectoryFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._manifest.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
     def begin(self) -> Position:
         return self._begins(self._open_view())
 
@@ -86,18 +94,18 @@ class DirectoryFrames(ABC):
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset <= end:
+            raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         offset = max(offset, self._begins(view).offset)
         if offset == end:
             return iter(())
         return self._read(view, None, offset, lambda header: header.events > 0 and header.end > offset)
 
     def frame_at(self, offset: int) -> Frame:
-        end = self._open_view().end.offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, self._open_view().end.offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return self._again(lambda view: self._frame_at(view, offset))
 
     def _frame_at(self, view: View, offset: int) -> Frame:
@@ -130,7 +138,7 @@ class DirectoryFrames(ABC):
         first = view.segments[0] if view.segments else None
         if isinstance(first, Pack) and first.is_past:
             return first.end
-        return Position(0, 0, genesis(self.id, self.shard), 0)
+        return self._manifest.begin
 
     def _base(self, view: View) -> Snapshot | None:
         first = view.segments[0] if view.segments else None
@@ -249,7 +257,7 @@ class DirectoryFrames(ABC):
                         continue
                     data = window.frame(byte, header)
                     try:
-                        at = follow(_before(at, header, self.id, self.shard), header, data)
+                        at = follow(_before(at, header, self._manifest.begin), header, data)
                         frame = decode(data, self.id, self.shard, is_checked=True)
                     except LogCorrupt as error:
                         raise Damage(piece.path, byte, error) from error
@@ -285,10 +293,10 @@ def _unseen(header: Header) -> Position:
     return Position(header.seq + 1, header.end, UNSEEN, header.time_us)
 
 
-def _before(at: Position | None, header: Header, log_id: str, shard: int) -> Position:
+def _before(at: Position | None, header: Header, begin: Position) -> Position:
     """What the frame must follow, as far as it is known: the first of all, and the one that was read before it."""
-    if header.seq == 0:
-        return Position(0, 0, genesis(log_id, shard), 0)
+    if header.seq == begin.seq:
+        return begin
     if at is None:
         return Position(header.seq, header.first, header.prev, header.time_us)
     return at._replace(hash=header.prev) if at.hash == UNSEEN else at

@@ -96,6 +96,9 @@ class Retention:
         if packing is None or not self._rules.is_any:
             return
         parts = [part for part in packing.parts() if part.end <= needs.floor]
+        if packing.has_takes():  # which may need what this log needs no more
+            yield from self._compress(packing, parts)
+            return
         count, removals = self._past(parts, now_us)
         has_lost = count > 0
         if count:
@@ -113,6 +116,11 @@ class Retention:
                 yield one
         if has_lost:
             packing.sweep()
+
+    def _compress(self, packing: Packing, parts: Sequence[Part]) -> Iterator[Packed]:
+        for part in parts if self._rules.compress else ():
+            if not part.is_packed:
+                yield packing.pack([part], None, compress=True)
 
     # The past
 

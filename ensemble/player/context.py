@@ -53,8 +53,8 @@ class Context:
         self._tables: Mapping[str, Any] | None = None
         self.attempt = attempt
         """The number of this attempt, from 1."""
-        self.live = hearing.work.is_live
-        """Whether what is done outside counts: false in a rehearsal."""
+        self.live = hearing.work.is_live and hearing.player.is_live
+        """Whether what is done outside counts: false in a take that is not current, a replay, and where a table is rebuilt."""
         self.settings: Mapping[str, Any] = hearing.settings
 
     @property

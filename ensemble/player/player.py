@@ -43,8 +43,10 @@ class Word(msgspec.Struct, gc=False):
 class Player:
     """A player made ready to be built: its callable, its shape, and the words that it may say."""
 
-    def __init__(self, spec: PlayerSpec, call: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, spec: PlayerSpec, call: Any, vocabulary: Vocabulary, *, is_live: bool = True) -> None:
         self.spec = spec
+        self.is_live = is_live
+        """Whether what it does outside counts."""
         self.name = spec.name
         self.call = call
         self.shape: Shape = shape(call)

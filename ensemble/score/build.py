@@ -37,6 +37,7 @@ from ensemble.score.model import (
     StageSpec,
     StateSpec,
     StoreSpec,
+    Stub,
 )
 
 T = TypeVar("T")
@@ -196,6 +197,10 @@ class _Builder:
         if isinstance(on_failure, doc.FailureDoc):
             self._topic(on_failure.emit, (*at, "on_failure", "emit"))
             on_failure = Emit(on_failure.emit)
+        outside: Any = player.outside or ""
+        if isinstance(outside, doc.StubDoc):
+            self._play(outside.stub, (*at, "outside", "stub"), "a function or class, as in players.shop:pretend")
+            outside = Stub(outside.stub)
         timeout_us = None
         if player.timeout is not None:
             timeout_us = self._read(duration_us, player.timeout, (*at, "timeout"))
@@ -222,6 +227,7 @@ class _Builder:
             enrich={field: lookup for field in player.enrich if (lookup := self._lookup(field, player, at)) is not None},
             from_=player.from_,
             from_us=self._begin(player.from_, (*at, "from")),
+            outside=outside,
         )
         return None if on is None else spec
 

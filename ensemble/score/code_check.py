@@ -16,7 +16,7 @@ from ensemble.score.behaviour import Behaviour, Saying, behaviour
 from ensemble.score.callable import Shape, SourceShape, find, find_state_type, find_type, shape, source_shape
 from ensemble.score.fields import Fields, of_schema, of_type
 from ensemble.score.finding import Where, nearest
-from ensemble.score.model import PlayerSpec, Score
+from ensemble.score.model import PlayerSpec, Score, Stub
 
 
 class Add(Protocol):
@@ -85,6 +85,7 @@ class _Code:
             except PlayerError as error:
                 self._add("player-signature", ("players", name, "play"), str(error))
                 continue
+            self._stub(name, spec)
             self._settings(made, spec.settings, ("players", name))
             self._hears(made, name)
             self._says(made, spec)
@@ -97,6 +98,16 @@ class _Code:
                 wrong = "it hears whole batches, which have no one key to look up by"
                 cure = "hear events one by one, or have them enriched: enrich: {field: PLAYER[key]}"
                 self._add("state-without-key", ("players", name, "reads"), wrong, cure)
+
+    def _stub(self, name: str, spec: PlayerSpec) -> None:
+        """What plays in a player's place in takes is called as the player is."""
+        if not isinstance(spec.outside, Stub):
+            return
+        where: Where = ("players", name, "outside", "stub")
+        try:
+            self._settings(shape(find(spec.outside.stub, self._score.folder)), spec.settings, where)
+        except PlayerError as error:
+            self._add("player-import", where, str(error))
 
     def sources(self) -> None:
         for name, spec in self._score.sources.items():

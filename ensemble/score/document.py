@@ -134,6 +134,12 @@ class FailureDoc(_Doc):
     emit: Annotated[Topic, _about("The topic of that event.")]
 
 
+class StubDoc(_Doc):
+    """Play something else in a player's place."""
+
+    stub: Annotated[Play, _about("Its code, module:function or module:Class, called as the player is.")]
+
+
 class StateDoc(_Doc):
     """What a player remembers by key: `ctx.state`."""
 
@@ -186,6 +192,13 @@ class PlayerDoc(_Doc, rename={"with_": "with", "from_": "from"}):
             extra_json_schema={"pattern": r"^(start|now|[0-9]{4}-.*)$", "examples": ["start", "now", "2026-01-31T08:00:00Z"]},
         ),
     ] = "start"
+    outside: Annotated[
+        Literal["allow", "mute"] | StubDoc | None,
+        _about(
+            "What becomes of its effects outside in a take that is not the current one: allow, mute (it is not called), or a "
+            "stub is called. Left out: it is called, with ctx.live false."
+        ),
+    ] = None
 
 
 class SourceDoc(_Doc, rename={"with_": "with"}):
@@ -319,7 +332,7 @@ class Document(_Doc):
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without what means nothing to it: `x-` keys, and keys without a value. Shares what it does not change."""
     out: dict[str, Any] = _fields(document)
-    for name, below in (("events", ("retain",)), ("players", ("section", "retry", "on_failure")), ("sources", ())):
+    for name, below in (("events", ("retain",)), ("players", ("section", "retry", "on_failure", "outside")), ("sources", ())):
         entries = out.get(name)
         if isinstance(entries, Mapping):
             out[name] = {key: _fields({} if entry is None else entry) for key, entry in entries.items()}

@@ -129,6 +129,12 @@ class Lookup(msgspec.Struct, frozen=True):
     """Path into data of the key; None: the event's own key."""
 
 
+class Stub(msgspec.Struct, frozen=True):
+    """`outside: {stub: module:function}`: what plays in a player's place where nothing may be done outside."""
+
+    stub: str
+
+
 class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     on: Motif
@@ -153,6 +159,8 @@ class PlayerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`start`, `now`, or a time."""
     from_us: int = 0
     """The same in microseconds since 1970: what was written before is past to a player that is new. NOW: all of it."""
+    outside: Literal["", "allow", "mute"] | Stub = ""
+    """What it does outside, in a take that is not the current one and while the past is replayed; empty: it asks `ctx.live`."""
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):

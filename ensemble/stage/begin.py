@@ -70,7 +70,7 @@ def begin(
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
         )
-        inlet = Inlet(vocabulary, broker.source(), event_log.id)
+        inlet = Inlet(vocabulary, broker.source(), event_log.id, *(before for _, before in event_log.past))
         now_us = (clock or Clock()).now_us()
         for spec in _sources(score, inputs) if event_log.shard == 0 else ():  # what others are to have, it sends them
             place = None if again and spec.file else state.places.get(spec.name)
@@ -115,11 +115,12 @@ def recover(log: LogReader) -> State:
 
 def encrypt_as_recorded(log: EventLog, document: Mapping[str, Any] | None) -> None:
     """Have what is personal by the score that was played last encrypted, in a log in which people can be forgotten."""
-    from ensemble.log.forgetting import ForgettingLog
+    from ensemble.log.forgetting import forgetting_of
 
-    if document and isinstance(log, ForgettingLog):
+    forgetting = forgetting_of(log)
+    if document and forgetting is not None:
         score = load(document)
-        log.encrypt(personal(score, Vocabulary(score)))
+        forgetting.encrypt(personal(score, Vocabulary(score)))
 
 
 def _sources(score: Score, inputs: Sequence[str]) -> list[SourceSpec]:

@@ -24,6 +24,7 @@ import msgspec
 from ensemble import errors
 from ensemble.errors import EnsembleError, InvalidEvent, Unavailable
 from ensemble.event import Receipt
+from ensemble.log import where
 
 ADDRESS = "door"
 """The file in the store's folder that says where the socket is."""
@@ -181,11 +182,11 @@ class Guest:
 
 
 def store_folder(url: str) -> Path | None:
-    """The folder of a directory store; None for the other kinds."""
-    scheme, colon, rest = url.partition(":")
-    if not colon or len(scheme) < 2:
-        return Path(url)
-    return Path(rest.removeprefix("//")) if scheme == "file" else None
+    """The folder in which a directory store keeps the log that a url means, that of its take; None for the other kinds."""
+    scheme, colon, _ = url.partition(":")
+    if colon and len(scheme) > 1 and scheme != "file":
+        return None
+    return Path((where(url) if url else url).removeprefix("file://"))
 
 
 def knock(folder: Path, url: str) -> Guest | None:

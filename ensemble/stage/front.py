@@ -80,7 +80,8 @@ class Front(ABC):
                 EnsembleError where a player of this band calls it: that would be said outside of its frame, once a try.
         """
         self._check_open()
-        if hearing_of.get() == self.log.id:
+        heard_in = hearing_of.get()
+        if heard_in is not None and heard_in in (self.log.id, *(before for _, before in self.log.past)):
             raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
         reply = Reply()
         if self._hand is not None:
@@ -223,18 +224,18 @@ class Front(ABC):
 
     def forget(self, subject: str) -> int:
         """See `Stage.forget`."""
-        from ensemble.log.forgetting import ForgettingLog
+        from ensemble.log.forgetting import forgetting_of
 
         self._check_open()
         if hearing_of.get() == self.log.id:
             raise EnsembleError("a player can't have somebody forgotten while it hears an event: the band waits for it")
-        if not isinstance(self.log, ForgettingLog):
-            raise Unavailable(
-                f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write "
-                f"personal: in its "
-                "events: (docs/forget.md)"
+        log = forgetting_of(self.log)
+        if log is None:
+            raise KeyError(
+                f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write personal: "
+                "in its events: (docs/forget.md)"
             )
-        refuse_unknown(subject, [self.log.ring], f"band {self.broker.name}")
+        refuse_unknown(subject, [log.ring], f"band {self.broker.name}")
         reply = Reply()
         if self._hand is not None:
             with self._turning:
@@ -245,6 +246,7 @@ class Front(ABC):
             self._refuse_late()
         count: int = reply.wait()
         return count
+
     def _lifts_of(self, score: Score, words: Vocabulary) -> Lifts | None:
         """What lifts events by a score, if that is other than by the one before it."""
         known = self.broker.state.score

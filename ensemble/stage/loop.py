@@ -332,14 +332,15 @@ class Loop(Front):
         """Forget whom was asked for, once nothing is in flight: what came of it would be said under a new key."""
         if not self._forgets or self._is_flying():
             return
-        from ensemble.log.forgetting import ForgettingLog
+        from ensemble.log.forgetting import forgetting_of
 
         self._flush_all()
         while self._forgets and self._failed is None:
             request = self._forgets.popleft()
-            assert isinstance(self.log, ForgettingLog)
+            log = forgetting_of(self.log)
+            assert log is not None
             try:
-                count, state = self.log.forget_in(self.broker.dump(), request.subject)
+                count, state = log.forget_in(self.broker.dump(), request.subject)
                 self.broker.recall(State.load(state))
                 self._tape.forget()
                 request.reply.give(count)

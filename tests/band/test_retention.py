@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import Match
+from ensemble import Match, takes
 from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.log.base import Taken
@@ -298,6 +298,32 @@ def test_large_data_goes_with_the_events_that_named_it(tmp_path: Path, clock: Ma
         large = [n for n in left if n % 10 == 0]
         assert len(list(store.glob("blobs/*/*"))) == len(large)
         assert [size for size in heard if size > 1_000] == [5_000 * len(f"{n} ") for n in range(0, 160, 10)]
-        assert band.status().bytes < 100_000
+        assert (band.status().bytes or 0) < 100_000
     with pytest.raises(ensemble.ScoreError, match="blob_above: 100B is too small; the least is 1024B"):
         ensemble.load(score(store={"blob_above": "100B"}))
+
+
+def test_from_a_store_that_has_takes_nothing_is_taken(tmp_path: Path, clock: ManualClock) -> None:
+    store = str(tmp_path / "s")
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        say(band, clock, 100)
+    takes.new(store, "what-if", at=20)
+    with ensemble.open(score({"time": "10m"}), store=store, **options) as band:
+        say(band, clock, 50)
+        assert next(band.events()).offset == 0
+    with ensemble.open(score(), store=f"{store}#what-if", **options) as band:
+        assert [event.data["n"] for event in band.events()] == list(range(20))
+        assert sum(state["count"] for state in band.table("tally").values()) == 20
+    takes.drop(store, "what-if")
+
+    done = trim_store(store)
+
+    assert done.begins[0] > 50
+    with pytest.raises(OffsetError, match="there was no moment before event 20; it has the offsets 144 to 149"):
+        takes.new(store, "too-late", at=20)
+    takes.new(store, "in-time", at=147)
+    with ensemble.open(score(), store=f"{store}#in-time", **options) as band:
+        say(band, clock, 5)
+        assert sum(state["count"] for state in band.table("tally").values()) == 152
+        assert next(band.events()).offset == done.begins[0]

@@ -24,6 +24,7 @@ def test_somebody_is_forgotten_in_a_store_that_nobody_plays(shop: Shell) -> None
 
     assert (ran.code, ran.out) == (0, "ella: forgotten in .ensemble/shop; 1 key destroyed\n")
     assert names(shop) == ["(forgotten)", "SECRET-miles"]
+    assert ["forgotten" in event for event in shop.run("events", "order.placed", "--json").json_lines] == [True, False]
     wrong = shop.run("forget", "mils", "--json")
     assert wrong.code == 1 and "did you mean 'miles'" in wrong.err
     assert shop.run("audit", "--tables").code == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+import ensemble
 from tests.cli.shell import SCORES, Shell, interrupt
 
 
@@ -245,6 +248,40 @@ def test_what_would_upset_a_terminal_is_written_out(shop: Shell) -> None:
 
     assert "\x1b" not in line
     assert "\\x1b]0;x\\x07" in line
+
+
+def test_what_an_object_store_was_asked_and_what_that_costs_is_shown(shell: Shell) -> None:
+    shell.write_shop()
+    score = (shell.folder / "shop.yaml").read_text()
+    prices = "costs: {requests: {put: 0.005/1000, get: 0.0004/1000, head: 0.0004/1000, list: 0.005/1000}}\n"
+    shell.write("shop.yaml", score + prices)
+    shell.write_orders(1, 2, 3)
+
+    ran = shell.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", "objects:bucket")
+    again = shell.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", "objects:bucket", "--json").json
+    status = shell.run("status", "--store", "objects:bucket")
+    told = shell.run("status", "--store", "objects:bucket", "--json").json
+
+    assert re.search(r"requests \d+ \(.*put \d+\); cost 0\.\d{4}\n", ran.out), ran.out
+    assert 0 < sum(again["requests_now"].values()) < sum(again["requests"].values())
+    assert 0 < again["cost_now"] < again["cost"]
+    assert re.search(r"requests \d+ \(.*put \d+\); cost 0\.\d{4}\n", status.out), status.out
+    assert sum(told["requests"].values()) > 5 and told["cost"] > 0  # as of the last snapshot
+
+
+def test_to_speak_to_an_object_store_that_is_played_is_refused_with_who_plays_it(shell: Shell) -> None:
+    shell.write_shop()
+    shell.write_orders(1)
+    shell.run("run", "shop.yaml", "--input", "orders.jsonl", "--store", "objects:bucket")
+    free = shell.run("publish", "order.placed", '{"order_id": "o-9", "total": 1}', "--store", "objects:bucket")
+    url = f"objects:{shell.folder / 'bucket'}"
+    with ensemble.open({"ensemble": 1, "name": "shop"}, store=url) as band:
+        busy = shell.run("publish", "order.placed", '{"order_id": "o-8", "total": 1}', "--store", "objects:bucket")
+        band.publish("note", "still here")
+
+    assert free.code == 0, free.err
+    assert busy.code == 4
+    assert f"it is played by process {os.getpid()} on " in busy.err
 
 
 def test_table_status_and_dead_letters_are_told_as_they_were(played: Shell) -> None:

@@ -252,6 +252,18 @@ def normal(marks: dict[str, Any]) -> Any:
     return msgspec.to_builtins(marks, builtin_types=(bytes,))
 
 
+def test_what_is_encrypted_already_is_not_encrypted_again(url: str) -> None:
+    log = opened(url)
+    frame = say(log, "order.placed", ("o-1", ORDER), marks={"wrote": {"customers": {"ella": encode({"name": "SECRET"})}}})
+    once = log._encrypting.frame(frame)
+
+    twice = log._encrypting.frame(once)
+
+    assert twice.rows is not None and once.rows is not None
+    assert (twice.rows.data, twice.marks) == (once.rows.data, once.marks)
+    log.close()
+
+
 def test_a_failure_at_an_event_that_nobody_owns_is_told_in_plain(url: str) -> None:
     log = opened(url)
     say(log, "stock.counted", ("s", {"n": 1}))

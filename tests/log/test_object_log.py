@@ -13,7 +13,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import Position, Snapshot, count_shards, has_log, open_log, read_log
+from ensemble.log import Fork, Position, Snapshot, count_shards, has_log, open_log, read_log
 from ensemble.log.objects import codec, merging
 from ensemble.log.objects import log as logs
 from ensemble.log.objects import store as stores
@@ -430,7 +430,7 @@ def test_what_a_writer_left_unmerged_the_next_one_merges(store: Any, is_saved: b
 
     again = take_over(store)
 
-    eventually(lambda: held(store, "log") == [8, 9, 10], "the end of the merging")
+    eventually(lambda: held(store, "log") == [8, 9, 10, 11], "the end of the merging")
     assert contents(again) == flat(groups)
 
 
@@ -548,6 +548,33 @@ def test_the_writer_of_a_store_that_was_removed_is_told_and_harms_nothing(
 # Several shards
 
 
+def test_who_only_wants_to_speak_takes_no_log_over_that_was_not_closed(store: Any) -> None:
+    def visit() -> ObjectLog:
+        let_go(WHERE)
+        return open_objects(objects(store), name="band", log_id="log", takes_over=False)
+
+    log = take_over(store)
+    groups = append(log, [1])
+    for is_saved in (False, True):
+        if is_saved:
+            log.save(Snapshot(log.end(), b"state"))
+        with pytest.raises(Unavailable, match=r"it is played by process \d+ on .*, since 2.*Z, or that one was ended before"):
+            visit()
+        groups += append(log, [1])
+
+    log.close()
+    guest = visit()
+    groups += append(guest, [2])
+    guest.close()
+    again = take_over(store)
+
+    assert again.notes == []
+    assert again.epoch == 3
+    assert contents(again) == flat(groups)
+    (note,) = take_over(store).notes
+    assert "it was taken over from process" in note and "has not closed it" in note
+
+
 def test_a_store_of_several_shards_keeps_each_apart_and_stays_as_many(tmp_path: Path) -> None:
     url = f"objects:{tmp_path / 'store'}"
     logs_ = [open_log(url, name="band", shard=shard, shards=3) for shard in (2, 0, 1)]
@@ -573,7 +600,7 @@ def test_a_log_may_begin_where_another_was(store: Any) -> None:
     first = next(whole.frames(1))
     begin = Position(1, first.first, first.prev, first.time_us - 1)
     other = MemoryStore()
-    manifest = codec.new_manifest("log", "branch", 0)._replace(begin=begin)
+    manifest = codec.new_manifest("log", "branch", 0)._replace(fork=Fork("main", "log", begin))
     obstore.put(other, "ensemble.json", codec.encode_manifest(manifest))
     for n in range(3):  # its beginning, and the groups from frame 1 on
         name = f"log/log/{n + (n > 0):020d}"

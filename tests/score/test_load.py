@@ -12,7 +12,7 @@ import ensemble
 from ensemble.errors import ScoreError
 from ensemble.motif import AnyOf, Topic
 from ensemble.score.finding import path_text
-from ensemble.score.model import Emit, EventSpec, RetryPolicy, Section
+from ensemble.score.model import Emit, EventSpec, RetryPolicy, Section, Stub
 from tests.score.test_properties import GOOD
 
 ROOT = Path(__file__).parents[2]
@@ -185,3 +185,12 @@ def test_a_name_that_looks_like_an_index_or_a_path_is_a_name(name: str) -> None:
     assert ("players.p.on", "motif") in told
     assert ((f"{path_text(('players', name))}.ordr", "unknown-key") in told) is (name != "")
     assert ((f"{path_text(('players', name))}", "wrong-value") in told) is (name in ("a/b~c", ""))
+
+
+def test_what_becomes_of_effects_outside_is_said_in_one_of_four_ways() -> None:
+    said = {"a": None, "b": "allow", "c": "mute", "d": {"stub": "shop:pretend"}}
+    players = {name: {"on": "x", **({} if outside is None else {"outside": outside})} for name, outside in said.items()}
+
+    score = ensemble.load({"ensemble": 1, "name": "shop", "players": players})
+
+    assert [player.outside for player in score.players.values()] == ["", "allow", "mute", Stub("shop:pretend")]

@@ -71,7 +71,10 @@ def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ())
             raise Unavailable(f"store {url!r}: there is no such log in this process's memory; play a score with it first")
         return audit_memory(store, known)
     if kind == "objects":
-        raise Unavailable(f"store {url!r}: a log in an object store can't be audited yet; a directory can")
+        from ensemble.log.audit.objects import audit_objects
+        from ensemble.log.objects.store import objects_at
+
+        return audit_objects(objects_at(url), shard, known)
     from ensemble.log import division
     from ensemble.log.audit.directory import audit_directory
 

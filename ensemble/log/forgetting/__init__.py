@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ensemble.event import Frame
-from ensemble.log.base import EventLog, LogReader, Packed, Packing, Part, Position, Removal, Snapshot, Taken
+from ensemble.event import Frame, Past
+from ensemble.log.base import EventLog, Fork, LogReader, Packed, Packing, Part, Position, Removal, Snapshot, Taken
+from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
 from ensemble.score.personal import Personal
@@ -36,6 +37,14 @@ class ForgettingReader:
     @property
     def shard(self) -> int:
         return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
 
     def begin(self) -> Position:
         return self._log.begin()
@@ -86,12 +95,20 @@ class ForgettingLog(ForgettingReader):
     def __init__(self, log: EventLog, ring: Ring, personal: Personal | None = None) -> None:
         super().__init__(log, ring)
         self._writing = log
+        self._look_up: Callable[[int], Frame] = self.frame_at
         self.encrypt(personal)
 
     def encrypt(self, personal: Personal | None) -> None:
         """Encrypt by these rules from here on."""
         self._decrypting.ruled = frozenset() if personal is None else frozenset(personal.states)
-        self._encrypting = Encrypting(self.ring, personal, self.frame_at, self._decrypting.orphans)
+        self._encrypting = Encrypting(self.ring, personal, self._event_at, self._decrypting.orphans)
+
+    def look_through(self, frame_at: Callable[[int], Frame]) -> None:
+        """Find events at which players failed by this: of a take they may lie in the past."""
+        self._look_up = frame_at
+
+    def _event_at(self, offset: int) -> Frame:
+        return self._look_up(offset)
 
     @property
     def epoch(self) -> int:
@@ -137,6 +154,7 @@ class ForgettingPacking:
     def __init__(self, packing: Packing, encrypting: Encrypting, decrypting: Decrypting) -> None:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
+        self.has_takes = packing.has_takes
 
     def frames(self, part: Part) -> Iterator[Frame]:
         return map(self._decrypting.frame, self._packing.frames(part))
@@ -153,3 +171,9 @@ class ForgettingPacking:
         decrypted = None if choose is None else lambda frame: choose(self._decrypting.frame(frame))
         encrypted = None if state is None else lambda: self._encrypting.state(state())
         return self._packing.pack(parts, decrypted, removals, state=encrypted, compress=compress)
+
+
+def forgetting_of(log: EventLog) -> ForgettingLog | None:
+    """What of a log people can be forgotten in: of a take its own part; None: nothing in it is personal."""
+    own = log.own if isinstance(log, BranchLog) else log
+    return own if isinstance(own, ForgettingLog) else None

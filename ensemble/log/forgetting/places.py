@@ -263,12 +263,16 @@ class Encrypting(Places):
         return any(topic in self._obituaries or self._rule(topic) is not None for topic in topics)
 
     def payload(self, topic: str, key: str, data: bytes, cause: Any = ELSEWHERE) -> bytes:
+        if is_encrypted(data):  # it was read where the log is kept, and is written there again
+            return data
         if topic in self._obituaries:
             return self._obituary(topic, data, cause)
         rule = self._rule(topic)
         return data if rule is None else self._by(rule, key, data)
 
     def written(self, section: str, key: str, data: bytes) -> bytes:
+        if is_encrypted(data):
+            return data
         rule = self._states.get(section)
         if rule is not None:
             return self._by(rule, key, data)
@@ -276,11 +280,11 @@ class Encrypting(Places):
         return data if subject is None else self._of(subject, _ORPHANED, data)
 
     def text(self, section: str, offset: int, error: Any) -> Any:
-        subject = self._subject_at(section, offset)
+        subject = None if isinstance(error, bytes) else self._subject_at(section, offset)
         return error if subject is None else self._of(subject, _TEXT, encode(error))
 
     def letter(self, data: bytes) -> bytes:
-        return self._of(NOBODY, _TOLD, data) if self._obituaries else data
+        return self._of(NOBODY, _TOLD, data) if self._obituaries and not is_encrypted(data) else data
 
     def _by(self, rule: Rule, key: str, data: bytes) -> bytes:
         said = decode(data)

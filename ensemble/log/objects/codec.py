@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.base import Position, Snapshot, genesis
+from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.division import Division
 from ensemble.log.objects.protocol import BLOCK, Entry, Log, Segment
 
@@ -42,6 +42,8 @@ class Kept(NamedTuple):
     blocks: Blocks
     requests: dict[str, int]
     """What the writers of the log have asked of the store so far, by kind."""
+    holder: bytes
+    """What the beginning of the writer says that kept it."""
 
 
 class Manifest(NamedTuple):
@@ -49,17 +51,17 @@ class Manifest(NamedTuple):
     name: str
     shard: int
     block: int
-    begin: Position | None = None
-    """The place at which the log begins, if it is another than 0."""
+    fork: Fork | None = None
+    """Where it leaves its parent, where it is a take."""
 
     @property
     def log(self) -> Log:
         return Log(self.id, self.block)
 
     @property
-    def start(self) -> Position:
+    def begin(self) -> Position:
         """The place before its first frame."""
-        return self.begin or Position(0, 0, genesis(self.id, self.shard), 0)
+        return begin_of(self.id, self.shard, self.fork)
 
 
 class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -89,6 +91,7 @@ class _Snapshot(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     size: int
     blocks: tuple[list[int], list[int], list[int]]
     requests: dict[str, int]
+    holder: bytes
     state: bytes
 
 
@@ -121,7 +124,7 @@ def encode_snapshot(log_id: str, kept: Kept) -> bytes:
     place = (at.seq, at.offset, at.hash, at.time_us)
     wire = _Snapshot(
         0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, kept.merged, kept.size, (seqs, firsts, sizes),
-        kept.requests, state,
+        kept.requests, kept.holder, state,
     )  # fmt: skip
     return _sealed(wire)
 
@@ -132,14 +135,14 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
     if wire.log_id != log_id:
         raise LogCorrupt(f"{path}: byte 0: this snapshot is of log {wire.log_id!r}, not of {log_id!r}")
     snapshot, blocks = Snapshot(Position(*wire.at), wire.state), Blocks(*wire.blocks)
-    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests)
+    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests, wire.holder)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     entries: dict[str, Any] = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
-    begin = entries.pop("begin")
-    if begin is not None:
-        entries["begin"] = [begin.seq, begin.offset, begin.hash.hex(), begin.time_us]
+    fork = entries.pop("fork")
+    if fork is not None:
+        entries["parent"] = fork.entry()
     return _written(entries)
 
 
@@ -165,10 +168,9 @@ def decode_manifest(path: str, data: bytes) -> Manifest | Division:
             raise ValueError("its check does not fit its entries")
         if entries["kind"] == "shards":
             return Division(entries["shards"], entries["generation"])
-        begin = entries.get("begin")
-        place = None if begin is None else Position(begin[0], begin[1], bytes.fromhex(begin[2]), begin[3])
-        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], place)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        fork = Fork.of(entries.get("parent"))
+        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], fork)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise LogCorrupt(f"{path}: byte 0: the manifest was changed or damaged ({error}); restore it from a copy") from error
 
 
@@ -177,8 +179,8 @@ def snapshot_path(log_id: str, seq: int) -> str:
     return f"snapshots/{log_id}/{seq:020d}"
 
 
-def new_manifest(log_id: str, name: str, shard: int) -> Manifest:
-    return Manifest(log_id, name, shard, BLOCK)
+def new_manifest(log_id: str, name: str, shard: int, fork: Fork | None = None) -> Manifest:
+    return Manifest(log_id, name, shard, BLOCK, fork)
 
 
 def _written(entries: dict[str, Any]) -> bytes:

@@ -37,7 +37,7 @@ class Index:
         self._young: dict[int, list[Spot]] = {}
 
     def note(self, number: int, at: Position, size: int | None) -> None:
-        """Entry `number` comes at this place: a group of so many bytes, or a beginning (None)."""
+        """Entry `number` comes at this place: a group of so many bytes, or another (None)."""
         block, ix = divmod(number, self._block)
         if ix == 0:
             self._sizes.append(self.size)

@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Snapshot
+from ensemble.log.base import Fork, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.division import Division
 from ensemble.log.group import encode_record, groups_of, peek_record
@@ -55,18 +55,26 @@ class Root(NamedTuple):
 
 
 def open_objects(
-    objects: Objects, *, name: str, log_id: str, shard: int = 0, shards: int = 1, create: bool = True
+    objects: Objects,
+    *,
+    name: str,
+    log_id: str,
+    shard: int = 0,
+    shards: int = 1,
+    create: bool = True,
+    takes_over: bool = True,
+    fork: Fork | None = None,
 ) -> ObjectLog:
     """The log below a prefix, to write and read; of several shards, one of them. See `ensemble.log.open_log`."""
     root = read_root(objects)
     if root is None:
         if not create:
             raise _no_store(objects)
-        own = codec.new_manifest(log_id, name, shard)
+        own = codec.new_manifest(log_id, name, shard, fork)
         root = _make(objects, codec.encode_manifest(own) if shards == 1 else codec.encode_division(Division(shards, 0)))
     if root.shards != shards:
         raise _other_shards(objects, root.shards, shards)
-    part = _part(objects, root, shard)
+    part = part_of(objects, root, shard)
     with _playing:
         if part.where in _played:
             raise Unavailable(
@@ -75,12 +83,12 @@ def open_objects(
             )
         _played.add(part.where)
     try:
-        known = root.means if isinstance(root.means, Manifest) else _own_manifest(part)
+        known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
         if known is None:
             if not create:
                 raise _no_store(part)
-            known = _make_own(part, codec.new_manifest(log_id, name, shard))
-        return ObjectLog(part, known, root.data)
+            known = _make_own(part, codec.new_manifest(log_id, name, shard, fork))
+        return ObjectLog(part, known, root.data, takes_over=takes_over)
     except BaseException:
         let_go(part.where)
         raise
@@ -91,8 +99,8 @@ def read_objects(objects: Objects, shard: int = 0) -> ObjectReader:
     root = read_root(objects)
     if root is None:
         raise _no_store(objects)
-    part = _part(objects, root, shard)
-    known = root.means if isinstance(root.means, Manifest) else _own_manifest(part)
+    part = part_of(objects, root, shard)
+    known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
     if known is None:
         raise _no_store(part)
     return ObjectReader(part, known)
@@ -109,14 +117,15 @@ def let_go(where: str) -> None:
         _played.discard(where)
 
 
-def _part(objects: Objects, root: Root, shard: int) -> Objects:
+def part_of(objects: Objects, root: Root, shard: int) -> Objects:
+    """The objects of one shard."""
     if isinstance(root.means, Manifest):
         return objects
     return objects.below(f"generation-{root.means.generation}/{shard}")
 
 
-def _own_manifest(part: Objects) -> Manifest | None:
-    """That of one shard."""
+def own_manifest(part: Objects) -> Manifest | None:
+    """The manifest of one shard; None if it was never begun. Unavailable; LogCorrupt."""
     data = part.patiently(lambda: part.get(MANIFEST))
     if data is None:
         return None
@@ -129,7 +138,7 @@ def _own_manifest(part: Objects) -> Manifest | None:
 def _make_own(part: Objects, manifest: Manifest) -> Manifest:
     with suppress(AlreadyExistsError, FileExistsError):  # by another, or by us: the answer to the first trial was lost
         part.patiently(lambda: part.create(MANIFEST, codec.encode_manifest(manifest)))
-    made = _own_manifest(part)
+    made = own_manifest(part)
     if made is None:
         raise _removed(part)
     return made
@@ -179,7 +188,7 @@ def _other_shards(objects: Objects, there: int, asked: int) -> Unavailable:
 class ObjectLog(ObjectFrames):
     """The writing half. Its view is what is durable, and changes in one assignment."""
 
-    def __init__(self, objects: Objects, manifest: Manifest, root: bytes) -> None:
+    def __init__(self, objects: Objects, manifest: Manifest, root: bytes, *, takes_over: bool = True) -> None:
         super().__init__(objects, manifest)
         self._root = root
         self._writer = os.urandom(12).hex()
@@ -188,6 +197,16 @@ class ObjectLog(ObjectFrames):
         merged = self._merged
         known = range(merged, self._number // self._log.block)
         self._catch_up()
+        if self._holder is not None:
+            if not takes_over:
+                raise Unavailable(
+                    f"store {objects.where}: it is played by {_told(self._holder)}, or that one was ended before it could "
+                    "close it; publish there, or play its score again"
+                )
+            self.notes.append(
+                f"store {objects.where}: it was taken over from {_told(self._holder)}, which has not closed it; if that one "
+                "still plays, it is refused from now on"
+            )
         self._begin()
         # Of those that have a segment the last may have been left with entries.
         last = [self._merged - 1] if self._merged > merged else []
@@ -209,7 +228,8 @@ class ObjectLog(ObjectFrames):
         if isinstance(step, Gone):
             raise Unavailable(f"store {self.objects.where}: it was removed or made anew just now; open it again")
         self._looked_s = time.monotonic()
-        self._note_begin(self._number, Entry(step.epoch, self._writer, True, opening.body))
+        self._said = opening.body
+        self._note_other(self._number, Entry(step.epoch, self._writer, True, opening.body))
         self._number, self._epoch = step.number, step.epoch
         self._durable = self._whole()
         self._chain = Chain(self._durable.end, step.epoch)
@@ -240,7 +260,7 @@ class ObjectLog(ObjectFrames):
         merged = min(self._merger.merged, number // self._log.block)
         blocks = self._index.before(number)
         epoch = self.epoch if is_end else 0
-        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()))
+        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()), self._said)
         path, data = codec.snapshot_path(self.id, at.seq), codec.encode_snapshot(self.id, kept)
         self.objects.patiently(lambda: self.objects.put(path, data))
         saved = sorted({*self._saved, path})
@@ -258,6 +278,9 @@ class ObjectLog(ObjectFrames):
     def close(self) -> None:
         if not self._is_closed:
             self._merger.close()
+            if not self._refuses:
+                with suppress(Unavailable, LogCorrupt):  # then whoever opens next takes it for played
+                    self._put(Put(self._number, self._log, Entry(self.epoch, self._writer, False, b"")))
             super().close()
             let_go(self.objects.where)
 
@@ -269,10 +292,10 @@ class ObjectLog(ObjectFrames):
         spot = self._index.of_seq(seq)
         size = spot.size
         for number, entry in self._entries(spot.number, view.number, is_alone=True):
-            record = None if entry.is_begin else peek_record(entry.body)
+            record = peek_record(entry.body) if entry.is_group else None
             if record is not None and seq < record.end_seq:
                 return number, record.seq, size
-            size += 0 if entry.is_begin else len(entry.body)
+            size += len(entry.body) if entry.is_group else 0
         raise self._corrupt(view.number - 1, f"frame {seq} should be here, or before")
 
     def _append_group(self, sealed: Sequence[bytes]) -> None:
@@ -316,8 +339,13 @@ class ObjectLog(ObjectFrames):
     def _told(self, by: Entry | None) -> str:
         if by is None:
             return "while this one stalled: the log went far beyond it"
-        try:
-            who = json.loads(by.body) if by.is_begin else {}
-            return f"{who['who']}, since {who['since']}, epoch {by.epoch}"
-        except (ValueError, KeyError, TypeError):
-            return f"epoch {by.epoch}"
+        return f"{_told(by.body)}, epoch {by.epoch}" if by.is_begin else f"epoch {by.epoch}"
+
+
+def _told(begin: bytes) -> str:
+    """Who a beginning speaks of, and since when."""
+    try:
+        who = json.loads(begin)
+        return f"{who['who']}, since {who['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another writer"

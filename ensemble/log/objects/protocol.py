@@ -20,7 +20,7 @@ BLOCK = 256
 
 
 class Entry(NamedTuple):
-    """One object of the log: what one commit made durable, or the beginning of a writer.
+    """One object of the log: what one commit made durable, the beginning of a writer, or its end (without a body).
 
     `writer` is a word that no other opening of a log ever had, so that equal entries are one and the same.
     """
@@ -29,6 +29,11 @@ class Entry(NamedTuple):
     writer: str
     is_begin: bool
     body: bytes
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it holds frames."""
+        return bool(self.body) and not self.is_begin
 
 
 Segment: TypeAlias = tuple[Entry, ...]

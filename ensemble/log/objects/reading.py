@@ -13,8 +13,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Position, Snapshot
+from ensemble.event import Frame, Past
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
 from ensemble.log.frame import Header, check, decode, peek
 from ensemble.log.group import RECORD_BYTES, peek_record
@@ -26,6 +26,9 @@ from ensemble.log.objects.store import BESIDE, Objects
 
 RECENT_BYTES = 16 * 1024 * 1024
 """The newest entries are kept in memory: who hears what was just said asks no store."""
+
+BESIDE_BYTES = 8 * 1024 * 1024
+"""About so much is got at a time of what is not recent."""
 
 
 class View(NamedTuple):
@@ -56,10 +59,12 @@ class ObjectFrames(ABC):
         self._unmerged: list[int] = []
         """Blocks that were whole, and had no segment, when they were taken in."""
         self._known: Position | None = None
-        self._end: Position | None = manifest.start
+        self._end: Position | None = manifest.begin
         self._saved = snapshots_of(objects, self.id)
         self._kept = newest_snapshot(objects, self.id, self._saved, notes=self.notes)
         self._asked: Mapping[str, int] = {}
+        self._holder: bytes | None = None
+        """What the last beginning says, if its writer has not put an end to it."""
         kept = self._kept
         if kept is None:
             self._index = Index(self._log.block)
@@ -68,6 +73,7 @@ class ObjectFrames(ABC):
         self._known = kept.snapshot.at
         self._end = kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
         self._number, self._epoch, self._merged, self._asked = kept.number, kept.epoch, kept.merged, kept.requests
+        self._holder = kept.holder
 
     @abstractmethod
     def _view(self) -> View:
@@ -85,9 +91,17 @@ class ObjectFrames(ABC):
     def shard(self) -> int:
         return self._manifest.shard
 
+    @property
+    def fork(self) -> Fork | None:
+        return self._manifest.fork
+
+    @property
+    def past(self) -> Past:
+        return ()
+
     def begin(self) -> Position:
         self._refuse_closed()
-        return self._manifest.start
+        return self._manifest.begin
 
     def base(self) -> Snapshot | None:
         return None
@@ -97,23 +111,25 @@ class ObjectFrames(ABC):
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        seq = max(seq, self._manifest.start.seq)
+        seq = max(seq, self._manifest.begin.seq)
         if seq >= view.end.seq:
             return iter(())
         return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.objects.where}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset <= end:
+            raise OffsetError(
+                f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
+            )
         return self._rows(view, offset) if offset < end else iter(())
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()
-        end = view.end.offset
-        if not 0 <= offset < end:
-            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets 0 to {end - 1}")
+        begin, end = self._manifest.begin.offset, view.end.offset
+        if not begin <= offset < end:
+            raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return next(self._rows(view, offset, is_alone=True))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
@@ -141,7 +157,7 @@ class ObjectFrames(ABC):
     # Reading what is known
 
     def _rows(self, view: View, offset: int, *, is_alone: bool = False) -> Iterator[Frame]:
-        offset = max(offset, self._manifest.start.offset)
+        offset = max(offset, self._manifest.begin.offset)
         spot = self._index.of_offset(offset)
         return self._read(view, spot, lambda header: header.events > 0 and header.end > offset, is_alone=is_alone)
 
@@ -149,7 +165,7 @@ class ObjectFrames(ABC):
         """The wanted frames from this spot on, each checked against the one before it."""
         at: Position | None = None
         for number, entry in self._entries(spot.number, view.number, is_alone=is_alone):
-            if entry.is_begin:
+            if not entry.is_group:
                 continue
             if at is None:
                 header = self._first(number, entry.body)
@@ -169,7 +185,7 @@ class ObjectFrames(ABC):
                 if not start <= number < start + len(run):
                     self._refuse_closed()
                     # Who asks for frames one by one, and goes on where he was, is given more at a time.
-                    wide = 1 if is_alone and number != start + len(run) else BESIDE
+                    wide = 1 if is_alone and number != start + len(run) else self._wide()
                     is_coming = coming is not None and coming[0] == number
                     seen = coming[1].result() if coming and is_coming else self.objects.follow(self._step(number, until, wide))
                     if not seen.entries:
@@ -177,10 +193,14 @@ class ObjectFrames(ABC):
                     self._held = start, run = number, seen.entries
                     after, coming = number + len(run), None
                     if not is_alone and after < until and after not in self._recent:
-                        coming = after, self.objects.ahead(self._step(after, until, BESIDE))
+                        coming = after, self.objects.ahead(self._step(after, until, self._wide()))
                 entry = run[number - start]
             yield number, entry
             number += 1
+
+    def _wide(self) -> int:
+        """How many entries to get at a time, by how large they are."""
+        return max(1, min(BESIDE, BESIDE_BYTES * max(1, self._number) // max(1, self._index.size)))
 
     def _step(self, number: int, until: int, wide: int) -> Follow:
         is_merged = number // self._log.block < self._merged
@@ -234,11 +254,14 @@ class ObjectFrames(ABC):
             if entry.is_begin:
                 if entry.epoch <= self._epoch:
                     raise self._corrupt(number, f"epoch {entry.epoch} begins here after epoch {self._epoch}")
-                self._note_begin(number, entry)
+                self._note_other(number, entry)
             else:
                 if entry.epoch != self._epoch and self._epoch:  # 0: a snapshot inside a group does not say
                     raise self._corrupt(number, f"it is of epoch {entry.epoch}; epoch {self._epoch} had begun")
-                self._take_group(number, entry)
+                if entry.is_group:
+                    self._take_group(number, entry)
+                else:
+                    self._note_other(number, entry)
             self._epoch = entry.epoch
             self._number = number + 1
         if entries and self._number % self._log.block == 0:
@@ -259,14 +282,16 @@ class ObjectFrames(ABC):
             self._refuse_other(number, at)
         self._note(number, entry, begin, at)
 
-    def _note_begin(self, number: int, entry: Entry) -> None:
+    def _note_other(self, number: int, entry: Entry) -> None:
+        """Of a beginning, or an end."""
         assert self._end is not None, "only a group comes where the place is not known"
+        self._holder = entry.body or None
         self._note(number, entry, self._end, self._end)
 
     def _note(self, number: int, entry: Entry, begin: Position, end: Position) -> None:
         """This entry is known now, and what lies between these places. The end last: whoever sees it sees the entry."""
         self._recent[number] = entry
-        self._index.note(number, begin, None if entry.is_begin else len(entry.body))
+        self._index.note(number, begin, len(entry.body) if entry.is_group else None)
         self._recent_bytes += len(entry.body)
         while self._recent_bytes > RECENT_BYTES and len(self._recent) > 1:
             self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))).body)

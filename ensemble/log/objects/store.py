@@ -217,6 +217,12 @@ class Objects:
                 except (NotFoundError, FileNotFoundError):
                     continue
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names that stand between this prefix and a further slash."""
+        self._count("list")
+        found = obstore.list_with_delimiter(self._store, self._under + prefix)
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
+
     def list(self, prefix: str, most: int | None = None) -> list[str]:
         """The paths below a prefix, in order; if there are more than `most`, so many of them."""
         self._count("list")

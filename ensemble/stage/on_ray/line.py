@@ -16,9 +16,9 @@ import msgspec
 
 from ensemble import errors
 from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame, decode
+from ensemble.event import Frame, Past, decode
 from ensemble.log import frame as frames
-from ensemble.log.base import Position, Snapshot
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.stage.base import View
 from ensemble.stage.on_ray import cluster
 from ensemble.status import Standing
@@ -174,6 +174,8 @@ class RemoteLog:
         self.id: str = hello["id"]
         self.name: str = hello["name"]
         self.shard: int = hello["shard"]
+        self.fork: Fork | None = None
+        self.past: Past = ()
         self._is_closed = False
 
     def begin(self) -> Position:

@@ -17,6 +17,8 @@ import msgspec
 
 from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
+from ensemble.log import take_of
+from ensemble.log.takes import MAIN
 from ensemble.player import Player
 from ensemble.score import Score, load
 from ensemble.score.callable import find, function_of, types_of
@@ -98,7 +100,7 @@ def plan_of(
     check_installed()
     return Plan(
         dict(score.document),
-        _absolute(url),
+        _absolute(url) if url else "",
         calls={name: pickled(name, call) for name, call in calls.items()},
         kinds={
             name: Kind(player.shape.is_async, player.shape.batch, player.shape.kind == "class")
@@ -112,9 +114,12 @@ def plan_of(
 
 def _absolute(url: str) -> str:
     """The url of a store as other processes find it."""
+    url, take = take_of(url)
+    if take != MAIN:
+        raise Unavailable(f"store {url}: take {take!r} can be played solo only so far: stage='solo', or --stage solo")
     if url.startswith("objects:"):
         return f"objects:{Path(url.removeprefix('objects:')).absolute()}"
-    folder = store_folder(url)
+    folder = store_folder(f"{url}#{MAIN}")
     return url if folder is None or url.startswith("file:") else str(folder.absolute())
 
 
@@ -204,5 +209,3 @@ def player_of(plan: Plan, name: str) -> Player:
     """A player made ready, with its code. PlayerError if this node does not have it."""
     score = load(plan.document)
     return Player(score.players[name], call_of(plan, score.players[name], score.folder), Vocabulary(score))
-
-

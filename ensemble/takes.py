@@ -1,0 +1,213 @@
+"""Takes made, listed, dropped and made current (docs/takes.md).
+
+Owns the place at which a take leaves its parent: in one shard a place between two frames, in several a consistent cut. Where
+takes are kept is `ensemble.log.takes`, what one holds `ensemble.log.branch`.
+
+Invariants of a cut, for any two shards a and b, in their states there:
+    a.outbox[b].first <= b.inbox[a] <= a.outbox[b].next
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from itertools import count
+
+import msgspec
+
+from ensemble.broker.state import State
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import EPOCH, Frame, microseconds
+from ensemble.log import Fork, LogReader, Position, hold, make_take, own_logs, take_of
+from ensemble.log import takes as kept
+from ensemble.log.cut import place_of_offset, place_of_time
+from ensemble.log.takes import MAIN
+from ensemble.opening import read
+
+When = int | datetime | str | None
+"""An offset, a time, or the id of an event; None: the end."""
+
+
+class Take(msgspec.Struct, frozen=True, kw_only=True):
+    """A take as it stands."""
+
+    name: str
+    id: str
+    """That of its own log; of several shards, of the first."""
+    parent: str | None
+    """The take that it leaves; None: it is `main`."""
+    offset: int
+    """Where it leaves its parent, and so where its own events begin; of several shards, in the first."""
+    left_at: datetime | None
+    """When the last frame that it shares with its parent was written; None: it shares none."""
+    events: int
+    """Its own, in all shards."""
+    bytes: int
+    is_current: bool
+
+
+def new(url: str, name: str, at: When = None) -> Take:
+    """Make a take of the store, or of the take, at this url, which has all that was written before `at`.
+
+    Errors: Unavailable if there is one of this name, or the store refuses; OffsetError if there is no such place or event.
+    """
+    kept.check_name(name)
+    store, parent = take_of(url)
+    with ExitStack() as stack:
+        reader = stack.enter_context(read(f"{store}#{parent}"))
+        logs = [shard.log for shard in reader._shards]
+        if isinstance(at, str):
+            event = reader.event(at)
+            places = _before_event(event._rows.time_us, event.shard, event.offset, logs)
+        elif isinstance(at, datetime):
+            places = cut(logs, [place_of_time(log, microseconds(at)) for log in logs])
+        elif at is None:
+            places = cut(logs, [log.end() for log in logs])
+        elif len(logs) > 1:
+            raise OffsetError(
+                f"{url}: it has {len(logs)} shards, each with offsets of its own; name a time, or the id of an event"
+            )
+        else:
+            places = [place_of_offset(logs[0], at)]
+        make_take(store, name, reader.name, [Fork(parent, log.id, place) for log, place in zip(logs, places, strict=True)])
+    return _told(store, name, kept.current(store))
+
+
+def listed(url: str) -> list[Take]:
+    """The takes of a store, `main` first."""
+    store, _ = kept.split(url)
+    current = kept.current(store)
+    return [_told(store, name, current) for name in (MAIN, *kept.names(store))]
+
+
+def drop(url: str, name: str) -> None:
+    """Take a take away, with all that was said in it alone.
+
+    Errors: Unavailable if it is `main`, current, being played, or others stand on it.
+    """
+    if name == MAIN:
+        raise Unavailable(f"{url}: main is the trunk, on which all takes stand; it can't be dropped")
+    store, _ = take_of(f"{kept.split(url)[0]}#{name}")
+    if kept.current(store) == name:
+        raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
+    standing = [each.name for each in listed(store) if each.parent == name]
+    if standing:
+        raise Unavailable(f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first")
+    with _held(store, name, "dropped"):
+        kept.remove(store, name)
+    kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
+
+
+def use(url: str, name: str) -> None:
+    """Make a take the current one: it is played where none is named, and it is played live.
+
+    Errors: Unavailable if there is none of this name, or what is current is being played.
+    """
+    store, _ = take_of(f"{kept.split(url)[0]}#{name}")
+    with _held(store, kept.current(store), "left"):
+        kept.make_current(store, name)
+
+
+def rollback(url: str, to: When, name: str | None = None) -> Take:
+    """Make a take at this place of the current one, and make it current. What was current stays, under its name.
+
+    Errors: as `new` and `use`.
+    """
+    store, named = kept.split(url)
+    before = kept.current(store)
+    if named not in (None, before):
+        raise Unavailable(
+            f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"
+        )
+    with _held(store, before, "rolled back"):
+        taken = kept.names(store)
+        made = new(f"{store}#{before}", name or next(f"rollback-{n}" for n in count(1) if f"rollback-{n}" not in taken), to)
+        kept.make_current(store, made.name)
+    return msgspec.structs.replace(made, is_current=True)
+
+
+def _held(store: str, take: str, what: str) -> ExitStack:
+    """The take, held so that nobody plays it. Unavailable, with what to do, if somebody does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(store, take))
+        except Unavailable as error:
+            raise Unavailable(f"take {take!r} can't be {what} now: {error}; stop who plays it first") from error
+        return stack.pop_all()
+
+
+def _told(store: str, name: str, current: str) -> Take:
+    with ExitStack() as stack:
+        logs = own_logs(store, name)
+        for log in logs:
+            stack.callback(log.close)
+        fork, begins = logs[0].fork, [log.begin() for log in logs]
+        last_us = max(begin.time_us for begin in begins)
+        return Take(
+            name=name,
+            id=logs[0].id,
+            parent=None if fork is None else fork.take,
+            offset=begins[0].offset,
+            left_at=EPOCH + timedelta(microseconds=last_us) if fork is not None and last_us else None,
+            events=sum(log.end().offset - begin.offset for log, begin in zip(logs, begins, strict=True)),
+            bytes=sum(log.size_bytes() for log in logs),
+            is_current=name == current,
+        )
+
+
+# Places
+
+
+def _before_event(time_us: int, shard: int, offset: int, logs: Sequence[LogReader]) -> list[Position]:
+    places = [place_of_offset(log, offset) if ix == shard else place_of_time(log, time_us) for ix, log in enumerate(logs)]
+    return cut(logs, places)
+
+
+def state_at(log: LogReader, place: Position) -> State:
+    """What a log adds up to at a place."""
+    snapshot = log.snapshot(place.seq)
+    state = State() if snapshot is None else State.load(snapshot.state)
+    for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
+        if frame.seq >= place.seq:
+            break
+        state.apply(frame)
+    return state
+
+
+def cut(logs: Sequence[LogReader], places: Sequence[Position]) -> list[Position]:
+    """The latest consistent cut at or before these places, shard by shard."""
+    found = list(places)
+    if len(logs) == 1:
+        return found
+    states = [state_at(log, place) for log, place in zip(logs, found, strict=True)]
+    while (wrong := _inconsistent(states)) is not None:
+        shard, is_beyond = wrong
+        found[shard] = _first(logs[shard], is_beyond)
+        states[shard] = state_at(logs[shard], found[shard])
+    return found
+
+
+def _inconsistent(states: Sequence[State]) -> tuple[int, Callable[[Frame], bool]] | None:
+    """A shard that has to be moved back, and before which frame."""
+    for a, sender in enumerate(states):
+        for b, box in sender.outbox.items():
+            taken = states[b].inbox.get(a, 0)
+            if min(box.parcels, default=box.next) > taken:
+                return a, lambda frame, b=b, most=taken: frame.marks.get("arrived", {}).get(b, 0) > most
+    for b, receiver in enumerate(states):
+        for a, taken in receiver.inbox.items():
+            sent = states[a].outbox[b].next if b in states[a].outbox else 0
+            if taken > sent:
+                return b, lambda frame, a=a, most=sent: frame.marks.get("in", {}).get(a, 0) > most
+    return None
+
+
+def _first(log: LogReader, is_beyond: Callable[[Frame], bool]) -> Position:
+    """The place before the first frame of which this holds; there must be one."""
+    before_us = log.begin().time_us
+    for frame in log.frames(log.begin().seq):
+        if is_beyond(frame):
+            return Position(frame.seq, frame.first, frame.prev, before_us)
+        before_us = frame.time_us
+    raise AssertionError("a state follows from the frames before it")

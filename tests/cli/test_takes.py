@@ -1,0 +1,102 @@
+"""`ensemble take`, `rollback` and `replay`, as they are typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.shell import Shell
+
+STORE = ".ensemble/shop"
+
+
+@pytest.fixture
+def played(shop: Shell) -> Shell:
+    """A shell beside a shop that was played."""
+    shop.write_orders(5)
+    shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+    for number, total in ((2, 6), (3, 7)):  # each in a frame of its own
+        shop.run("publish", "order.placed", f'{{"order_id": "o-{number}", "total": {total}}}')
+    shop.run("run", "shop.yaml")
+    return shop
+
+
+def mend(shop: Shell, old: str, new: str) -> None:
+    path = shop.folder / "shop.py"
+    path.write_text(path.read_text().replace(old, new))
+
+
+def orders(shell: Shell, *options: str) -> list[str]:
+    return [each["key"] for each in shell.run("events", "order.placed", "--json", *options).json_lines]
+
+
+def test_a_take_is_made_listed_played_looked_into_and_dropped(played: Shell) -> None:
+    second = played.run("events", "order.placed", "--json").json_lines[1]
+    made = played.run("take", "new", "what-if", "--at", second["id"], "--json")
+    published = played.run("publish", "order.placed", '{"order_id": "o-9", "total": 1}', "--take", "what-if")
+    ran = played.run("run", "shop.yaml", "--take", "what-if", "--json")
+
+    assert made.json["parent"] == "main"
+    assert (published.code, ran.code) == (0, 0)
+    assert orders(played, "--take", "what-if") == orders(played, "--store", f"{STORE}#what-if") == ["o-1", "o-9"]
+    assert orders(played) == ["o-1", "o-2", "o-3"]
+    listed = played.run("take", "list", "--json").json_lines
+    assert [(each["name"], each["is_current"]) for each in listed] == [("main", True), ("what-if", False)]
+    assert "what-if" in played.run("take", "list").out
+    assert played.run("take", "drop", "what-if").code == 0
+    gone = played.run("events", "--take", "what-if")
+    assert gone.code == 4 and "there is no take 'what-if'" in gone.err
+
+
+def test_a_take_that_would_begin_inside_of_a_frame_says_where_it_begins(shop: Shell) -> None:
+    shop.write_orders(5, 6, 7)
+    shop.run("run", "shop.yaml", "--input", "orders.jsonl")
+
+    made = shop.run("take", "new", "what-if", "--at", "2")
+
+    assert "leaves main at offset 0" in made.out
+    assert "offset 2 stands inside of a frame, so the take begins before that frame" in made.err
+
+
+def test_a_rollback_is_played_on_and_taken_back(played: Shell) -> None:
+    second = played.run("events", "order.placed", "--json").json_lines[1]
+
+    done = played.run("rollback", "--to", str(second["offset"]))
+
+    assert done.code == 0 and "`ensemble take use main` goes back to it" in done.err
+    assert orders(played) == ["o-1"]
+    assert orders(played, "--take", "main") == ["o-1", "o-2", "o-3"]
+    assert played.run("take", "use", "main").code == 0
+    assert orders(played) == ["o-1", "o-2", "o-3"]
+
+
+def test_a_replay_tells_what_differs_and_is_promoted(played: Shell) -> None:
+    same = played.run("replay", "shop.yaml", "--from", "0")
+    assert same.code == 0 and "nothing differs" in same.out
+    mend(played, 'total=order.data["total"]', 'total=order.data["total"] + (order.key == "o-2")')
+
+    told = played.run("replay", "shop.yaml", "--from", "0", "--take", "fixed")
+    promoted = played.run("take", "promote", "fixed", "--json")
+
+    assert told.code == 0
+    assert '- order.paid  {"total":6' in told.out and '+ order.paid  {"total":7' in told.out
+    assert promoted.json["corrections"] == 1
+    [corrected] = played.run("events", "_band.corrected", "--json").json_lines
+    assert corrected["key"] == "o-2"
+    diff = played.run("take", "diff", "main", "fixed", "--json").json
+    assert diff["players"]["pay"]["different"] == 1
+
+
+def test_a_replay_in_json_is_one_line(played: Shell) -> None:
+    mend(played, 'ctx.state.get("paid", 0) + 1', 'ctx.state.get("paid", 0) + 2')
+
+    told = played.run("replay", "shop.yaml", "--from", "0", "--players", "tally", "--json").json
+
+    assert told["take"] == "replay-1"
+    assert {(each["player"], each["now"]["paid"]) for each in told["tables"]} == {("tally", 2)}
+
+
+def test_slips_are_told_with_what_to_type(played: Shell) -> None:
+    assert "did you mean 'tally'" in played.run("replay", "shop.yaml", "--from", "0", "--players", "taly").err
+    assert "there was no moment before event 5000" in played.run("take", "new", "a", "--at", "5000").err
+    both = played.run("events", "--store", f"{STORE}#a", "--take", "b")
+    assert both.code == 2 and "name one" in both.err

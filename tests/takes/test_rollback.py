@@ -1,0 +1,122 @@
+"""Rolling back makes a take current: it is played, live, where none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import emit, takes
+from ensemble.errors import LogCorrupt, Unavailable
+from tests.takes.conftest import PLAYERS, SCORE, played, said
+
+
+def test_a_rollback_goes_on_from_there_and_keeps_what_was(store: str) -> None:
+    played(store, 1, 2, 3)
+    with ensemble.read(store) as reader:
+        third = list(reader.events("ordered"))[2]
+
+    made = takes.rollback(store, third.id)
+    played(store, 10)
+
+    assert (made.name, made.is_current, made.parent) == ("rollback-1", True, "main")
+    assert [each["sum"] for each in said(store)] == [1, 3, 13]
+    assert [each["sum"] for each in said(store, "main")] == [1, 3, 6]
+
+
+def test_one_can_go_back_to_what_was_rolled_back(store: str) -> None:
+    played(store, 1, 2)
+    takes.rollback(store, 0, name="anew")
+    assert said(store) == []
+
+    takes.use(store, "main")
+
+    assert [each["sum"] for each in said(store)] == [1, 3]
+    takes.use(store, "anew")
+    with pytest.raises(Unavailable, match="take 'anew' is current; make another one so first: ensemble take use main"):
+        takes.drop(store, "anew")
+
+
+def test_what_is_played_is_not_rolled_back(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    with ensemble.open(SCORE, store=store, players=PLAYERS) as band:
+        band.publish("ordered", {"n": 1}, key="k")
+        band.settle(10)
+
+        with pytest.raises(Unavailable, match=r"take 'main' can't be rolled back now: .*; stop who plays it first"):
+            takes.rollback(store, 0)
+
+        assert [each.name for each in takes.listed(store)] == ["main"]
+    assert said(store) == [{"sum": 1}]
+
+
+def test_a_pointer_that_was_damaged_is_told(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1)
+    (store / "current").write_bytes(b"\x00\x01")
+
+    with pytest.raises(LogCorrupt, match="names no take"):
+        ensemble.read(str(store))
+    assert said(str(store), "main") == [{"sum": 1}]
+
+
+def charging(charged: list[Any]) -> Any:
+    def charge(event: Any, ctx: Any) -> Any:
+        if ctx.live:
+            charged.append(event.data["n"])
+        return emit("charged", live=ctx.live)
+
+    return charge
+
+
+def outside(says: Any = None) -> dict[str, Any]:
+    spec: dict[str, Any] = {"on": "ordered", "emits": ["charged"]}
+    return {"ensemble": 1, "name": "shop", "players": {"charge": spec if says is None else {**spec, "outside": says}}}
+
+
+@pytest.mark.parametrize(
+    ("says", "charged", "told"),
+    [
+        (None, [1], [True, False]),
+        ("mute", [1], [True]),
+        ("allow", [1, 2], [True, True]),
+        ({"stub": "tests.takes.test_rollback:pretend"}, [1], [True, "pretended, False"]),
+    ],
+)
+def test_what_is_done_outside_is_not_done_in_a_take(store: str, says: Any, charged: list[int], told: list[Any]) -> None:
+    did: list[Any] = []
+    players = {"charge": charging(did)}
+    with ensemble.open(outside(says), store=store, players=players) as band:
+        band.publish("ordered", {"n": 1}, key="k")
+        band.settle(10)
+    takes.new(store, "what-if")
+
+    with ensemble.open(outside(says), store=store, take="what-if", players=players) as band:
+        band.publish("ordered", {"n": 2}, key="k")
+        band.settle(10)
+        assert band.status().sections["charge"].heard == 2
+
+    assert did == charged
+    assert [each["live"] for each in said(store, "what-if", "charged")] == told
+
+
+def pretend(event: Any, ctx: Any) -> Any:
+    return emit("charged", live=f"pretended, {ctx.live}")
+
+
+def test_the_current_take_is_live_and_main_is_then_not(store: str) -> None:
+    did: list[Any] = []
+    players = {"charge": charging(did)}
+    with ensemble.open(outside(), store=store, players=players) as band:
+        band.publish("ordered", {"n": 1}, key="k")
+        band.settle(10)
+    takes.rollback(store, 0)
+
+    for take, number in ((None, 2), ("rollback-1", 3), ("main", 4)):
+        with ensemble.open(outside(), store=store, take=take, players=players) as band:
+            band.publish("ordered", {"n": number}, key="k")
+            band.settle(10)
+
+    assert did == [1, 2, 3]

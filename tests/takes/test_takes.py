@@ -1,0 +1,216 @@
+"""Takes share the past and go on by themselves, on every kind of store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import ensemble
+from ensemble import takes
+from ensemble.errors import LogCorrupt, OffsetError, Unavailable
+from ensemble.log import open_log
+from tests.takes.conftest import PLAYERS, SCORE, played, said, sums
+
+
+def test_a_take_has_the_past_of_its_parent_and_a_future_of_its_own(store: str) -> None:
+    played(store, 1, 2, 3)
+    with ensemble.read(store) as reader:
+        third = list(reader.events("ordered"))[2]
+        ids = [event.id for event in reader.events() if event.offset < third.offset]
+
+    made = takes.new(store, "what-if", third.offset)
+    played(store, 10, take="what-if")
+
+    assert (made.parent, made.offset, made.events) == ("main", third.offset, 0)
+    assert [each["sum"] for each in said(store, "what-if")] == [1, 3, 13]
+    assert [each["sum"] for each in said(store)] == [1, 3, 6]
+    assert sums(store, "what-if") == {"k": {"sum": 13}}
+    assert sums(store) == {"k": {"sum": 6}}
+    with ensemble.read(store, take="what-if") as reader:
+        events = list(reader.events())
+        assert [event.id for event in events[: len(ids)]] == ids
+        assert {event.id.rpartition("-")[0] for event in events[len(ids) :]} == {made.id}
+        assert [event.offset for event in events] == list(range(len(events)))
+
+
+def test_main_goes_on_while_a_take_of_it_is_played(store: str) -> None:
+    played(store, 1, 2)
+    takes.new(store, "what-if")
+
+    with (
+        ensemble.open(SCORE, store=store, players=PLAYERS) as main,
+        ensemble.open(SCORE, store=store, take="what-if", players=PLAYERS) as other,
+    ):
+        main.publish("ordered", {"n": 100}, key="k")
+        other.publish("ordered", {"n": 1000}, key="k")
+        main.settle(10)
+        other.settle(10)
+
+        assert main.table("tally")["k"] == {"sum": 103}
+        assert other.table("tally")["k"] == {"sum": 1003}
+
+
+def test_a_take_may_leave_another_take(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    played(store, 10, take="a")
+    takes.new(f"{store}#a", "b")
+    played(store, 100, take="b")
+    played(store, 5, take="a")
+
+    assert sums(store) == {"k": {"sum": 1}}
+    assert sums(store, "a") == {"k": {"sum": 16}}
+    assert sums(store, "b") == {"k": {"sum": 111}}
+    assert [(each.name, each.parent) for each in takes.listed(store)] == [("main", None), ("a", "main"), ("b", "a")]
+    with ensemble.read(store, take="b") as reader:
+        assert len({event.id for event in reader.events()}) == 9
+        assert all(reader.event(event.id) == event for event in reader.events())
+
+
+def test_what_answers_the_past_names_it_by_the_id_that_it_has_there(store: str) -> None:
+    with ensemble.open({"ensemble": 1, "name": "shop"}, store=store) as band:
+        receipt = band.publish("ordered", {"n": 1}, key="k")
+    takes.new(store, "what-if")
+    played(store, take="what-if")
+
+    with ensemble.read(store, take="what-if") as reader:
+        [answer] = reader.events("priced")
+        assert answer.causationid == receipt.id
+        assert answer.correlationid == receipt.id
+        assert [each.event.topic for each in reader.why(receipt.id).tree.said[0].said] == ["tallied"]
+        assert [each.id for each in reader.why(answer.id).causes] == [receipt.id]
+
+
+def test_a_take_begins_where_it_is_asked_to(store: str) -> None:
+    played(store, 1, 2, 3)
+    with ensemble.read(store) as reader:
+        first, second, third = reader.events("ordered")
+        end = reader.status().events
+
+    assert takes.new(store, "by-offset", second.offset).offset == second.offset
+    assert takes.new(store, "by-id", second.id).offset == second.offset
+    assert takes.new(store, "by-time", second.written_at).offset == second.offset
+    assert takes.new(store, "after", third.written_at + timedelta(days=1)).offset == end
+    assert takes.new(store, "at-the-end").offset == end
+    assert takes.new(store, "before-all", first.written_at - timedelta(days=1)).offset == 0
+    assert said(store, "before-all", ">") == []
+    assert [each["sum"] for each in said(store, "by-time")] == [1]
+
+
+def test_a_take_does_not_begin_inside_of_a_frame(store: str) -> None:
+    with ensemble.open(SCORE, store=store, players=PLAYERS) as band:
+        band.publish_many([{"n": 1}], topic="ordered")
+        band.settle(10)
+        before = band.status().events
+        band.publish_many([{"n": number} for number in range(50)], topic="ordered")
+        band.settle(10)
+
+    assert takes.new(store, "inside", before + 7).offset == before
+
+
+def test_a_take_is_opened_again_where_it_was(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "what-if")
+    for number in (2, 3, 4):
+        played(store, number, take="what-if")
+
+    assert [each["sum"] for each in said(store, "what-if")] == [1, 3, 6, 10]
+    assert said(store) == [{"sum": 1}]
+
+
+def test_a_take_that_is_not_there_is_named_with_the_one_that_may_be_meant(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "what-if")
+
+    with pytest.raises(Unavailable, match="there is no take 'what-of'; did you mean 'what-if'"):
+        ensemble.read(store, take="what-of")
+    with pytest.raises(Unavailable, match="there is no take 'xyzzy'; there is main, what-if"):
+        ensemble.open(SCORE, store=store, take="xyzzy", players=PLAYERS)
+    with pytest.raises(Unavailable, match="there is a take 'what-if' already"):
+        takes.new(store, "what-if")
+    with pytest.raises(Unavailable, match="a take is called by letters"):
+        takes.new(store, "what/if")
+    with pytest.raises(TypeError, match="names the take 'a', and take='b'"):
+        ensemble.read(f"{store}#a", take="b")
+
+
+def test_a_place_that_is_not_there_is_refused_and_makes_nothing(store: str) -> None:
+    played(store, 1)
+
+    with pytest.raises(
+        OffsetError, match="there was no moment before event 300; it has the offsets 0 to 2, and 3 stands for now"
+    ):
+        takes.new(store, "what-if", 300)
+    with pytest.raises(OffsetError, match="there is no event 'nobody-1'"):
+        takes.new(store, "what-if", "nobody-1")
+    assert [each.name for each in takes.listed(store)] == ["main"]
+
+
+def test_a_take_on_which_others_stand_is_not_dropped(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    takes.new(f"{store}#a", "b")
+
+    with pytest.raises(Unavailable, match="b stands on take 'a'; drop that first"):
+        takes.drop(store, "a")
+    with pytest.raises(Unavailable, match="main is the trunk"):
+        takes.drop(store, "main")
+    with pytest.raises(Unavailable, match="there is no take 'c'"):
+        takes.drop(store, "c")
+    takes.drop(store, "b")
+    takes.drop(store, "a")
+
+    assert [each.name for each in takes.listed(store)] == ["main"]
+    takes.new(store, "a")
+    assert said(store, "a") == [{"sum": 1}]
+
+
+def test_a_take_that_is_played_is_not_dropped(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+    takes.new(store, "a")
+
+    with ensemble.open(SCORE, store=store, take="a", players=PLAYERS) as band:
+        with pytest.raises(Unavailable, match=r"take 'a' can't be dropped now: .*; stop who plays it first"):
+            takes.drop(store, "a")
+        band.publish("ordered", {"n": 2}, key="k")
+        band.settle(10)
+        assert band.table("tally")["k"] == {"sum": 3}
+
+
+def test_a_parent_that_lost_its_end_is_not_taken_for_the_past(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1, 2)
+    takes.new(str(store), "a")
+    [segment] = (store / "shard-0").glob("*.seg")
+    for snapshot in (store / "shard-0" / "snapshots").iterdir():
+        snapshot.unlink()
+    segment.write_bytes(segment.read_bytes()[:-40])
+    open_log(str(store), name="").close()  # cuts the torn end
+
+    with pytest.raises(LogCorrupt, match=r"a take leaves main after frame .* its end was lost, or it was changed"):
+        ensemble.read(str(store), take="a")
+
+
+def test_the_own_log_of_a_take_is_no_store_by_itself(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1)
+    takes.new(str(store), "a")
+
+    with pytest.raises(Unavailable, match="this is the own log of a take"):
+        ensemble.read(str(store / "takes" / "a"))
+
+
+def test_what_a_crash_left_of_a_take_is_nobodys(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1)
+    begun = store / "takes" / ".a" / "shard-0"
+    begun.mkdir(parents=True)
+    (begun / "junk").write_text("half of it")
+
+    assert [each.name for each in takes.listed(str(store))] == ["main"]
+    takes.new(str(store), "a")
+    assert said(str(store), "a") == [{"sum": 1}]
+    assert not (store / "takes" / ".a").exists()
