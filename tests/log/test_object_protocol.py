@@ -2,8 +2,8 @@
 
 The steps are the product's (`ensemble.log.objects.protocol`); the store is a model of one. Any call may be answered, or its
 answer is lost: before it took effect, after it did, or it takes effect at any time later. A delete of several may stop after
-any of them (where fewer than two answers are lost: the worlds are many). A crash needs no step of its own: every state is looked
-at, and in each anybody may have made its last call.
+any of them (where fewer than two answers are lost: the worlds are many). A crash needs no step of its own: every state is
+looked at, and in each anybody may have made its last call.
 Bound: blocks of two entries; each writer opens the log, appends twice and, in some cases, merges the first block if it knows it
 whole; the deleter merges that block; so many answers lost as a case says. In one case somebody removes the store, all of it at
 once, and makes another there; only there writers look at the manifest, since elsewhere it says always the same.
