@@ -18,7 +18,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.audit import Audited, Finding, Known, of_error
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
@@ -41,7 +41,8 @@ def audit_directory(folder: Path, known: Known) -> Audited:
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
-    found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
+    found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
+    found.begin = found.end = manifest.begin
     found.findings += written_otherwise(path)
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     _Walk(folder, found).all()
@@ -65,10 +66,10 @@ class _Walk:
         self._folder = folder
         self._shard = folder / "shard-0"
         self._found = found
-        self._at: Position | None = Position(0, 0, genesis(found.id, found.shard), 0)
-        self._expected = 0
+        self._at: Position | None = found.begin
+        self._expected = found.begin.seq
         self._epoch = 0
-        self._end = self._at
+        self._end = found.begin
         damaged: list[Path] = []
         # Before the segments, as a reader does: then the snapshots know no more than there is.
         self._kept = list(snapshots.whole(self._shard, found.id, damaged))

@@ -44,7 +44,7 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
         raise Unavailable(f"store {objects.where}: this shard was never begun")
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
-    found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
+    found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
