@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "EventLog", "Fork", "LogReader", "Position", "Snapshot", "count_shards", "environment", "has_log", "hold", "linger_us",
-    "make_take", "new_id", "open_log", "place_of", "read_log", "take_of", "where",
+    "EventLog", "Fork", "LogReader", "Position", "Snapshot",
+    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "own_logs", "place_of",
+    "read_log", "take_of", "where",
 ]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -301,6 +302,15 @@ def _refuse_bare(url: str, take: str) -> None:
 def where(url: str) -> str:
     """The url at which the own log of what a url means is kept."""
     return takes.place(*_named(url))
+
+
+def own_logs(store: str, take: str) -> list[LogReader]:
+    """The own logs of a take, shard by shard, to read what it has said itself: without its past.
+
+    Errors: Unavailable if there is no such take, or it can't be read; LogCorrupt.
+    """
+    url = takes.place(store, take)
+    return [_read_own(url, shard) for shard in range(_count_own(url) or 1)]
 
 
 @contextmanager
