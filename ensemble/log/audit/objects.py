@@ -73,7 +73,9 @@ class _Walk(ObjectFrames):
             self._places.setdefault(place.seq, set()).add(place)
         self._verdicts = dict(found.verdicts) | dict.fromkeys(places, "unread")
         self._begins = {kept.begins: range(0) for _, kept in self._snapshots}
-        """The frames with which snapshots say that the log goes on, and the entries that may be meant: also those of writers."""
+        """The frames with which snapshots say that the log goes on, and the entries that may be meant."""
+        self._is_ended = False
+        """Whether the entry before says that its writer has closed the log: then a beginning comes next."""
         self._after = 0
         """The entry after the last group."""
 
@@ -129,6 +131,9 @@ class _Walk(ObjectFrames):
         number, before, epoch = self._number, self._end, self._epoch
         if is_merged:
             self._merged = max(self._merged, number // self._log.block + 1)
+        if self._is_ended and not entry.is_begin:
+            self._tell(self.objects.path(self._log.entry(number)), "it stands after the end of its writer")
+        self._is_ended = not entry.is_group and not entry.is_begin
         try:
             if before is None and not entry.is_group:
                 if entry.epoch < epoch + entry.is_begin:
