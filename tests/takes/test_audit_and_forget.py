@@ -22,6 +22,10 @@ PERSONAL: dict[str, Any] = {
 def note(event: Any) -> None: ...
 
 
+def keep(event: Any, ctx: Any) -> None:
+    ctx.state["name"] = event.data["name"]
+
+
 def play(url: str, *numbers: int) -> None:
     with ensemble.open(SCORE, store=url, players=PLAYERS) as band:
         for n in numbers:
@@ -70,6 +74,26 @@ def test_a_take_that_leaves_its_parent_where_that_never_was_is_told(tmp_path: Pa
     [finding] = ensemble.audit(store).findings
 
     assert "take what-if leaves main before frame" in finding.wrong and "which was never so there" in finding.wrong
+
+
+def test_a_take_that_plays_forgets_what_it_has_in_memory_of_its_parents(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    score = {**PERSONAL, "players": {"keep": {"on": "ordered", "by": "who", "state": {"personal": {"subject": "key"}}}}}
+    with ensemble.open(score, store=store, players={"keep": keep}) as band:
+        for who in ("ella", "miles"):
+            band.publish("ordered", {"who": who, "name": f"SECRET-{who}"})
+        band.settle(timeout=10)
+    takes.new(store, "what-if")
+    with ensemble.open(score, store=f"{store}#what-if", players={"keep": keep}) as band:
+        assert band.table("keep")["ella"] == {"name": "SECRET-ella"}
+        list(band.events())
+
+        ensemble.forget(store, "ella")
+
+        assert dict(band.table("keep").items()) == {"ella": {}, "miles": {"name": "SECRET-miles"}}
+        assert [event.data["name"] for event in band.events()] == ["(forgotten)", "SECRET-miles"]
+    with ensemble.read(f"{store}#what-if") as reader:
+        assert dict(reader.table("keep").items()) == {"ella": {}, "miles": {"name": "SECRET-miles"}}
 
 
 def test_who_is_forgotten_is_so_in_all_takes(store: str) -> None:
