@@ -122,9 +122,15 @@ def _open_own(
 
         objects = objects_at(url, make=create)
         opened = open_objects(
-            objects, name=name, log_id=id or new_id(), shard=shard, shards=shards, create=create, takes_over=takes_over,
+            objects,
+            name=name,
+            log_id=id or new_id(),
+            shard=shard,
+            shards=shards,
+            create=create,
+            takes_over=takes_over,
             fork=fork,
-        )  # fmt: skip
+        )
         try:
             return _forgetting(opened, personal, opened.objects)
         except BaseException:

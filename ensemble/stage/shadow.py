@@ -27,7 +27,9 @@ from ensemble.event import Frame, Ref, decode
 from ensemble.listening import listener, lookups
 from ensemble.log.base import LogReader
 from ensemble.player import Hearing, Player, Work
-from ensemble.score import load
+from ensemble.score import Score, load
+from ensemble.score.lifts import Lifts
+from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.seat import look_up
 from ensemble.stage.tape import Tape
 from ensemble.stage.workers import AsyncThread
@@ -76,7 +78,11 @@ class Shadow:
         self._state = State()
         self._seq = 0
         self._tape = Tape(log, player.lifts)
+        self._then = self._tape
+        """Events as they were seen when they were heard: another tape, where a score of then has other versions."""
         self._listener: Listener | None = None
+        """What the section listened for then; `_now`: as its player is now, whose lanes are the keys of the table."""
+        self._now = listener(player.spec, shards)
         self._enrich = lookups(player.spec)
         self._async = AsyncThread()
 
@@ -117,11 +123,13 @@ class Shadow:
     def _follow(self, frame: Frame) -> None:
         marks, name = frame.marks, self._name
         if frame.rows is not None:
-            self._tape.keep(frame, sum(map(len, frame.rows.data)))
+            size = sum(map(len, frame.rows.data))
+            for tape in {self._tape, self._then}:
+                tape.keep(frame, size)
         if "score" in marks:
-            self._listener = self._listening(marks["score"])
+            self._listen(marks["score"])
         elif name in marks.get("joined", {}) or name in marks.get("turned", {}):
-            self._listener = self._listening(self._score_to_come(frame.seq)) or self._listener
+            self._listen(self._score_to_come(frame.seq) or self._state.score or {})
         for offsets, began_us in self._carried(frame):
             self._hear(offsets, began_us)
         if offsets := self._heard_by(frame):
@@ -136,18 +144,25 @@ class Shadow:
         found = (frame.marks["score"] for frame in self._log.frames(seq) if "score" in frame.marks)
         return next(found, {})
 
-    def _listening(self, document: Mapping[str, Any]) -> Listener | None:
-        """What the section listened for by a score that was played; None if it had no such player."""
-        if not document:
-            return None
+    def _listen(self, document: Mapping[str, Any]) -> None:
+        """From here on the section listened by this score."""
         try:
-            spec = load(document).players.get(self._name)
+            score = load(document) if document else None
+            spec = None if score is None else score.players.get(self._name)
         except ScoreError as error:
             raise EnsembleError(
                 f"player {self._name} can't be rebuilt: the log holds a score that this version can't read, so nobody knows "
                 f"what was heard by it: {error}"
             ) from error
-        return None if spec is None else listener(spec, self._shards)
+        self._listener = None if spec is None else listener(spec, self._shards)
+        if score is None or not (self.player.lifts.is_on or any(each.version != 1 for each in score.events.values())):
+            self._then = self._tape
+            return
+        try:
+            lifts = Lifts(Vocabulary(score))
+        except ScoreError:  # its upcasters, or its types, are gone
+            lifts = Lifts(Vocabulary(Score(name=score.name)))
+        self._then = Tape(self._log, lifts)
 
     def _carried(self, frame: Frame) -> Iterator[tuple[list[int], int]]:
         """What the section had heard before the store was divided anew: in the order of the log, as of this frame."""
@@ -185,7 +200,7 @@ class Shadow:
         if self._listener is None:
             return found
         while begin < end:
-            frame = self._tape.at(begin)
+            frame = self._then.at(begin)
             assert frame.rows is not None
             stop = min(end, frame.end)
             found.extend(self._listener.heed(frame.rows.between(begin - frame.first, stop - frame.first)).offsets)
@@ -193,7 +208,7 @@ class Shadow:
         return found
 
     def _concerns(self, offset: int) -> bool:
-        frame = self._tape.at(offset)
+        frame = self._then.at(offset)
         assert frame.rows is not None
         return self._listener is not None and self._listener.concerns(frame.rows, offset - frame.first)
 
@@ -234,7 +249,6 @@ class Shadow:
         return hearing.all(), work
 
     def _lanes(self, offsets: Sequence[int]) -> list[str]:
-        assert self._listener is not None, "what nobody listened for was not heard"
         lanes: list[str] = []
         at = 0
         while at < len(offsets):
@@ -242,7 +256,7 @@ class Shadow:
             assert rows is not None
             inside = range(rows.first, rows.first + len(rows))
             until = next((ix for ix in range(at, len(offsets)) if offsets[ix] not in inside), len(offsets))
-            lanes += self._listener.lanes(rows, [offset - rows.first for offset in offsets[at:until]])
+            lanes += self._now.lanes(rows, [offset - rows.first for offset in offsets[at:until]])
             at = until
         return lanes
 

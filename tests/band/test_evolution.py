@@ -287,6 +287,26 @@ def test_a_table_is_rebuilt_from_lifted_events(stand: Stand) -> None:
         assert rebuilding.compare().is_same
 
 
+def test_a_table_is_rebuilt_though_conditions_and_lanes_go_by_other_fields_since(stand: Stand) -> None:
+    def total(event: Event, ctx: Any) -> None:
+        ctx.state["sum"] = ctx.state.get("sum", 0) + (event.data["cents"] / 100 if event.version == 1 else event.data["total"])
+
+    def when(field: str, least: str) -> Any:
+        return {"see": part(total, {"event": "ordered", "where": f"data.{field} > {least}"}, by="user")}
+
+    band = stand.play(when("cents", "100"))
+    band.publish_many({"topic": "ordered", "key": str(n), "data": {"cents": 50 * n, "user": "u"}} for n in range(6))
+    band.settle(30)
+    band = stand.play(when("total", "1.0"), events=said(2, "to_2"))
+    band.publish_many({"topic": "ordered", "key": str(n), "data": {"total": 0.5 * n, "user": "u"}} for n in range(6))
+    band.settle(30)
+    assert band.table("see")["u"] == {"sum": 12.0}
+
+    with band.rebuild("see") as rebuilding:
+        compared = rebuilding.compare()
+    assert (compared.heard, compared.is_same) == (6, True), compared
+
+
 # Before anything plays
 
 

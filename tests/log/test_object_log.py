@@ -13,7 +13,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import Position, Snapshot, count_shards, has_log, open_log, read_log
+from ensemble.log import Fork, Position, Snapshot, count_shards, has_log, open_log, read_log
 from ensemble.log.objects import codec, merging
 from ensemble.log.objects import log as logs
 from ensemble.log.objects import store as stores
@@ -600,7 +600,7 @@ def test_a_log_may_begin_where_another_was(store: Any) -> None:
     first = next(whole.frames(1))
     begin = Position(1, first.first, first.prev, first.time_us - 1)
     other = MemoryStore()
-    manifest = codec.new_manifest("log", "branch", 0)._replace(begin=begin)
+    manifest = codec.new_manifest("log", "branch", 0)._replace(fork=Fork("main", "log", begin))
     obstore.put(other, "ensemble.json", codec.encode_manifest(manifest))
     for n in range(3):  # its beginning, and the groups from frame 1 on
         name = f"log/log/{n + (n > 0):020d}"

@@ -45,7 +45,7 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
     found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
-    found.begin = found.end = manifest.start
+    found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
         walk.all()
@@ -60,11 +60,11 @@ class _Walk(ObjectFrames):
 
     def __init__(self, objects: Objects, manifest: Manifest, found: Audited) -> None:
         super().__init__(objects, manifest)
-        self._known, self._end = None, manifest.start
+        self._known, self._end = None, manifest.begin
         self._number = self._epoch = self._merged = 0
         self._found = found
         self._kept = None
-        self._expected = manifest.start.seq
+        self._expected = manifest.begin.seq
         self._snapshots: list[tuple[str, Kept]] = []
         self._look_at_snapshots()
         places = [*found.verdicts, *(kept.snapshot.at for _, kept in self._snapshots)]
@@ -83,7 +83,7 @@ class _Walk(ObjectFrames):
         self._end = end
 
     def all(self) -> None:
-        self._judge(self._manifest.start)
+        self._judge(self._manifest.begin)
         while not (self._follow() and self._is_end()):
             pass
         for place, verdict in self._verdicts.items():
@@ -110,7 +110,7 @@ class _Walk(ObjectFrames):
                     is_segment = str(error).startswith(segment)
                     entry = f"{self.objects.where}/{self.objects.path(self._log.entry(number))}"
                     self._found.findings.append(of_error(error, segment if is_segment else entry))
-                    self._end = None
+                    self._end, self._epoch = None, 0  # not known
                     self._number = self._log.end_of_block(number) if is_segment else number + 1
                     return False
 
@@ -128,9 +128,9 @@ class _Walk(ObjectFrames):
         if is_merged:
             self._merged = max(self._merged, number // self._log.block + 1)
         try:
-            if before is None and entry.is_begin:
-                if entry.epoch <= epoch:
-                    raise self._corrupt(number, f"epoch {entry.epoch} begins here after epoch {epoch}")
+            if before is None and not entry.is_group:
+                if entry.epoch < epoch + entry.is_begin:
+                    raise self._corrupt(number, f"it is of epoch {entry.epoch}, after epoch {epoch}")
                 self._epoch, self._number = entry.epoch, number + 1
             else:
                 self._take((entry,), is_merged=False)
@@ -139,7 +139,7 @@ class _Walk(ObjectFrames):
             self._found.findings.append(of_error(error, f"{self.objects.where}/{self.objects.path(name)}"))
             self._end, self._epoch, self._number = None, max(epoch, entry.epoch), number + 1
             return
-        if not entry.is_begin:
+        if entry.is_group:
             self._note_places(number, entry, before)
 
     def _note_places(self, number: int, entry: Entry, before: Position | None) -> None:
@@ -168,7 +168,7 @@ class _Walk(ObjectFrames):
         if min(later) > number:
             missing = f"{min(later) - number} entries from here on are missing, and later ones are there"
             self._tell(self.objects.path(log.entry(number)), missing)
-            self._end, self._number = None, min(later)
+            self._end, self._epoch, self._number = None, 0, min(later)
         return False  # it was written just now, or is to be looked at
 
     # Places and snapshots

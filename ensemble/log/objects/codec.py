@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.base import Fork, Position, Snapshot, genesis
+from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.division import Division
 from ensemble.log.objects.protocol import BLOCK, Entry, Log, Segment
 
@@ -51,19 +51,17 @@ class Manifest(NamedTuple):
     name: str
     shard: int
     block: int
-    begin: Position | None = None
-    """The place at which the log begins, if it is another than 0."""
     fork: Fork | None = None
-    """Of a take: where it leaves its parent, which is where it begins."""
+    """Where it leaves its parent, where it is a take."""
 
     @property
     def log(self) -> Log:
         return Log(self.id, self.block)
 
     @property
-    def start(self) -> Position:
+    def begin(self) -> Position:
         """The place before its first frame."""
-        return self.begin or Position(0, 0, genesis(self.id, self.shard), 0)
+        return begin_of(self.id, self.shard, self.fork)
 
 
 class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -142,11 +140,9 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     entries: dict[str, Any] = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
-    begin, fork = entries.pop("begin"), entries.pop("fork")
+    fork = entries.pop("fork")
     if fork is not None:
         entries["parent"] = fork.entry()
-    if begin is not None:
-        entries["begin"] = [begin.seq, begin.offset, begin.hash.hex(), begin.time_us]
     return _written(entries)
 
 
@@ -172,11 +168,9 @@ def decode_manifest(path: str, data: bytes) -> Manifest | Division:
             raise ValueError("its check does not fit its entries")
         if entries["kind"] == "shards":
             return Division(entries["shards"], entries["generation"])
-        begin = entries.get("begin")
-        place = None if begin is None else Position(begin[0], begin[1], bytes.fromhex(begin[2]), begin[3])
         fork = Fork.of(entries.get("parent"))
-        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], place, fork)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        return Manifest(entries["id"], entries["name"], entries["shard"], entries["block"], fork)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise LogCorrupt(f"{path}: byte 0: the manifest was changed or damaged ({error}); restore it from a copy") from error
 
 
@@ -186,7 +180,7 @@ def snapshot_path(log_id: str, seq: int) -> str:
 
 
 def new_manifest(log_id: str, name: str, shard: int, fork: Fork | None = None) -> Manifest:
-    return Manifest(log_id, name, shard, BLOCK, None if fork is None else fork.at, fork)
+    return Manifest(log_id, name, shard, BLOCK, fork)
 
 
 def _written(entries: dict[str, Any]) -> bytes:

@@ -27,6 +27,9 @@ from ensemble.log.objects.store import BESIDE, Objects
 RECENT_BYTES = 16 * 1024 * 1024
 """The newest entries are kept in memory: who hears what was just said asks no store."""
 
+BESIDE_BYTES = 8 * 1024 * 1024
+"""About so much is got at a time of what is not recent."""
+
 
 class View(NamedTuple):
     """What can be read at a moment: so many entries, up to there, so many bytes of groups."""
@@ -56,7 +59,7 @@ class ObjectFrames(ABC):
         self._unmerged: list[int] = []
         """Blocks that were whole, and had no segment, when they were taken in."""
         self._known: Position | None = None
-        self._end: Position | None = manifest.start
+        self._end: Position | None = manifest.begin
         self._saved = snapshots_of(objects, self.id)
         self._kept = newest_snapshot(objects, self.id, self._saved, notes=self.notes)
         self._asked: Mapping[str, int] = {}
@@ -98,21 +101,21 @@ class ObjectFrames(ABC):
 
     def begin(self) -> Position:
         self._refuse_closed()
-        return self._manifest.start
+        return self._manifest.begin
 
     def end(self) -> Position:
         return self._open_view().end
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        seq = max(seq, self._manifest.start.seq)
+        seq = max(seq, self._manifest.begin.seq)
         if seq >= view.end.seq:
             return iter(())
         return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        begin, end = self._manifest.start.offset, view.end.offset
+        begin, end = self._manifest.begin.offset, view.end.offset
         if not begin <= offset <= end:
             raise OffsetError(
                 f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
@@ -121,7 +124,7 @@ class ObjectFrames(ABC):
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()
-        begin, end = self._manifest.start.offset, view.end.offset
+        begin, end = self._manifest.begin.offset, view.end.offset
         if not begin <= offset < end:
             raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return next(self._rows(view, offset, is_alone=True))
@@ -151,7 +154,7 @@ class ObjectFrames(ABC):
     # Reading what is known
 
     def _rows(self, view: View, offset: int, *, is_alone: bool = False) -> Iterator[Frame]:
-        offset = max(offset, self._manifest.start.offset)
+        offset = max(offset, self._manifest.begin.offset)
         spot = self._index.of_offset(offset)
         return self._read(view, spot, lambda header: header.events > 0 and header.end > offset, is_alone=is_alone)
 
@@ -179,7 +182,7 @@ class ObjectFrames(ABC):
                 if not start <= number < start + len(run):
                     self._refuse_closed()
                     # Who asks for frames one by one, and goes on where he was, is given more at a time.
-                    wide = 1 if is_alone and number != start + len(run) else BESIDE
+                    wide = 1 if is_alone and number != start + len(run) else self._wide()
                     is_coming = coming is not None and coming[0] == number
                     seen = coming[1].result() if coming and is_coming else self.objects.follow(self._step(number, until, wide))
                     if not seen.entries:
@@ -187,10 +190,14 @@ class ObjectFrames(ABC):
                     self._held = start, run = number, seen.entries
                     after, coming = number + len(run), None
                     if not is_alone and after < until and after not in self._recent:
-                        coming = after, self.objects.ahead(self._step(after, until, BESIDE))
+                        coming = after, self.objects.ahead(self._step(after, until, self._wide()))
                 entry = run[number - start]
             yield number, entry
             number += 1
+
+    def _wide(self) -> int:
+        """How many entries to get at a time, by how large they are."""
+        return max(1, min(BESIDE, BESIDE_BYTES * max(1, self._number) // max(1, self._index.size)))
 
     def _step(self, number: int, until: int, wide: int) -> Follow:
         is_merged = number // self._log.block < self._merged
