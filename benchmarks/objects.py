@@ -10,7 +10,7 @@ Prints one JSON line on stdout. For each kind:
     heard_per_s     events heard a second by three players in a chain, from the first publish until all is heard and durable, at
                     `linger: 50ms` (a directory: 0): the best of the rounds
     of_directory    that by the directory's
-    p50_ms          one order alone, from publish until the third player has heard it: three durable hops, each of which lingers
+    p50_ms          one order alone, from publish until what the third player heard is durable: four commits that linger
     publish_per_s   events a second into the store that is opened then
     open_s          opening the store of --events events again from its snapshot, in a process that has done so before
     open_requests   what was asked of the store for that, by kind

@@ -5,6 +5,7 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,11 @@ from ensemble.shown import live
 from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
+
+OUTSTANDING_MOST = 32
+"""How many publications of many events wait to become durable: enough to fill a commit that lingers."""
+OUTSTANDING_BYTES = 32 << 20
+"""How much data at the most."""
 
 
 def _plain(value: Any) -> Any:
@@ -81,17 +87,21 @@ class Band(Reader):
                 return self.publish_many(bar.over(items), topic=topic, wait=wait)
         count = 0
         most, most_bytes = self._stage.publication_most
-        replies: list[Answer] = []
+        replies: deque[tuple[Answer, int]] = deque()
+        waiting = 0
         batch = self._inlet.batch(topic)
         try:
             for item in items:
                 batch.add_item(item)
                 if len(batch) >= most or batch.size > most_bytes:
-                    replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
+                    replies.append((self._stage.publish(self._inlet.publication(batch), wait=wait), batch.size))
                     count += len(batch)
+                    waiting += batch.size
                     batch = self._inlet.batch(topic)
-                    while len(replies) > 8:
-                        replies.pop(0).wait()
+                    while len(replies) > OUTSTANDING_MOST or waiting > OUTSTANDING_BYTES:
+                        reply, size = replies.popleft()
+                        reply.wait()
+                        waiting -= size
         except InvalidEvent as error:
             said = count + len(batch)
             self._finish(batch, replies, wait)
@@ -100,10 +110,9 @@ class Band(Reader):
         self._finish(batch, replies, wait)
         return count
 
-    def _finish(self, batch: Any, replies: list[Answer], wait: bool) -> None:
-        if len(batch):
-            replies.append(self._stage.publish(self._inlet.publication(batch), wait=wait))
-        for reply in replies:
+    def _finish(self, batch: Any, replies: Iterable[tuple[Answer, int]], wait: bool) -> None:
+        last = [self._stage.publish(self._inlet.publication(batch), wait=wait)] if len(batch) else []
+        for reply in (*(reply for reply, _ in replies), *last):
             reply.wait()
 
     def add(self, name: str, call: Callable[..., Any] | None = None, /, **says: Any) -> None:
@@ -193,8 +202,7 @@ class Band(Reader):
         """Make a subject's data unreadable for good: its keys are destroyed, and what is in memory is dropped. How many keys.
 
         It waits for what is in flight. docs/forget.md says what is forgotten, and what is read then.
-        Errors: KeyError if there is no data of such a subject; Unavailable if nothing is personal here, or the band plays on
-        Ray.
+        Errors: KeyError if there is no data of such a subject; Unavailable if the band plays on Ray.
         """
         return self._stage.forget(subject)
 

@@ -18,8 +18,7 @@ def forget(url: str, subject: str) -> int:
 
     A band that plays the store, or a take of it, is asked, and drops what it has in memory. What nobody plays is opened for
     writing.
-    Errors: KeyError if there is no data of such a subject; Unavailable if there is no such store, nothing in it is personal,
-            or it can't be written now.
+    Errors: KeyError if there is no data of such a subject; Unavailable if there is no such store, or it can't be written now.
     """
     from ensemble.log.forgetting import forgetting_of
 
@@ -41,19 +40,20 @@ def forget(url: str, subject: str) -> int:
             else:
                 held = stack.enter_context(hold(store, take))
                 logs += [log for log in map(forgetting_of, held) if log is not None]
-        rings = [log.ring for log in logs]
-        if not guests:
+        count, unknown = 0, None
+        for guest in guests:
+            try:
+                count += guest.forget(subject)
+            except KeyError as error:  # nobody of this name in that one; perhaps in another
+                unknown = error
+        count += sum(log.forget(subject) for log in logs)
+        if not count:
+            if unknown is not None and not logs:
+                raise unknown
             if not logs:
-                raise Unavailable(
+                raise KeyError(
                     f"store {url}: nothing in it is personal, so nobody can be forgotten; write personal: in the events: of "
                     "its score (docs/forget.md), for what is said from then on"
                 )
-            refuse_unknown(subject, rings, f"store {url}")
-        count = 0
-        for number, guest in enumerate(guests):
-            try:
-                count += guest.forget(subject)
-            except (KeyError, Unavailable):  # that band knows nobody of this name; somebody else may
-                if number + 1 == len(guests) and not count and not any(ring.knows(subject) for ring in rings):
-                    raise
-        return count + sum(log.forget(subject) for log in logs)
+            refuse_unknown(subject, [log.ring for log in logs], f"store {url}")
+        return count

@@ -259,7 +259,7 @@ def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparis
     logs = []
     try:
         for shard in range(shards):
-            logs.append(open_log(url, name="", create=False, shard=shard, shards=shards))
+            logs.append(open_log(url, name="", create=False, shard=shard, shards=shards, takes_over=False))
 
         def put(writes: Callable[[], Sequence[Writes]]) -> None:
             for log, each in zip(logs, writes(), strict=True):

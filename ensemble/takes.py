@@ -19,7 +19,7 @@ import msgspec
 from ensemble.broker.state import State
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import EPOCH, Frame, microseconds
-from ensemble.log import Fork, LogReader, Position, hold, make_take, take_of
+from ensemble.log import Fork, LogReader, Position, hold, make_take, own_logs, take_of
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.log.takes import MAIN
@@ -96,6 +96,7 @@ def drop(url: str, name: str) -> None:
         raise Unavailable(f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first")
     with _held(store, name, "dropped"):
         kept.remove(store, name)
+    kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
 
 
 def use(url: str, name: str) -> None:
@@ -138,10 +139,10 @@ def _held(store: str, take: str, what: str) -> ExitStack:
 
 def _told(store: str, name: str, current: str) -> Take:
     with ExitStack() as stack:
-        reader = stack.enter_context(read(f"{store}#{name}"))
-        logs = [shard.log for shard in reader._shards]
-        fork = logs[0].fork
-        begins = [log.begin() if log.fork is None else log.fork.at for log in logs]
+        logs = own_logs(store, name)
+        for log in logs:
+            stack.callback(log.close)
+        fork, begins = logs[0].fork, [log.begin() for log in logs]
         last_us = max(begin.time_us for begin in begins)
         return Take(
             name=name,

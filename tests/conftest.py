@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
+    config.addinivalue_line("markers", "directory(reason): a test of what is in a directory store only")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
     config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
@@ -79,6 +80,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, setups in {"stand": SETUPS, "stand_on_disk": ON_DISK}.items():
         if name in metafunc.fixturenames:
             fitting = [setup for setup in setups if setup.stage == "solo" or not solo]
+            if metafunc.definition.get_closest_marker("directory"):
+                fitting = [setup for setup in fitting if setup.store == "directory"]
             metafunc.parametrize(name, fitting, ids=str, indirect=True)
 
 

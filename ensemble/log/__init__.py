@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "EventLog", "Fork", "LogReader", "Position", "Snapshot", "count_shards", "environment", "has_log", "hold", "linger_us",
-    "make_take", "new_id", "open_log", "place_of", "read_log", "take_of", "where",
+    "EventLog", "Fork", "LogReader", "Position", "Snapshot",
+    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "own_logs", "place_of",
+    "read_log", "take_of", "where",
 ]  # fmt: skip
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -303,6 +304,15 @@ def where(url: str) -> str:
     return takes.place(*_named(url))
 
 
+def own_logs(store: str, take: str) -> list[LogReader]:
+    """The own logs of a take, shard by shard, to read what it has said itself: without its past.
+
+    Errors: Unavailable if there is no such take, or it can't be read; LogCorrupt.
+    """
+    url = takes.place(store, take)
+    return [_read_own(url, shard) for shard in range(_count_own(url) or 1)]
+
+
 @contextmanager
 def hold(store: str, take: str) -> Iterator[list[EventLog]]:
     """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing.
@@ -314,7 +324,7 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(_open_own(url, name="", create=False, shard=shard, shards=shards))
+            logs.append(_open_own(url, name="", create=False, shard=shard, shards=shards, takes_over=False))
             stack.callback(logs[-1].close)
         yield logs
 

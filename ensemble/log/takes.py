@@ -140,13 +140,12 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
     Errors: Unavailable if there is one of this name, or the store refuses.
     """
     url, folder = place(store, take), _folder(store)
+    sweep(store, take)
     if folder is None or store.startswith("memory:"):
         build(url)
         return
     begun = folder / "takes" / f".{take}"
     try:
-        if begun.exists():
-            shutil.rmtree(begun)
         Files().make_folder(begun.parent)
         build(str(begun))
         Files().rename(begun, begun.with_name(take))
@@ -156,7 +155,7 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
 
 
 def remove(store: str, take: str) -> None:
-    """Take away the own log of a take. Nobody may write it, nor read it any more. Unavailable."""
+    """Have a take be there no more. What is left of it, `sweep` takes away. Unavailable."""
     if store.startswith("memory:"):
         from ensemble.log.memory import forget_memory_store
 
@@ -167,8 +166,7 @@ def remove(store: str, take: str) -> None:
         from ensemble.log.objects.store import MANIFEST, objects_at
 
         objects = objects_at(place(store, take))
-        for path in [MANIFEST, *(objects.patiently(lambda: objects.list("")) or [])]:
-            objects.patiently(lambda path=path: objects.delete(path))  # type: ignore[misc]
+        objects.patiently(lambda: objects.delete(MANIFEST))
         return
     gone = folder / "takes" / f".{take}"
     try:
@@ -176,9 +174,29 @@ def remove(store: str, take: str) -> None:
             shutil.rmtree(gone)
         Files().rename(gone.with_name(take), gone)
         Files().sync_folder(gone.parent)
-        shutil.rmtree(gone)
     except OSError as error:
         raise refusal(f"store {store}: the take {take} can't be dropped", error) from error
+
+
+def sweep(store: str, take: str) -> None:
+    """Take away what is left of a take that is there no more, or was never finished. Unavailable."""
+    if store.startswith("memory:"):
+        return
+    folder = _folder(store)
+    if folder is None:
+        from ensemble.log.objects.store import MANIFEST, objects_at
+
+        objects = objects_at(place(store, take))
+        found = objects.patiently(lambda: objects.list("")) or []
+        for path in () if MANIFEST in found else found:
+            objects.patiently(lambda path=path: objects.delete(path))  # type: ignore[misc]
+        return
+    left = folder / "takes" / f".{take}"
+    try:
+        if left.exists():
+            shutil.rmtree(left)
+    except OSError as error:
+        raise refusal(f"{left}: can't be removed", error) from error
 
 
 def _folder(store: str) -> Path | None:

@@ -17,11 +17,13 @@ import msgspec
 
 from ensemble.broker.failure import DEAD
 from ensemble.broker.state import State
-from ensemble.event import Event, decode
+from ensemble.event import Event, Rows, decode
 from ensemble.log.base import LogReader, Position
+from ensemble.replay.record import ids
 from ensemble.shown import Shown
 
 Kind = Literal["new", "gone", "different"]
+Key = tuple[str, str, int]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -97,40 +99,32 @@ def difference(
 
     Shapes: `states` is what each adds up to there.
     """
-    shared = {event.id for event in _events(now, since, upto[1])}
+    shared = {id_ for rows in _rows(now, since, upto[1]) for id_ in ids(rows)}
     kept: set[str] = set()
-    by_key: dict[tuple[str, str, int], Event] = {}
+    by_key: dict[Key, Event] = {}
     counts: Counter[tuple[str, str]] = Counter()
     loose: list[Event] = []
-    for event in _events(was, since, upto[0]):
-        cause, player = _cause(event, {}), _player(event)
-        number = counts[cause, player]
-        counts[cause, player] += 1
-        if event.id in shared:
-            kept.add(event.id)
-        elif cause:
-            by_key[cause, player, number] = event
+    for event in _others(was, since, upto[0], shared, kept):
+        key = _key(event, {}, counts)
+        if key[0]:
+            by_key[key] = event
         else:
             loose.append(event)
     same = len(kept)
     counts.clear()
     renamed: dict[str, str] = {}
     changes: list[Change] = []
-    for event in _events(now, since, upto[1]):
-        cause, player = _cause(event, renamed), _player(event)
-        number = counts[cause, player]
-        counts[cause, player] += 1
-        if event.id in kept:
-            continue
-        pair = by_key.pop((cause, player, number), None) if cause else None
+    for event in _others(now, since, upto[1], kept, set()):
+        key = _key(event, renamed, counts)
+        pair = by_key.pop(key, None) if key[0] else None
         if pair is None:
-            changes.append(Change("new", player, None, event))
+            changes.append(Change("new", _player(event), None, event))
             continue
         renamed[event.id] = pair.id
         if _is_same(pair, event):
             same += 1
         else:
-            changes.append(Change("different", player, pair, event))
+            changes.append(Change("different", _player(event), pair, event))
     changes += [Change("gone", _player(event), event, None) for event in (*loose, *by_key.values())]
     return Difference(same=same, events=changes, tables=tables(*states))
 
@@ -150,16 +144,36 @@ def tables(was: State, now: State) -> list[TableChange]:
     return found
 
 
-def _events(log: LogReader, since: Position, upto: Position) -> Iterator[Event]:
-    """The events from one place to another, but for what the band says of itself: its dead letters are told."""
+def _rows(log: LogReader, since: Position, upto: Position) -> Iterator[Rows]:
+    """The rows of a log from one place to another."""
     for frame in log.rows(since.offset):
         if frame.first >= upto.offset:
             return
         assert frame.rows is not None
-        for ix in range(len(frame.rows)):
-            topic = frame.rows.filed(ix)
-            if not topic.startswith("_band.") or topic == DEAD:
-                yield frame.rows.event(ix)
+        yield frame.rows
+
+
+def _others(log: LogReader, since: Position, upto: Position, shared: set[str], kept: set[str]) -> Iterator[Event]:
+    """The events whose ids are not shared; those that are go to `kept`.
+
+    What the band says of itself is left out, but for its dead letters.
+    """
+    for rows in _rows(log, since, upto):
+        told = [not topic.startswith("_band.") or topic == DEAD for topic in rows.topics]
+        column = rows.topic_ix
+        for ix, id_ in enumerate(ids(rows)):
+            if told[column if isinstance(column, int) else column[ix]]:
+                if id_ in shared:
+                    kept.add(id_)
+                else:
+                    yield rows.event(ix)
+
+
+def _key(event: Event, renamed: Mapping[str, str], counts: Counter[tuple[str, str]]) -> Key:
+    """What it answers, who says it, and which of these answers it is: among those that have no id in common."""
+    of = _cause(event, renamed), _player(event)
+    counts[of] += 1
+    return (*of, counts[of])
 
 
 def _cause(event: Event, renamed: Mapping[str, str]) -> str:

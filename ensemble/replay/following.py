@@ -27,7 +27,7 @@ from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog
 from ensemble.replay.followed import Followed
 from ensemble.replay.playing import Playing
-from ensemble.replay.record import Answer, Heard, Record, answers, said_by
+from ensemble.replay.record import Answer, Heard, Record, answers, ids, said_by
 from ensemble.score import Score
 from ensemble.score.lifts import Lifts
 from ensemble.score.vocabulary import Vocabulary
@@ -373,6 +373,10 @@ class Following:
         count = sum(made.count for made in self._made)
         if rows is None:
             self._then.extend([-1] * count)
+            return
+        if count == len(rows) and len(self._made) == 1 and (same := self._made[0].rows) is not None and ids(same) == ids(rows):
+            self._there.extend(range(same.first, same.first + count))
+            self._then.extend(range(frame.first, frame.end))
             return
         named: dict[str, int] = {}
         others: dict[Key, int] = {}

@@ -20,11 +20,8 @@ from ensemble.log import takes as kept
 from ensemble.log.forgetting import forgetting_of
 from ensemble.replay.difference import Change, Difference, difference
 from ensemble.replay.record import Record
-from ensemble.score import Score, load
-from ensemble.score.personal import personal
-from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import Clock
-from ensemble.stage.begin import recover
+from ensemble.stage.begin import encrypt_as_recorded, recover
 from ensemble.takes import state_at
 
 CORRECTED = "_band.corrected"
@@ -64,17 +61,15 @@ def promote(url: str, take: str) -> Promotion:
         fork = now.fork
         assert fork is not None, "only main has none"
         try:
-            log = stack.enter_context(closing(open_log(f"{store}#{fork.take}", name="", create=False)))
+            log = stack.enter_context(closing(open_log(f"{store}#{fork.take}", name="", create=False, takes_over=False)))
         except Unavailable as error:
             raise Unavailable(
                 f"{fork.take} can't be corrected now: {error}; stop who plays it, promote, and play again"
             ) from error
-        forgetting = forgetting_of(log)
-        if forgetting is not None:  # by the rules of the score that is played there
-            score = load(document) if (document := recover(log).score) else Score(name=log.name)
-            forgetting.encrypt(personal(score, Vocabulary(score)))
         upto = _replayed(now) or fork.at
-        state, states = recover(log), (state_at(log, upto), state_at(now, now.end()))
+        state = recover(log)
+        encrypt_as_recorded(log, state.score)
+        states = (state_at(log, upto), state_at(now, now.end()))
         found = difference(log, now, states, fork.at, (upto, now.end()))
         known = {"", *state.sections}  # a player that is new has its past before it yet
         found = Difference(
@@ -85,7 +80,7 @@ def promote(url: str, take: str) -> Promotion:
         if not found:
             raise Unavailable(f"take {take!r} says nothing otherwise than {fork.take}; there is nothing to promote")
         _refuse_moved(log, states[0], upto, found, take, fork.take, now.id)
-        return _corrected(log, state, found, states[1], take, fork.take, now.id, has_data=forgetting is None)
+        return _corrected(log, state, found, states[1], take, fork.take, now.id, has_data=forgetting_of(log) is None)
 
 
 def _enter(stack: ExitStack, store: str, take: str, what: str) -> None:

@@ -26,7 +26,7 @@ EVENT_BYTES = 100
 """What an event takes up in a log, about: by this the tape knows how much it keeps."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An event that a player said while it heard a batch. `cause` is the id of the one that it answers."""
 
     cause: str
@@ -151,6 +151,14 @@ class Record:
         return order, [found[offset] for offset in order]
 
 
+def ids(rows: Rows) -> list[str]:
+    """The ids of a frame's events. For many at a time: a name as the log gives it costs least."""
+    begin, first, extras = f"{rows.log_id}-", rows.first, rows.extras
+    if extras is None:
+        return [f"{begin}{offset}" for offset in range(first, first + len(rows))]
+    return [rows.given_id(ix) or f"{begin}{first + ix}" for ix in range(len(rows))]
+
+
 def source_of(player: str) -> str:
     """How the CloudEvents source of what a player says ends."""
     return f"/{player}"
@@ -161,11 +169,12 @@ def answers(frame: Frame, heard: Heard) -> list[Answer]:
     rows = frame.rows
     if rows is None or rows.causes is None:
         return []
-    player, untold = heard.batch.section, heard.untold()
+    player, untold, name = heard.batch.section, heard.untold(), rows.name
+    columns = zip(said_by(rows, player), rows.causes, rows.keys, rows.data, ids(rows), strict=True)
     return [
-        Answer(cause, rows.topic(ix), rows.keys[ix], rows.data[ix], rows.id(ix), rows.born(ix))
-        for ix, is_own in enumerate(said_by(rows, player))
-        if is_own and (cause := rows.name(rows.causes[ix])) not in untold
+        Answer(cause, rows.topic(ix), key, data, id_, id_ if rows.extras is None else rows.born(ix))
+        for ix, (is_own, ref, key, data, id_) in enumerate(columns)
+        if is_own and (cause := name(ref)) not in untold
     ]
 
 

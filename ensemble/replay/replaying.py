@@ -114,6 +114,7 @@ def replay(
                 made = _followed(made, record, log, name, score, playing, chosen, fork, progress)
             except BaseException:  # nobody is left with half of a take
                 kept.remove(store, name)
+                kept.sweep(store, name)
                 raise
     return msgspec.structs.replace(made, unsteady=dict(playing.unsteady), took_s=monotonic() - began_s)
 

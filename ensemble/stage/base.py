@@ -101,7 +101,7 @@ class Stage(Protocol):
     def forget(self, subject: str) -> int:
         """Make a subject's data unreadable for good, in what is kept and in memory; how many keys were destroyed.
 
-        Errors: KeyError if there is no such subject; Unavailable.
+        Errors: KeyError if there is no data of such a subject; Unavailable.
         """
         ...
 

@@ -231,10 +231,9 @@ class Front(ABC):
             raise EnsembleError("a player can't have somebody forgotten while it hears an event: the band waits for it")
         log = forgetting_of(self.log)
         if log is None:
-            raise Unavailable(
-                f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write "
-                f"personal: in its "
-                "events: (docs/forget.md)"
+            raise KeyError(
+                f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write personal: "
+                "in its events: (docs/forget.md)"
             )
         refuse_unknown(subject, [log.ring], f"band {self.broker.name}")
         reply = Reply()

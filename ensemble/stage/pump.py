@@ -16,7 +16,7 @@ from ensemble.errors import EnsembleError
 from ensemble.stage.inbox import Reply
 from ensemble.stage.sources import Source
 
-OUTSTANDING_MOST = 4
+OUTSTANDING_MOST = 16
 """Publications that may be on their way to the log."""
 PATIENCE_S = 0.1
 """How soon a pump sees that it is to stop."""

@@ -112,7 +112,7 @@ def test_reading_changes_no_byte_of_the_store(stand_on_disk: Stand) -> None:
     stand_on_disk.leave()
 
     def contents() -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in Path(stand_on_disk.url).rglob("*") if path.is_file()}
+        return {str(path): path.read_bytes() for path in stand_on_disk.path.rglob("*") if path.is_file()}
 
     before = contents()
 
@@ -126,7 +126,7 @@ def test_reading_changes_no_byte_of_the_store(stand_on_disk: Stand) -> None:
 def test_a_store_that_may_only_be_read_can_be_read(stand_on_disk: Stand) -> None:
     say(stand_on_disk.play(PARTS), range(10))
     stand_on_disk.leave()
-    folders = [path for path in [Path(stand_on_disk.url), *Path(stand_on_disk.url).rglob("*")] if path.is_dir()]
+    folders = [path for path in [stand_on_disk.path, *stand_on_disk.path.rglob("*")] if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)
     try:

@@ -56,7 +56,7 @@ SETUPS = [
     Setup("ray", "objects"),
 ]
 
-ON_DISK = [setup for setup in SETUPS if setup.store == "directory"]
+ON_DISK = [setup for setup in SETUPS if setup.store != "memory"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ class Stand(AtHome):
         self._bands.append(band)
         return band
 
+    @property
+    def path(self) -> Path:
+        """The folder of a store on the disk."""
+        return Path(self.url.removeprefix("objects:"))
+
     def leave(self) -> None:
         """Close the band that is open, if one is."""
         while self._bands:
@@ -132,9 +137,9 @@ class Stand(AtHome):
 
     def as_if_killed(self) -> Stand:
         """A stand with the store as a kill at this moment would leave it."""
-        assert self.setup.store == "directory", "only what is on a disk outlives a kill"
+        assert self.setup.store != "memory", "only what is on a disk outlives a kill"
         other = Stand(self.setup, self.folder, shards=self.shards)
-        shutil.copytree(self.url, other.url, ignore=shutil.ignore_patterns("*.sock", "door"))
+        shutil.copytree(self.path, other.path, ignore=shutil.ignore_patterns("*.sock", "door"))
         return other
 
     def size(self, whole: int, small: int) -> int:

@@ -109,6 +109,7 @@ def test_an_event_that_was_acknowledged_is_there_after_a_kill(stand_on_disk: Sta
     killed.leave()
 
 
+@pytest.mark.directory("elsewhere durability means nothing")
 @pytest.mark.solo("it counts the calls of fdatasync in this process")
 def test_only_a_score_that_says_so_gives_up_the_disk(stand_on_disk: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.log.files import Files

@@ -23,7 +23,13 @@ def score(stand: Stand) -> dict[str, Any]:
     return {"ensemble": 1, "name": "test", "stage": {"shards": stand.shards}}
 
 
+def _needs_a_lock(stand: Stand) -> None:
+    if str(stand.setup) == "ray-objects":
+        pytest.skip("an object store has no lock: of two processes the second takes over (docs/object-log.md)")
+
+
 def test_a_second_band_is_refused_with_a_sentence_and_the_first_goes_on(stand: Stand) -> None:
+    _needs_a_lock(stand)
     band = stand.play()
     band.publish("said", 1)
 
@@ -37,6 +43,7 @@ def test_a_second_band_is_refused_with_a_sentence_and_the_first_goes_on(stand: S
 def test_the_refused_band_leaves_no_thread_and_no_lock_behind(stand: Stand) -> None:
     import threading
 
+    _needs_a_lock(stand)
     stand.play()
     before = set(threading.enumerate())
 
@@ -56,6 +63,7 @@ def test_a_store_can_be_opened_again_as_soon_as_its_band_is_closed(stand: Stand)
     assert [event.data for event in stand.reader().events()] == list(range(5))
 
 
+@pytest.mark.directory("an object store has no lock: the second takes over")
 def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) -> None:
     band = stand_on_disk.play()
     band.publish("said", 1)
@@ -72,6 +80,7 @@ def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) ->
     assert len(list(band.events())) == 2
 
 
+@pytest.mark.directory("it takes hold of the epoch's file")
 def test_a_band_whose_store_was_taken_over_writes_no_more_and_says_so(stand_on_disk: Stand) -> None:
     heard: list[int] = at_home([])
     band = stand_on_disk.play({"hear": part(lambda event: heard.append(event.data), "said")})

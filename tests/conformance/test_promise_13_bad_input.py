@@ -243,6 +243,7 @@ def segment(stand: Stand) -> Path:
     return max((Path(stand.url) / "shard-0").glob("*.seg"))
 
 
+@pytest.mark.directory("objects are never torn")
 def test_a_torn_tail_is_cut_back_to_the_last_whole_frame_and_said(stand_on_disk: Stand) -> None:
     band = stand_on_disk.play()
     for number in range(5):
@@ -261,6 +262,7 @@ def test_a_torn_tail_is_cut_back_to_the_last_whole_frame_and_said(stand_on_disk:
     killed.leave()
 
 
+@pytest.mark.directory("it damages a segment file")
 def test_a_damaged_middle_stops_with_the_file_and_the_byte(stand_on_disk: Stand) -> None:
     band = stand_on_disk.play()
     for number in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -190,6 +191,26 @@ def test_frames_that_are_removed_repeated_or_swapped_are_told_though_their_group
     assert tried >= 2
 
 
+def test_a_frame_that_was_written_anew_with_the_right_checksum_is_told_by_the_next(sample: Sample) -> None:
+    head = head_of(sample)
+    tried = 0
+    for path, places in sample.places.items():
+        data = sample.files[path]
+        for begin, end in pairwise(places):
+            frames = _frames(data[begin:end])
+            for ix, one in enumerate(frames):
+                sample.restore()
+                changed = [*frames[:ix], forged(one), *frames[ix + 1 :]]
+                path.write_bytes(data[:begin] + encode_record(changed) + b"".join(changed) + data[end:])
+                found = audited(sample, head)
+                if end == len(data) and path == sample.segments[-1] and ix + 1 == len(frames):
+                    assert (found.findings, found.verdicts) == ([], {head: "other"}), "only the anchor has its hash"
+                else:
+                    assert "does not hold the hash of the frame before it" in found.findings[0].wrong
+                tried += 1
+    assert tried == len(sample.told)
+
+
 def test_segments_that_change_places_are_told(sample: Sample) -> None:
     for one, other in ((0, 1), (1, 2), (0, 2)):
         sample.restore()
@@ -305,6 +326,14 @@ def test_a_log_in_memory_is_audited_too() -> None:
     store.data[1] = store.data[1][:-1] + bytes([store.data[1][-1] ^ 1])
     found = audit_log("memory:audited")
     assert "frame 1" in found.findings[0].file
+
+
+def forged(frame: bytes) -> bytes:
+    """A frame that says something else, its checksum made to fit."""
+    data = bytearray(frame)
+    data[-1] ^= 0x01
+    data[7:11] = crc32(memoryview(data)[11:]).to_bytes(4, "big")
+    return bytes(data)
 
 
 def _changed(parts: Sequence[bytes], how: str) -> Iterator[list[bytes]]:

@@ -12,12 +12,15 @@ from ensemble.errors import Unavailable
 from ensemble.log import Position, Snapshot
 from ensemble.log.audit import Audited
 from ensemble.log.audit.objects import audit_objects
+from ensemble.log.frame import peek
+from ensemble.log.group import RECORD_BYTES
 from ensemble.log.objects import codec
 from ensemble.log.objects.log import ObjectLog, let_go, open_objects
 from ensemble.log.objects.merging import merge
 from ensemble.log.objects.protocol import Log
 from ensemble.log.objects.store import Objects
 from tests.log.log_samples import append
+from tests.log.test_audit import forged
 
 WHERE = "s3://bucket/band"
 
@@ -31,13 +34,15 @@ class Sample:
         log = self.open()
         append(log, [2], [1, 0], [3])
         log = self.open()
-        append(log, [1, 2], [1])
+        append(log, [1, 2])
         log.save(Snapshot(log.end(), b"state"))
         append(log, [1])
         log.close()
         merge(self.objects, Log("log", 4), 0)
         self.files = {path: self.objects.get(path) for path in self.objects.list("")}
         self.head = log._durable.end
+        self.end = max(path for path in self.files if path.startswith("log/"))
+        """The entry by which the writer said that it had closed the log. There are no frames in it, and nothing hangs on it."""
 
     def open(self) -> ObjectLog:
         let_go(WHERE)
@@ -100,6 +105,21 @@ def test_every_byte_that_is_changed_is_told_with_its_object(sample: Sample, mask
         sample.objects.put(path, data)
 
 
+def test_a_frame_that_was_written_anew_with_the_right_checksums_is_told_by_the_next(sample: Sample) -> None:
+    for path in [path for path in sample.files if path.startswith("log/")][1:3]:
+        entry = codec.decode_entry(path, sample.files[path])
+        length = peek(entry.body, RECORD_BYTES).length
+        frame = forged(entry.body[RECORD_BYTES : RECORD_BYTES + length])
+        body = entry.body[:RECORD_BYTES] + frame + entry.body[RECORD_BYTES + length :]
+        sample.restore()
+        sample.objects.put(path, codec.encode_entry(entry._replace(body=body)))
+
+        found = sample.audited(sample.head)
+
+        is_told = any("does not hold the hash of the frame before it" in each.wrong for each in found.findings)
+        assert is_told or found.verdicts == {sample.head: "other"}, path
+
+
 def test_every_truncation_is_told(sample: Sample) -> None:
     for path, data in sample.files.items():
         for size in range(len(data)):
@@ -108,14 +128,14 @@ def test_every_truncation_is_told(sample: Sample) -> None:
         sample.objects.put(path, data)
 
 
-def test_every_object_that_is_removed_is_told_but_for_a_snapshot(sample: Sample) -> None:
+def test_every_object_that_is_removed_is_told_but_for_a_snapshot_and_the_mark_of_closing(sample: Sample) -> None:
     for path in sample.files:
         sample.restore()
         sample.objects.delete(path)
         if path == "ensemble.json":
             with pytest.raises(Unavailable, match="there is no store"):
                 sample.audited()
-        elif not path.startswith("snapshots/"):
+        elif not path.startswith("snapshots/") and path != sample.end:
             assert sample.is_noticed(), path
 
 
@@ -142,8 +162,8 @@ def test_objects_that_change_places_are_told(sample: Sample) -> None:
 
 def test_all_that_is_damaged_is_told_not_only_the_first(sample: Sample) -> None:
     entries = [path for path in sample.files if path.startswith("log/")]
-    for path in (entries[1], entries[3]):
-        sample.objects.put(path, sample.files[path][:-1] + b"\x00")
+    for path in (entries[1], entries[3]):  # that of a group, and that of the end
+        sample.objects.put(path, sample.files[path][:-1] + b"\x07")
 
     told = [(finding.file.removeprefix(f"{WHERE}/"), finding.wrong) for finding in sample.audited().findings]
     assert told == [
@@ -154,8 +174,9 @@ def test_all_that_is_damaged_is_told_not_only_the_first(sample: Sample) -> None:
 
 
 def test_an_end_that_was_removed_is_seen_by_the_anchor(sample: Sample) -> None:
-    last = max(path for path in sample.files if path.startswith("log/"))
-    sample.objects.delete(last)
+    entries = [path for path in sample.files if path.startswith("log/")]
+    for path in entries[-2:]:
+        sample.objects.delete(path)
 
     found = sample.audited(sample.head)
 

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from obstore.store import LocalStore
 
 import ensemble
 from ensemble import emit
 from ensemble.log import memory
-from ensemble.log.objects import store as object_stores
-from ensemble.log.objects.store import Objects
 
 _numbers = count(1)
 KINDS = ("memory", "directory", "objects")
@@ -41,25 +38,13 @@ def tally(event: Any, ctx: Any) -> Any:
 PLAYERS: dict[str, Callable[..., Any]] = {"price": price, "tally": tally}
 
 
-def in_folder(folder: Path) -> Callable[[str], Objects]:
-    """What stands in for `objects_at`: the objects of any url lie in a folder."""
-
-    def objects_at(url: str) -> Objects:
-        place = folder / url.partition("://")[2]
-        place.mkdir(parents=True, exist_ok=True)
-        return Objects(LocalStore(prefix=place), url.rstrip("/"), pause=lambda seconds: None)
-
-    return objects_at
-
-
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The url of a store that is not there yet."""
     if request.param == "directory":
         yield str(tmp_path / "store")
     elif request.param == "objects":
-        monkeypatch.setattr(object_stores, "objects_at", in_folder(tmp_path))
-        yield "s3://bucket/shop"
+        yield f"objects:{tmp_path}/shop"
     else:
         name = f"takes-{next(_numbers)}"
         yield f"memory:{name}"

@@ -110,7 +110,7 @@ class _Walk(ObjectFrames):
                     is_segment = str(error).startswith(segment)
                     entry = f"{self.objects.where}/{self.objects.path(self._log.entry(number))}"
                     self._found.findings.append(of_error(error, segment if is_segment else entry))
-                    self._end = None
+                    self._end, self._epoch = None, 0  # not known
                     self._number = self._log.end_of_block(number) if is_segment else number + 1
                     return False
 
@@ -128,9 +128,9 @@ class _Walk(ObjectFrames):
         if is_merged:
             self._merged = max(self._merged, number // self._log.block + 1)
         try:
-            if before is None and entry.is_begin:
-                if entry.epoch <= epoch:
-                    raise self._corrupt(number, f"epoch {entry.epoch} begins here after epoch {epoch}")
+            if before is None and not entry.is_group:
+                if entry.epoch < epoch + entry.is_begin:
+                    raise self._corrupt(number, f"it is of epoch {entry.epoch}, after epoch {epoch}")
                 self._epoch, self._number = entry.epoch, number + 1
             else:
                 self._take((entry,), is_merged=False)
@@ -139,7 +139,7 @@ class _Walk(ObjectFrames):
             self._found.findings.append(of_error(error, f"{self.objects.where}/{self.objects.path(name)}"))
             self._end, self._epoch, self._number = None, max(epoch, entry.epoch), number + 1
             return
-        if not entry.is_begin:
+        if entry.is_group:
             self._note_places(number, entry, before)
 
     def _note_places(self, number: int, entry: Entry, before: Position | None) -> None:
@@ -168,7 +168,7 @@ class _Walk(ObjectFrames):
         if min(later) > number:
             missing = f"{min(later) - number} entries from here on are missing, and later ones are there"
             self._tell(self.objects.path(log.entry(number)), missing)
-            self._end, self._number = None, min(later)
+            self._end, self._epoch, self._number = None, 0, min(later)
         return False  # it was written just now, or is to be looked at
 
     # Places and snapshots

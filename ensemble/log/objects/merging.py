@@ -17,7 +17,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.objects.protocol import Log, Merge, Merged, Segment, Unripe
 from ensemble.log.objects.store import Objects
 
-SEGMENT_BYTES = 32 * 1024 * 1024
+SEGMENT_BYTES = 8 * 1024 * 1024
 """A block with more in it stays as it is: its entries are large already, and a segment is got as a whole."""
 
 KEPT = 2

@@ -27,6 +27,9 @@ from ensemble.log.objects.store import BESIDE, Objects
 RECENT_BYTES = 16 * 1024 * 1024
 """The newest entries are kept in memory: who hears what was just said asks no store."""
 
+BESIDE_BYTES = 8 * 1024 * 1024
+"""About so much is got at a time of what is not recent."""
+
 
 class View(NamedTuple):
     """What can be read at a moment: so many entries, up to there, so many bytes of groups."""
@@ -179,7 +182,7 @@ class ObjectFrames(ABC):
                 if not start <= number < start + len(run):
                     self._refuse_closed()
                     # Who asks for frames one by one, and goes on where he was, is given more at a time.
-                    wide = 1 if is_alone and number != start + len(run) else BESIDE
+                    wide = 1 if is_alone and number != start + len(run) else self._wide()
                     is_coming = coming is not None and coming[0] == number
                     seen = coming[1].result() if coming and is_coming else self.objects.follow(self._step(number, until, wide))
                     if not seen.entries:
@@ -187,10 +190,14 @@ class ObjectFrames(ABC):
                     self._held = start, run = number, seen.entries
                     after, coming = number + len(run), None
                     if not is_alone and after < until and after not in self._recent:
-                        coming = after, self.objects.ahead(self._step(after, until, BESIDE))
+                        coming = after, self.objects.ahead(self._step(after, until, self._wide()))
                 entry = run[number - start]
             yield number, entry
             number += 1
+
+    def _wide(self) -> int:
+        """How many entries to get at a time, by how large they are."""
+        return max(1, min(BESIDE, BESIDE_BYTES * max(1, self._number) // max(1, self._index.size)))
 
     def _step(self, number: int, until: int, wide: int) -> Follow:
         is_merged = number // self._log.block < self._merged
