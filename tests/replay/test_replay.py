@@ -398,7 +398,7 @@ def test_a_match_of_the_same_events_is_what_it_was_though_something_before_it_is
     def shipped(event: Event, ctx: Any) -> None:
         ctx.state["n"] = ctx.state.get("n", 0) + 1
 
-    calls = {"price": price, "pay": says("paid"), "pack": says("packed"), "ship": ship, "count": shipped}
+    calls: dict[str, Any] = {"price": price, "pay": says("paid"), "pack": says("packed"), "ship": ship, "count": shipped}
     play(store, document=document, players=calls)
 
     made = replay(document, 0, store=store, take="other", calls=calls | {"price": lambda event: emit("priced", n=-1)})
