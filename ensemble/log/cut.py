@@ -127,6 +127,10 @@ class CutLog:
         """None: what the store was asked for since says nothing of then."""
         return {}
 
+    def forgotten(self) -> int:
+        """How many people's data can't be read any more: who is forgotten is so in the past, too."""
+        return int(getattr(self._log, "forgotten", int)())
+
     def close(self) -> None:
         self._is_closed = True
 
