@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble.log import open_log
-from ensemble.log.objects.log import let_go
 from ensemble.log.objects.store import objects_at
 from tests.s3 import S3
 
@@ -154,7 +152,8 @@ def test_a_store_opens_from_its_snapshot_with_fewer_than_20_requests_and_a_band_
     with ensemble.open(SCORE, store=url, players={"count": count}) as band:
         band.publish_many([{"key": f"k-{n % 5}", "n": n} for n in range(3000)], topic="said")
         band.settle(60)
-    before = sum(open_and_close(url).values())
+    with ensemble.read(url) as reader:
+        before = sum(reader.status().requests.values())
 
     with ensemble.open(SCORE, store=url, players={"count": count}) as band:
         band.settle(30)
@@ -164,16 +163,6 @@ def test_a_store_opens_from_its_snapshot_with_fewer_than_20_requests_and_a_band_
             assert band.status().requests == opened
 
     assert sum(opened.values()) - before < 20
-
-
-def open_and_close(url: str) -> dict[str, int]:
-    """What had been asked when nothing was said any more: a log is opened and let go without a snapshot."""
-    log = open_log(url, name="")
-    asked = dict(log.requests())
-    own = log.objects.requests  # type: ignore[attr-defined]
-    log.close()
-    let_go(url)
-    return {kind: count - own[kind] for kind, count in asked.items()}
 
 
 def test_a_snapshot_is_kept_after_so_many_commits_however_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
