@@ -14,10 +14,10 @@ from obstore.store import MemoryStore
 
 from ensemble.broker.outbox import Outbox, Parcel
 from ensemble.broker.state import MotifState, SectionState, State, Timer
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Event, Frame, Rows, decode, encode
 from ensemble.log import EventLog, Position, Snapshot, open_log, read_log
-from ensemble.log.forgetting import ForgettingLog, object_ring
+from ensemble.log.forgetting import ForgettingLog, ForgettingPacking, object_ring
 from ensemble.log.forgetting.cipher import FORGOTTEN, blank, decrypt, encrypt, is_encrypted
 from ensemble.log.forgetting.ring import MemoryRing
 from ensemble.log.objects import store as stores
@@ -302,6 +302,31 @@ def test_snapshots_hold_nothing_plain_and_forget_too(url: str) -> None:
     kept = log.snapshot()
     assert kept is not None
     assert b"SECRET-1" not in kept.state and b"SECRET-2" in kept.state and b"SECRET-3" not in kept.state
+    log.close()
+
+
+class Packing:
+    """Stands in for a log's own: only asks for the state."""
+
+    parts = put = drop = sweep = has_takes = frames = None
+
+    def pack(self, parts: Any, choose: Any, removals: Any = tuple, *, state: Any = None, compress: bool = False) -> Any:
+        return state()
+
+
+def test_the_state_with_which_a_log_begins_later_is_encrypted_and_never_of_who_was_forgotten_meanwhile(url: str) -> None:
+    state = State(sections={"customers": SectionState(table={"ella": encode({"name": "SECRET"})})})
+    log = opened(url)
+    say(log, "order.placed", ("o-1", ORDER))
+    packing = ForgettingPacking(Packing(), log._encrypting, log._decrypting, log.ring)  # type: ignore[arg-type]
+
+    kept: Any = packing.pack([], None, state=state.dump)
+    assert b"SECRET" not in kept
+    assert State.load(log._decrypting.state(kept)) == state
+
+    log.forget("ella")
+    with pytest.raises(Unavailable, match="somebody was forgotten while"):
+        packing.pack([], None, state=state.dump)
     log.close()
 
 

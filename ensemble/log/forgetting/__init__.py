@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ensemble.errors import Unavailable
 from ensemble.event import Frame, Past
 from ensemble.log.base import EventLog, Fork, LogReader, Packed, Packing, Part, Position, Removal, Snapshot, Taken
 from ensemble.log.branch import BranchLog
@@ -135,7 +136,7 @@ class ForgettingLog(ForgettingReader):
 
     def packing(self) -> Packing | None:
         packing = self._writing.packing()
-        return None if packing is None else ForgettingPacking(packing, self._encrypting, self._decrypting)
+        return None if packing is None else ForgettingPacking(packing, self._encrypting, self._decrypting, self.ring)
 
     def forget(self, subject: str) -> int:
         """Destroy all keys of a subject; how many there were. What is in memory elsewhere stays there."""
@@ -151,8 +152,9 @@ class ForgettingLog(ForgettingReader):
 class ForgettingPacking:
     """Parts are packed as they are kept; who decides what stays, and folds the state, sees them decrypted."""
 
-    def __init__(self, packing: Packing, encrypting: Encrypting, decrypting: Decrypting) -> None:
+    def __init__(self, packing: Packing, encrypting: Encrypting, decrypting: Decrypting, ring: Ring) -> None:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
+        self._ring, self._ended = ring, ring.ended
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
         self.has_takes = packing.has_takes
 
@@ -169,8 +171,16 @@ class ForgettingPacking:
         compress: bool = False,
     ) -> Packed:
         decrypted = None if choose is None else lambda frame: choose(self._decrypting.frame(frame))
-        encrypted = None if state is None else lambda: self._encrypting.state(state())
+        encrypted = None if state is None else lambda: self._encrypted(state())
         return self._packing.pack(parts, decrypted, removals, state=encrypted, compress=compress)
+
+    def _encrypted(self, state: bytes) -> bytes:
+        """A state that was folded from what was read since this was made. Unavailable if somebody was forgotten since."""
+        kept = self._encrypting.state(state)
+        if self._ring.ended != self._ended:  # what they said was encrypted with a new key just now
+            raise Unavailable("somebody was forgotten while a part of the log was written anew; it is gone over again")
+        self._ring.sync()
+        return kept
 
 
 def forgetting_of(log: EventLog) -> ForgettingLog | None:
