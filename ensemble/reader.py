@@ -20,7 +20,7 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
-from ensemble.errors import EnsembleError, OffsetError
+from ensemble.errors import EnsembleError, InvalidEvent, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
 from ensemble.log import place_of
@@ -48,7 +48,7 @@ Place = tuple[int, int]
 Homes = Mapping[str, tuple[int, int, int | None]]
 """Id of a log -> the shard of which it is, or of whose past, and the offsets of its events there: from, and up to."""
 At = int | datetime | str | Sequence[int]
-"""A place in the past: an offset, a time, or an offset for each shard."""
+"""A place in the past: an offset, a time, the id of an event, or an offset for each shard."""
 
 
 class Reader(Shown):
@@ -234,12 +234,19 @@ class Reader(Shown):
         """The band as it was: a reader that sees what was written before a place, and nothing of what came after.
 
         Shapes: an offset: as it was when the event there was about to be written; of several shards, one for each, `[17, 4]`.
-                A time (aware datetime or RFC 3339 text): what was written before it. Frames are never divided.
-        Errors: OffsetError if an offset lies past the end, or one is given for several shards; InvalidEvent if it is no time.
+                A time (aware datetime or RFC 3339 text): what was written before it. The id of an event: as it was when that
+                was about to be written, in the other shards what was written before that time. Frames are never divided.
+        Errors: OffsetError if an offset lies past the end, or one is given for several shards, or there is no such event.
         """
         logs = [shard.log for shard in self._shards]
         if isinstance(place, str) and place.isdecimal():
             place = int(place)
+        if isinstance(place, str) and not _is_time(place):
+            event = self.event(place)
+            time_us = event._rows.time_us
+            places = [place_of_time(log, time_us) for log in logs]
+            places[event.shard] = place_of_offset(logs[event.shard], event.offset)
+            return PastReader([CutLog(log, at) for log, at in zip(logs, places, strict=True)], self.url)
         if isinstance(place, (datetime, str)):
             time_us = microseconds(place)
             return PastReader([CutLog(log, place_of_time(log, time_us)) for log in logs], self.url)
@@ -473,6 +480,15 @@ def _fitting(
             if not _lies_in(frame.time_us if own_us is None else own_us, from_us, upto_us):
                 continue
         yield rows.event(row)
+
+
+def _is_time(text: str) -> bool:
+    """Whether a text is a time, and no id of an event."""
+    try:
+        microseconds(text)
+    except InvalidEvent as error:
+        return "has no time zone" in str(error)
+    return True
 
 
 def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:

@@ -69,6 +69,8 @@ BEHIND_MOST = 100_000
 """How far the sections may trail before the sources wait for them, in events."""
 SNAPSHOT_BYTES = 64 << 20
 """How much log is written between snapshots, at the least; four times the last snapshot if that is more."""
+SNAPSHOT_GROUPS = 10_000
+"""So many groups are enough, where a commit lingers: there each is an object, to be got one by one after a crash."""
 LEAVING_S = 30.0
 """How long `close` waits for what is in flight."""
 
@@ -126,7 +128,7 @@ class Loop(Front):
         self._is_closed = self._is_left = False
         self._playing_in: int | None = None
         """By hand: the thread that is in a turn."""
-        self._snapshot_at = self._snapshot_size = 0
+        self._snapshot_at = self._snapshot_size = self._groups = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         self._refusing = threading.Lock()
@@ -587,7 +589,9 @@ class Loop(Front):
                 slowest = min((seat.section.next for seat in self.seats.values()), default=end)
                 for pump in self._pumps.values():
                     pump.let(end - slowest < BEHIND_MOST)
-        if self._commit.size - self._snapshot_at > max(SNAPSHOT_BYTES, 4 * self._snapshot_size):
+        grown = self._commit.size - self._snapshot_at
+        is_in_pieces = self._commit.lingers and self._groups > SNAPSHOT_GROUPS and grown > self._snapshot_size
+        if is_in_pieces or grown > max(SNAPSHOT_BYTES, 4 * self._snapshot_size):
             frame = self.broker.rest(self.now_us())
             if frame is not None:
                 self.seal(frame)
@@ -641,6 +645,7 @@ class Loop(Front):
 
     def _committed(self, group: Group) -> None:
         self._commit.done(group)
+        self._groups += 1
         if group.snapshot is not None and not self._is_closing:
             self._keep()
         with self._grown:
@@ -653,7 +658,7 @@ class Loop(Front):
 
     def _snapshot(self) -> None:
         state = self.broker.dump()
-        self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
+        self._snapshot_at, self._snapshot_size, self._groups = self._commit.size, len(state), 0
         self._commit.save(Snapshot(self._commit.sealed_to(), state))
 
     # Retention

@@ -65,6 +65,11 @@ class Shadow:
     """One player beside its section, in one shard's log. One thread at a time."""
 
     def __init__(self, player: Player, log: LogReader, shards: int = 1) -> None:
+        if begin := log.begin().offset:
+            raise EnsembleError(
+                f"player {player.spec.name} can't be rebuilt: the log begins at offset {begin}, and what was said before was "
+                "removed; give the player another name, by which it begins anew with what is there"
+            )
         self.player = player
         self.table: dict[str, bytes] = {}
         self.heard = 0

@@ -20,7 +20,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.audit import Audited, Finding, Known, of_error
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
@@ -45,7 +45,8 @@ def audit_directory(folder: Path, known: Known) -> Audited:
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
-    found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
+    found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
+    found.begin = found.end = manifest.begin
     found.findings += written_otherwise(path)
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     walk = _Walk(folder, found)
@@ -82,12 +83,12 @@ class _Walk:
         self._folder = folder
         self._shard = folder / "shard-0"
         self._found = found
-        self._at: Position | None = Position(0, 0, genesis(found.id, found.shard), 0)
-        self._expected = 0
+        self._at: Position | None = found.begin
+        self._expected = found.begin.seq
         self._epoch = 0
         self.lost: list[Pack] = []
         """Packs out of which something was taken."""
-        self._end = self._at
+        self._end = found.begin
         damaged: list[Path] = []
         # Before the segments, as a reader does: then the snapshots know no more than there is.
         self._kept = list(snapshots.whole(self._shard, found.id, damaged))
