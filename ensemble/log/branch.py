@@ -75,8 +75,9 @@ class Branch:
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         at, begin, end = self._at, self.begin().offset, self.end().offset
-        if not begin <= offset <= end:
+        if not 0 <= offset <= end:
             raise OffsetError(f"take {self.name!r}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
+        offset = max(offset, begin)
         own = self._told(self._own.rows(max(offset, at.offset)))
         if offset >= at.offset:
             return own
