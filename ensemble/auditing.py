@@ -18,9 +18,11 @@ from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import EPOCH
-from ensemble.log import count_shards, place_of, read_log
+from ensemble.log import count_shards, place_of, read_log, take_of
+from ensemble.log import where as own_url
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
+from ensemble.log.takes import MAIN
 from ensemble.shown import data_frame
 from ensemble.stage.door import knock, store_folder
 from ensemble.stage.view import table_digest
@@ -123,6 +125,10 @@ def audit(
     held = None if anchor is None else _Held(anchor, sign, key)
     findings, notes = [] if held is None else list(held.findings), list[str]()
     try:
+        store, take = take_of(url)
+        if take != MAIN:
+            past = _past(store, take)
+            notes.append(f"the take {take} is audited from where it leaves its parent on; for its past: {past}")
         shards = count_shards(url) or 1  # where there is none, that is told when it is looked at
         findings += _of_division(url)
     except LogCorrupt as error:
@@ -155,9 +161,16 @@ def audit(
     )  # fmt: skip
 
 
+def _past(store: str, take: str) -> str:
+    """What to audit of the past of a take, once its parent was seen to have the place that it leaves."""
+    with closing(read_log(f"{store}#{take}")) as log:
+        assert log.fork is not None, "it is not main"
+        return f"ensemble audit {store}#{log.fork.take}"
+
+
 def _of_division(url: str) -> list[Finding]:
     """What is wrong with the file that says how a store is divided, though it can be read."""
-    kind, place = place_of(url)
+    kind, place = place_of(own_url(url))
     if kind != "directory":
         return []
     from ensemble.log import division

@@ -55,12 +55,13 @@ class Audited(msgspec.Struct):
 
 
 def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ()) -> Audited:
-    """Look at every byte of the log at `url`; of a store in several shards: of one of them.
+    """Look at every byte of the log at `url`; of a store in several shards: of one of them; of a take: of its own.
 
     Errors: Unavailable if there is none, or it can't be read.
     """
-    from ensemble.log import place_of
+    from ensemble.log import place_of, where
 
+    url = where(url)
     kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.audit.memory import audit_memory

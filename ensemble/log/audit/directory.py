@@ -18,7 +18,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.audit import Audited, Finding, Known, of_error
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
@@ -44,7 +44,7 @@ def audit_directory(folder: Path, known: Known) -> Audited:
     found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
     found.findings += written_otherwise(path)
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
-    _Walk(folder, found).all()
+    _Walk(folder, found, manifest.begin).all()
     return found
 
 
@@ -61,12 +61,12 @@ def written_otherwise(path: Path) -> list[Finding]:
 class _Walk:
     """Through all segments of a shard, once, in order. What comes of it goes to `found`."""
 
-    def __init__(self, folder: Path, found: Audited) -> None:
+    def __init__(self, folder: Path, found: Audited, begin: Position) -> None:
         self._folder = folder
         self._shard = folder / "shard-0"
         self._found = found
-        self._at: Position | None = Position(0, 0, genesis(found.id, found.shard), 0)
-        self._expected = 0
+        self._at: Position | None = begin
+        self._expected = begin.seq
         self._epoch = 0
         self._end = self._at
         damaged: list[Path] = []
