@@ -20,7 +20,7 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
-from ensemble.errors import EnsembleError, OffsetError
+from ensemble.errors import EnsembleError, InvalidEvent, OffsetError
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
 from ensemble.log import place_of
@@ -48,7 +48,7 @@ Place = tuple[int, int]
 Homes = Mapping[str, tuple[int, int, int | None]]
 """Id of a log -> the shard of which it is, or of whose past, and the offsets of its events there: from, and up to."""
 At = int | datetime | str | Sequence[int]
-"""A place in the past: an offset, a time, or an offset for each shard."""
+"""A place in the past: an offset, a time, the id of an event, or an offset for each shard."""
 
 
 class Reader(Shown):
@@ -194,7 +194,7 @@ class Reader(Shown):
         """The events that it answers: one, or all that a match is made of."""
         parts = event._rows.parts(event._ix)
         if parts:
-            return self._parts(event.shard, parts)
+            return [part for offset in parts if (part := self._if_there(event.shard, offset)) is not None]
         cause = self._cause(event)
         return [] if cause is None else [cause]
 
@@ -214,6 +214,13 @@ class Reader(Shown):
         except OffsetError:
             return None
 
+    def _if_there(self, shard: int, offset: int) -> Event | None:
+        """The event at a place; None if retention took it."""
+        try:
+            return self._at((shard, offset))
+        except OffsetError:
+            return None
+
     def _born(self, name: str) -> Event | None:
         """The event that got this name where it was written first; None if it is not here."""
         place = _place(name, self._homes)
@@ -227,12 +234,19 @@ class Reader(Shown):
         """The band as it was: a reader that sees what was written before a place, and nothing of what came after.
 
         Shapes: an offset: as it was when the event there was about to be written; of several shards, one for each, `[17, 4]`.
-                A time (aware datetime or RFC 3339 text): what was written before it. Frames are never divided.
-        Errors: OffsetError if an offset lies past the end, or one is given for several shards; InvalidEvent if it is no time.
+                A time (aware datetime or RFC 3339 text): what was written before it. The id of an event: as it was when that
+                was about to be written, in the other shards what was written before that time. Frames are never divided.
+        Errors: OffsetError if an offset lies past the end, or one is given for several shards, or there is no such event.
         """
         logs = [shard.log for shard in self._shards]
         if isinstance(place, str) and place.isdecimal():
             place = int(place)
+        if isinstance(place, str) and not _is_time(place):
+            event = self.event(place)
+            time_us = event._rows.time_us
+            places = [place_of_time(log, time_us) for log in logs]
+            places[event.shard] = place_of_offset(logs[event.shard], event.offset)
+            return PastReader([CutLog(log, at) for log, at in zip(logs, places, strict=True)], self.url)
         if isinstance(place, (datetime, str)):
             time_us = microseconds(place)
             return PastReader([CutLog(log, place_of_time(log, time_us)) for log in logs], self.url)
@@ -406,15 +420,22 @@ class FoldedView(StateView):
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
             forgotten = self._count_forgotten()
-            if self._state is None or forgotten != self._forgotten:
+            if self._state is None or forgotten != self._forgotten or not self._fold(self._state):
                 self._forgotten = forgotten
                 snapshot = self._log.snapshot()
                 self._state = State() if snapshot is None else State.load(snapshot.state)
                 self._seq = 0 if snapshot is None else snapshot.at.seq
-            for frame in self._log.frames(self._seq):
-                self._state.apply(frame)
-                self._seq = frame.seq + 1
+                self._fold(self._state)
             return question(self._state)
+
+    def _fold(self, state: State) -> bool:
+        """Fold what has come; False: retention took some of it meanwhile."""
+        for frame in self._log.frames(self._seq):
+            if frame.seq != self._seq:
+                return False
+            state.apply(frame)
+            self._seq += 1
+        return True
 
     def score(self) -> Mapping[str, Any] | None:
         """The document of the score that was played last."""
@@ -459,6 +480,15 @@ def _fitting(
             if not _lies_in(frame.time_us if own_us is None else own_us, from_us, upto_us):
                 continue
         yield rows.event(row)
+
+
+def _is_time(text: str) -> bool:
+    """Whether a text is a time, and no id of an event."""
+    try:
+        microseconds(text)
+    except InvalidEvent as error:
+        return "has no time zone" in str(error)
+    return True
 
 
 def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:

@@ -144,11 +144,24 @@ def pattern(text: str) -> str:
     return text
 
 
-def place(text: str | None, option: str = "--at") -> int | datetime | list[int] | None:
-    """A place in the past: a moment, or an offset for each shard."""
+def place(text: str | None, option: str = "--at") -> int | datetime | str | list[int] | None:
+    """A place in the past: a moment, the id of an event, or an offset for each shard."""
     if text is not None and re.fullmatch(r"\d+(,\d+)+", text):
         return [int(each) for each in text.split(",")]
-    return moment(text, option)
+    return text if text is not None and is_id(text) else moment(text, option)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is neither a number, nor a time, nor a duration."""
+    from ensemble.score.units import duration_us
+
+    if text[:1].isdigit() and (text.isdecimal() or text[4:5] == "-"):
+        return False
+    try:
+        duration_us(text)
+    except (ValueError, OverflowError):
+        return True
+    return False
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble.cli.options import Json, Store, moment, store_url
+from ensemble.cli.options import Json, Store, is_id, moment, store_url
 from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, sized, talk
 
 if TYPE_CHECKING:
@@ -122,22 +122,9 @@ def rollback(
 
 def place(text: str | None, option: str) -> When:
     """A place in a log: an offset, a time, or the id of an event."""
-    if text is None or not _is_id(text):
+    if text is None or not is_id(text):
         return moment(text, option)
     return text
-
-
-def _is_id(text: str) -> bool:
-    """Whether it is neither a number, nor a time, nor a duration."""
-    from ensemble.score.units import duration_us
-
-    if text[:1].isdigit() and (text.isdecimal() or text[4:5] == "-"):
-        return False
-    try:
-        duration_us(text)
-    except (ValueError, OverflowError):
-        return True
-    return False
 
 
 def _tell_of_frame(asked: When, made: Take) -> None:

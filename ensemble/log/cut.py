@@ -49,9 +49,17 @@ def place_of_time(log: LogReader, time_us: int) -> Position:
 
 def _before(log: LogReader, frame: Frame) -> Position:
     begin = log.begin()
-    if frame.seq == begin.seq:
+    if frame.seq <= begin.seq:
         return begin
     return Position(frame.seq, frame.first, frame.prev, next(log.frames(frame.seq - 1)).time_us)
+
+
+def goes_through(log: LogReader, at: Position) -> bool:
+    """Whether a log has come to this place, and was at it. It reads one frame."""
+    end = log.end()
+    if at.seq >= end.seq:
+        return at == end
+    return next(log.frames(at.seq)).prev == at.hash
 
 
 class CutLog:
@@ -85,6 +93,9 @@ class CutLog:
     def begin(self) -> Position:
         return self._log.begin()
 
+    def base(self) -> Snapshot | None:
+        return self._log.base()
+
     def end(self) -> Position:
         self._refuse_closed()
         return self._end
@@ -115,6 +126,10 @@ class CutLog:
     def requests(self) -> Mapping[str, int]:
         """None: what the store was asked for since says nothing of then."""
         return {}
+
+    def forgotten(self) -> int:
+        """How many people's data can't be read any more: who is forgotten is so in the past, too."""
+        return int(getattr(self._log, "forgotten", int)())
 
     def close(self) -> None:
         self._is_closed = True

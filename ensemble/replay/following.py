@@ -91,6 +91,8 @@ class Following:
             section = Followed(name, state.section(name), self._broker._listeners[name], partial(self._is_awaited, name))
             self.sections[name] = self._broker.sections[name] = section
         self._made: list[Frame] = []
+        self._recorded: Rows | None = None
+        """What the frame of the record says that is followed now."""
         if frame is not None:
             self._seal(frame)
         self._seal(self._broker.note({"replaying": [record.upto.seq, record.upto.offset]}, state.time_us))
@@ -104,6 +106,7 @@ class Following:
         now_us = frame.time_us
         self._let_pass(now_us)
         self._made.clear()
+        self._recorded = frame.rows
         heard = self.record.heard(frame)
         if heard is not None:
             self._hear_again(frame, heard, now_us)
@@ -407,15 +410,34 @@ class Following:
         self._then.extend(then)
 
     def _key(self, rows: Rows, ix: int, *, is_here: bool) -> Key:
-        """By what an event is known on both sides: what it answers, and who says it."""
-        refs: Sequence[Ref] = rows.parts(ix) or ([] if rows.causes is None else [rows.causes[ix]])
-        names = tuple(self._was(ref) if is_here else self._past_name(ref) for ref in refs)
-        return (*names, rows.topic(ix) if rows.parts(ix) else "", rows.source(ix).rpartition("/")[2])
+        """By what an event is known on both sides: what it answers, and who says it; of a match, what it is made of."""
+        if parts := rows.parts(ix):
+            tape = self._tape if is_here else self.record.tape
+            ids = [_id_at(rows, tape, part) for part in parts]
+            names = [self._renamed.get(id_, id_) for id_ in ids] if is_here else ids
+            return (*names, rows.topic(ix), rows.keys[ix])
+        refs: Sequence[Ref] = [] if rows.causes is None else [rows.causes[ix]]
+        named = tuple(self._was(ref) if is_here else self._past_name(ref) for ref in refs)
+        return (*named, "", rows.source(ix).rpartition("/")[2])
+
+    def _keep_ids_of_matches(self, rows: Rows) -> None:
+        """A match of the same events is what it was, and keeps its id."""
+        recorded = self._recorded
+        if recorded is None or recorded.extras is None or rows.extras is None:
+            return
+        then = {
+            self._key(recorded, ix, is_here=False): recorded.id(ix) for ix in recorded.extras if recorded.parts(ix)
+        }  # fmt: skip
+        for ix, extra in rows.extras.items():
+            if rows.parts(ix) and (id_ := then.get(self._key(rows, ix, is_here=True))) is not None:
+                rows.extras[ix] = {**extra, "as": id_}
 
     # Frames
 
     def _take(self, frame: Frame | None) -> None:
         if frame is not None:
+            if frame.rows is not None:
+                self._keep_ids_of_matches(frame.rows)
             self._made.append(frame)
             self._seal(frame)
 
@@ -458,6 +480,12 @@ class Following:
             while section.next < end:
                 frame = self._tape.at(section.next)
                 section.look(frame.rows, frame.end)
+
+
+def _id_at(rows: Rows, tape: Tape, offset: int) -> str:
+    """The id of an event that lies among these rows, or before them."""
+    ix = offset - rows.first
+    return rows.id(ix) if 0 <= ix < len(rows) else tape.event(offset).id
 
 
 def is_same_seat(record: Record, score: Score, name: str) -> bool:

@@ -340,6 +340,30 @@ def test_a_store_that_is_only_read_can_be_compared_and_not_switched(stand: Stand
             rebuilding.switch()
 
 
+class Beheaded:
+    """A log whose beginning was removed."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def begin(self) -> Any:
+        return self._log.end()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_a_log_whose_beginning_is_gone_is_refused(stand: Stand) -> None:
+    from ensemble.ready import ready
+
+    band = stand.play(PARTS)
+    say(band, range(6))
+    players = ready({"name": "test", "players": {"count": {"on": "said", "emits": "counted"}}}, {"count": count}).players
+
+    with stand.reader() as reader, pytest.raises(EnsembleError, match="what was said before was removed"):
+        Rebuilding(players["count"], [Beheaded(reader._shards[0].log)])
+
+
 def test_a_store_that_was_divided_anew_can_be_rebuilt(tmp_path: Path) -> None:
     from ensemble.ready import ready
     from ensemble.rebuilding import rewrite

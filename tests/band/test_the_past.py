@@ -39,6 +39,19 @@ def test_a_table_is_told_as_it_was_before_an_event_and_at_a_time(stand: Stand) -
     assert band.table("tally", at=clock.now() + timedelta(days=1))["a"] == band.table("tally")["a"] == {"n": 7}
 
 
+def test_a_table_is_told_as_it_was_before_an_event_by_its_id(stand: Stand) -> None:
+    band = stand.play(PARTS)
+    for number in (1, 2):
+        band.publish("said", number, key="a")
+        band.settle(30)
+    band.publish("said", 4, key="a", id="mine")
+    band.settle(30)
+
+    ids = [event.id for event in band.events("said")]
+    assert ids[2] == "mine"
+    assert [band.table("tally", at=id)["a"]["n"] for id in ids[1:]] == [1, 3]
+
+
 def test_the_past_does_not_change_while_the_band_plays_on(stand: Stand) -> None:
     band = stand.play(PARTS)
     band.publish("said", 1, key="a")
@@ -93,8 +106,10 @@ def test_a_place_that_is_none_is_refused(stand: Stand) -> None:
     band.publish("said", 1, key="a")
     band.settle(30)
 
-    with pytest.raises(InvalidEvent, match="is not RFC 3339"):
+    with pytest.raises(OffsetError, match="there is no event 'yesterday'"):
         band.at("yesterday")
+    with pytest.raises(InvalidEvent, match="has no time zone"):
+        band.at("2026-01-01T00:00:00")
     with pytest.raises(OffsetError, match="has 1 shard, each with offsets of its own, and 2 are given"):
         band.at([1, 1])
     with pytest.raises(KeyError, match="no player 'tally' has played"):

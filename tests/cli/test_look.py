@@ -292,6 +292,7 @@ def test_table_status_and_dead_letters_are_told_as_they_were(played: Shell) -> N
         return [row["key"] for row in played.run("table", "tally", "--at", at, "--json").json_lines]
 
     assert (table(paid[0]), table(end)) == ([], ["o-1", "o-3"])
+    assert table(played.run("events", "--limit", "1", "--json").json["id"]) == []
     assert table("0s") == ["o-1", "o-3"], "so long ago, which is now"
     assert played.run("dead", "list", "--at", paid[0], "--json").json_lines == []
     assert len(played.run("dead", "list", "--at", end, "--json").json_lines) == 1
@@ -305,7 +306,8 @@ def test_table_status_and_dead_letters_are_told_as_they_were(played: Shell) -> N
     ("at", "code", "why"),
     [
         ("99", 1, "there was no moment before event 99"),
-        ("yesterday", 2, "is no offset"),
+        ("yesterday", 1, "there is no event 'yesterday'"),
+        ("2026-01-01T00:00:00", 2, "has no time zone"),
         ("1,2", 1, "has 1 shard, each with offsets of its own, and 2 are given"),
     ],
 )

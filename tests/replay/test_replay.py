@@ -386,3 +386,37 @@ def test_a_notebook_shows_what_differs_as_tables(store: str) -> None:
     assert "{&#x27;n&#x27;: 104}" in shown and "<td" in shown
     assert "nothing differs" in replay(SHOP, 0, store=store, calls=PLAYERS).difference._repr_mimebundle_()["text/html"]
     assert repr(made).startswith("Replay(") and len(repr(made)) < 400
+
+
+# Motifs
+
+
+def test_a_match_of_the_same_events_is_what_it_was_though_something_before_it_is_not(store: str) -> None:
+    """What rests on it, and is muted, says again what it said then."""
+    document = score(
+        price={"on": "ordered", "emits": ["priced"]},
+        pay={"on": "ordered", "emits": ["paid"]},
+        pack={"on": "ordered", "emits": ["packed"]},
+        ship={"on": {"all": [{"event": "paid", "as": "money"}, "packed"]}, "emits": ["shipped"], "outside": "mute"},
+        count={"on": "shipped"},
+    )
+
+    def says(topic: str) -> Callable[[Event], Any]:
+        return lambda event: emit(topic, n=event.data["n"])
+
+    def ship(match: Any, ctx: Any) -> Any:
+        return emit("shipped", n=match["money"].data["n"], token=ctx.token)
+
+    def shipped(event: Event, ctx: Any) -> None:
+        ctx.state["n"] = ctx.state.get("n", 0) + 1
+
+    calls: dict[str, Any] = {"price": price, "pay": says("paid"), "pack": says("packed"), "ship": ship, "count": shipped}
+    play(store, document=document, players=calls)
+
+    made = replay(document, 0, store=store, take="other", calls=calls | {"price": lambda event: emit("priced", n=-1)})
+
+    assert made.difference.counts() == {"price": {"new": 0, "gone": 0, "different": 6}}
+    assert made.difference.tables == []
+    with ensemble.read(store) as was, ensemble.read(store, take="other") as now:
+        for topic in ("_band.motif.ship", "shipped"):
+            assert sorted(event.id for event in was.events(topic)) == sorted(event.id for event in now.events(topic))
