@@ -18,9 +18,10 @@ from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import EPOCH
-from ensemble.log import count_shards, place_of, read_log
+from ensemble.log import count_shards, place_of, read_log, takes
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
+from ensemble.log.cut import goes_through
 from ensemble.shown import data_frame
 from ensemble.stage.door import knock, store_folder
 from ensemble.stage.view import table_digest
@@ -62,7 +63,8 @@ class Audit(msgspec.Struct, frozen=True):
     """What came of an audit."""
 
     url: str
-    shards: tuple[Audited, ...]
+    logs: tuple[Audited, ...]
+    """Each shard of each take: `main` first."""
     findings: tuple[Finding, ...]
     """All that is wrong; none: all that was looked at is as it was written."""
     notes: tuple[str, ...]
@@ -78,19 +80,19 @@ class Audit(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return next((shard.name for shard in self.shards if shard.name), "")
+        return next((log.name for log in self.logs if log.name), "")
 
     @property
     def events(self) -> int:
-        return sum(shard.end.offset - shard.begin.offset for shard in self.shards)
+        return sum(log.end.offset - log.begin.offset for log in self.logs)
 
     @property
     def frames(self) -> int:
-        return sum(shard.end.seq - shard.begin.seq for shard in self.shards)
+        return sum(log.end.seq - log.begin.seq for log in self.logs)
 
     @property
     def bytes(self) -> int:
-        return sum(shard.bytes for shard in self.shards)
+        return sum(log.bytes for log in self.logs)
 
     def frame(self) -> Any:
         """Who said what, as a pandas DataFrame."""
@@ -106,8 +108,9 @@ def audit(
     who: bool = False,
     tables: bool = False,
 ) -> Audit:
-    """Look at every byte of a store, and tell all that is not as it was written. Nothing is changed, nobody disturbed.
+    """Look at every byte of a store and its takes, and tell all that is not as it was written.
 
+    Nothing is changed, nobody disturbed. Who said what, and the tables, are those of the take that `url` means.
     Shapes: `anchor` is where the heads of its logs are kept, outside of it: all are checked. With `sign`, a file with a private
             key, the heads as of now are added if nothing is wrong. `key` is the public key by which all must be signed; left
             out: that
@@ -124,13 +127,21 @@ def audit(
     findings, notes = [] if held is None else list(held.findings), list[str]()
     try:
         shards = count_shards(url) or 1  # where there is none, that is told when it is looked at
-        findings += _of_division(url)
+        findings += _of_division(takes.split(url)[0])
     except LogCorrupt as error:
         return Audit(url, (), (of_error(error, str(error).partition(": byte ")[0]),), (), monotonic() - began_s)
-    logs = [audit_log(url, shard, (lambda log_id, shard: ()) if held is None else held.places) for shard in range(shards)]
-    for log in logs:
-        findings += log.findings
-        notes += log.notes
+    logs: list[Audited] = []
+    store, _ = takes.split(url)
+    for take in (takes.MAIN, *takes.names(store)):
+        at = takes.place(store, take)
+        for shard in range(shards):
+            log = audit_log(at, shard, (lambda log_id, shard: ()) if held is None else held.places)
+            log.take = take
+            logs.append(log)
+            findings += log.findings
+            notes += log.notes
+    if not findings:
+        findings += _of_forks(store, logs)
     if held is not None:
         findings += held.judge(logs)
     counts: tuple[Count, ...] = ()
@@ -153,6 +164,16 @@ def audit(
         url, tuple(logs), tuple(findings), tuple(notes), monotonic() - began_s,
         None if held is None else held.told(added), counts, compared,
     )  # fmt: skip
+
+
+def _of_forks(store: str, logs: Sequence[Audited]) -> Iterator[Finding]:
+    """Takes that leave their parents where these never were."""
+    for log in logs:
+        if log.fork is not None:
+            with closing(read_log(f"{store}#{log.fork.take}", log.shard)) as parent:
+                if not goes_through(parent, log.fork.at):
+                    wrong = f"take {log.take} leaves {log.fork.take} before frame {log.fork.at.seq}, which was never so there"
+                    yield Finding(takes.place(store, log.take), 0, wrong)
 
 
 def _of_division(url: str) -> list[Finding]:
@@ -323,7 +344,8 @@ class _Tables:
     def _compare(self, where: str, log: LogReader, live: tuple[int, Mapping[str, str]] | None) -> None:
         snapshot = log.snapshot()
         stop = log.end().seq if live is None else live[0]
-        folded = _fold(State(), log, 0, stop)
+        base = log.base()
+        folded = _fold(State(), log, 0, stop) if base is None else _fold(State.load(base.state), log, base.at.seq, stop)
         for name, section in folded.sections.items():
             self.compared[name] = self.compared.get(name, 0) + len(section.table)
         if snapshot is None or snapshot.at.seq > stop:

@@ -419,6 +419,10 @@ def brought_along(rows: Rows, ix: int) -> list[Event]:
     ]  # fmt: skip
 
 
+REMOVED = "_band.removed"
+"""The topic under which a row reads that retention took: its place stays, with an empty key and None as data."""
+
+
 class Frame(msgspec.Struct):
     """One atomic append: the events said in one step, and everything else that changed with them.
 
@@ -433,6 +437,8 @@ class Frame(msgspec.Struct):
     epoch: int = 0
     seq: int = 0
     prev: bytes = bytes(32)
+    removed: dict[str, int] | None = None
+    """Topic -> how many of its rows retention took; these read as rows of the topic REMOVED."""
 
     @property
     def count(self) -> int:

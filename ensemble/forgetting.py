@@ -40,13 +40,13 @@ def forget(url: str, subject: str) -> int:
             else:
                 held = stack.enter_context(hold(store, take))
                 logs += [log for log in map(forgetting_of, held) if log is not None]
-        count, unknown = 0, None
+        # What a band has in memory of a take's past comes from its parent, so that goes first.
+        count, unknown = sum(log.forget(subject) for log in logs), None
         for guest in guests:
             try:
                 count += guest.forget(subject)
             except KeyError as error:  # nobody of this name in that one; perhaps in another
                 unknown = error
-        count += sum(log.forget(subject) for log in logs)
         if not count:
             if unknown is not None and not logs:
                 raise unknown

@@ -18,7 +18,7 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import SectionState, State, fits, lag
-from ensemble.event import Event, Frame, Rows, microseconds
+from ensemble.event import REMOVED, Event, Frame, Rows, microseconds
 from ensemble.log.base import LogReader
 from ensemble.motif import leaves, matches
 
@@ -148,7 +148,10 @@ class _Fold:
         self._log = log
         self._shard = shard
         self._until = until
-        self.state = State()
+        base = log.base()
+        self.state = State() if base is None else State.load(base.state)
+        self._first = 0 if base is None else base.at.offset
+        """The offset with which the log begins: what retention took is not told of."""
         self.copies: dict[Place, str] = {}
         """Events that lie here only to be heard here -> their ids."""
         self.speakers: dict[Place, str] = {}
@@ -159,8 +162,8 @@ class _Fold:
         self.lags: list[tuple[int, dict[str, int]]] = []
         self._events: list[Event] = []
         self._topics: list[str] = []
-        """The topic of each offset, as the section's patterns see it."""
-        self._conditions: Mapping[str, Callable[[Event], bool]] = {}
+        """The topic of each offset from the first on, as the section's patterns see it."""
+        self._conditions: Mapping[str, Callable[[Event], bool]] = _conditions(self.state.score) if self.state.score else {}
         self._tried: dict[tuple[str, int], int] = {}
         """Attempts that failed, by player and offset."""
 
@@ -216,7 +219,12 @@ class _Fold:
 
     def own_events(self) -> list[Event]:
         """The events that were said here."""
-        return [event for event in self._events if (self._shard, event.offset) not in self.copies]
+        return [
+            event for event in self._events if self._is_there(event.offset) and (self._shard, event.offset) not in self.copies
+        ]
+
+    def _is_there(self, offset: int) -> bool:
+        return offset >= self._first and self._topics[offset - self._first] != REMOVED
 
     def _said(self, rows: Rows, places: Mapping[str, Any]) -> None:
         source = next(iter(places)) if len(places) == 1 else None
@@ -229,7 +237,7 @@ class _Fold:
             if is_copy(rows, row):
                 self.copies[place] = event.id
             if parts := rows.parts(row):
-                self.parts[place] = [(self._shard, offset) for offset in parts]
+                self.parts[place] = [(self._shard, offset) for offset in parts if self._is_there(offset)]
             speaker = event.source.split("/")[2] if event.source.count("/") == 2 and rows.causes is not None else source
             if speaker is not None:
                 self.speakers[place] = speaker
@@ -241,14 +249,14 @@ class _Fold:
         if not count:
             return
         still_open = set(opened)
-        topics = self._topics
-        passing = range(section.position, min(position, len(topics)))
-        passed = [offset for offset in passing if fits(section.patterns, topics[offset]) and offset not in still_open]
+        topics, first = self._topics, self._first
+        passing = range(max(section.position, first), min(position, first + len(topics)))
+        passed = [offset for offset in passing if fits(section.patterns, topics[offset - first]) and offset not in still_open]
         candidates = [o for o in (*passed, *closed) if o not in failed and o not in section.dead]
         if len(candidates) > count:  # some were passed over by a condition
             holds = self._conditions.get(name)
             if holds is not None:
-                candidates = [offset for offset in candidates if holds(self._events[offset])]
+                candidates = [o for o in candidates if o < first or holds(self._events[o - first])]
         for offset in candidates[:count]:
             self._add(name, offset, began, frame, self._tried.get((name, offset), 0) + 1, "heard", "", None)
 
@@ -257,7 +265,8 @@ class _Fold:
         outcome: Literal["heard", "failed", "dead"], error: str, due: int | None,
     ) -> None:  # fmt: skip
         at = (self._shard, offset)
-        self.hearings.append(Hearing(name, at, began or None, frame.time_us, attempt, outcome, error, due))
+        if self._is_there(offset):
+            self.hearings.append(Hearing(name, at, began or None, frame.time_us, attempt, outcome, error, due))
 
 
 def _conditions(document: Mapping[str, Any]) -> dict[str, Callable[[Event], bool]]:

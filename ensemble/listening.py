@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -11,10 +11,12 @@ from ensemble.broker.outbox import forwarded_topic
 from ensemble.broker.routing import Listener, crosses
 from ensemble.broker.words import Motive, Policy
 from ensemble.errors import InvalidEvent
-from ensemble.event import Event, Frame
-from ensemble.motif import Motif, Topic, alternatives, leaves, matches, walk
+from ensemble.event import Event, Frame, encode
+from ensemble.motif import Motif, Topic, alternatives, document, leaves, matches, parse, walk
 from ensemble.score.condition import condition
+from ensemble.score.condition import parse as check_where
 from ensemble.score.model import NOW, Emit, PlayerSpec, Score
+from ensemble.score.units import duration_us
 from ensemble.score.vocabulary import Vocabulary, key_text
 
 
@@ -73,21 +75,40 @@ def motives(score: Score, at: Callable[[int], int | None] = lambda us: 0 if us =
     return found
 
 
+def motif_reader(known: Iterable[Motive]) -> Callable[[Any], Motif]:
+    """What makes a motif of what a log has of it. `known` are those of the score that is played."""
+    made = {encode(document(each.motif)): each.motif for each in known}
+
+    def read(written: Any) -> Motif:
+        """ValueError if it can't be read any more."""
+        motif = made.get(encode(written))
+        return parse(written, duration_us=duration_us, check_where=check_where) if motif is None else motif
+
+    return read
+
+
 def _add(found: dict[str, Motive], topic: str, parts: Sequence[Motif], begin: int | None) -> None:
     for number, motif in enumerate(parts, 1):
         found[topic if number == 1 else f"{topic}/{number}"] = Motive(motif, topic, begin)
 
 
+class _Place(Protocol):
+    @property
+    def offset(self) -> int: ...
+
+
 class Frames(Protocol):
     """A log, as far as its frames are read."""
+
+    def begin(self) -> _Place: ...
 
     def rows(self, offset: int = 0) -> Iterator[Frame]: ...
 
 
 def offset_at(log: Frames, from_us: int) -> int | None:
-    """The offset of the first event that was written at a time or later; None: there is none yet."""
+    """The offset of the first event that is there and was written at a time or later; None: there is none yet."""
     if from_us in (0, NOW):
-        return 0 if from_us == 0 else None
+        return log.begin().offset if from_us == 0 else None
     return next((frame.first for frame in log.rows() if frame.time_us >= from_us), None)
 
 

@@ -88,6 +88,7 @@ def open(  # noqa: A001 - ensemble.open(...)
         name=score.name,
         durability=durability or score.store.durability,
         personal=personal(score, vocabulary),
+        blob_above=score.store.blob_above,
         **_log_options(clock, score),
     )
     crew = SoloCrew(prepared, by_hand=clock is not None)

@@ -194,7 +194,7 @@ class Reader(Shown):
         """The events that it answers: one, or all that a match is made of."""
         parts = event._rows.parts(event._ix)
         if parts:
-            return self._parts(event.shard, parts)
+            return [part for offset in parts if (part := self._if_there(event.shard, offset)) is not None]
         cause = self._cause(event)
         return [] if cause is None else [cause]
 
@@ -211,6 +211,13 @@ class Reader(Shown):
             if isinstance(offset, str):
                 return self._born(offset)
             return self.event(given) if offset is None else self._at((event.shard, offset))
+        except OffsetError:
+            return None
+
+    def _if_there(self, shard: int, offset: int) -> Event | None:
+        """The event at a place; None if retention took it."""
+        try:
+            return self._at((shard, offset))
         except OffsetError:
             return None
 
@@ -413,15 +420,22 @@ class FoldedView(StateView):
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
             forgotten = self._count_forgotten()
-            if self._state is None or forgotten != self._forgotten:
+            if self._state is None or forgotten != self._forgotten or not self._fold(self._state):
                 self._forgotten = forgotten
                 snapshot = self._log.snapshot()
                 self._state = State() if snapshot is None else State.load(snapshot.state)
                 self._seq = 0 if snapshot is None else snapshot.at.seq
-            for frame in self._log.frames(self._seq):
-                self._state.apply(frame)
-                self._seq = frame.seq + 1
+                self._fold(self._state)
             return question(self._state)
+
+    def _fold(self, state: State) -> bool:
+        """Fold what has come; False: retention took some of it meanwhile."""
+        for frame in self._log.frames(self._seq):
+            if frame.seq != self._seq:
+                return False
+            state.apply(frame)
+            self._seq += 1
+        return True
 
     def score(self) -> Mapping[str, Any] | None:
         """The document of the score that was played last."""

@@ -29,8 +29,8 @@ from ensemble.broker import Broker, State
 from ensemble.broker.carrying import Carrying
 from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.event import Frame, encode
-from ensemble.listening import motives
+from ensemble.event import Frame
+from ensemble.listening import motif_reader, motives
 from ensemble.log import RING, division, new_id, place_of, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
@@ -39,10 +39,7 @@ from ensemble.log.division import Division
 from ensemble.log.draft import Draft
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
-from ensemble.motif import Motif, document, parse
 from ensemble.score import load
-from ensemble.score.condition import parse as check_where
-from ensemble.score.units import duration_us
 from ensemble.stage.begin import recover
 
 BUFFER_BYTES = 16 << 20
@@ -171,15 +168,9 @@ def _motifs(states: Sequence[State], logs: Sequence[EventLog | None], log_ids: S
     """The motifs of several events on their way. Unavailable where they can't be carried over."""
     score = next((state.score for state in states if state.score is not None and state.motifs), None)
     wanted = None if score is None else motives(load(score))
-    made = {encode(document(each.motif)): each.motif for each in (wanted or {}).values()}
-
-    def read(written: Any) -> Motif:
-        known = made.get(encode(written))
-        return parse(written, duration_us=duration_us, check_where=check_where) if known is None else known
-
     rows = [_no_frames if log is None else log.rows for log in logs]
     try:
-        return Moving(states, log_ids, rows, read, shards, wanted)
+        return Moving(states, log_ids, rows, motif_reader((wanted or {}).values()), shards, wanted)
     except Unavailable as error:
         raise Unavailable(f"band {name}: {error}") from None
     except ValueError as error:
@@ -194,6 +185,11 @@ def _write(folder: Path, logs: Sequence[EventLog | None], name: str, shards: int
     """Write the new shards into a folder; how many events they have."""
     drafts = [Draft(folder / str(shard), Manifest(new_id(), name, shard), files) for shard in range(shards)]
     old = [State() if log is None else recover(log) for log in logs]
+    if any(state.gone for state in old):
+        raise Unavailable(
+            f"band {name}: retention took events of this store, to which others point; such a store can't be divided anew: "
+            "begin a new one with as many shards, and leave this one to be read"
+        )
     log_ids = ["" if log is None else log.id for log in logs]
     moving = _motifs(old, logs, log_ids, name, shards)
     states = [State() for _ in drafts]

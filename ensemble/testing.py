@@ -13,7 +13,7 @@ import msgspec
 
 from ensemble.errors import Unavailable
 from ensemble.event import EPOCH, Event, Frame, Match, Past, Rows, encode, microseconds
-from ensemble.log.base import EventLog, Fork, Position, Snapshot
+from ensemble.log.base import EventLog, Fork, Packing, Position, Snapshot
 
 
 class ManualClock:
@@ -205,6 +205,9 @@ class FaultyLog:
     def begin(self) -> Position:
         return self.log.begin()
 
+    def base(self) -> Snapshot | None:
+        return self.log.base()
+
     def end(self) -> Position:
         return self.log.end()
 
@@ -222,6 +225,9 @@ class FaultyLog:
 
     def size_bytes(self) -> int:
         return self.log.size_bytes()
+
+    def packing(self) -> Packing | None:
+        return self.log.packing()
 
     def requests(self) -> Mapping[str, int]:
         return self.log.requests()

@@ -81,11 +81,11 @@ def test_a_store_that_was_played_is_whole_in_one_shard_or_in_several(store: str)
     from ensemble.resharding import reshard
 
     whole = ensemble.audit(store)
-    assert (whole.is_whole, whole.name, whole.events, len(whole.shards)) == (True, "shop", 6, 1)
+    assert (whole.is_whole, whole.name, whole.events, len(whole.logs)) == (True, "shop", 6, 1)
 
     reshard(store, 3)
     divided = ensemble.audit(store)
-    assert (divided.findings, divided.events, [log.shard for log in divided.shards]) == ((), 6, [0, 1, 2])
+    assert (divided.findings, divided.events, [log.shard for log in divided.logs]) == ((), 6, [0, 1, 2])
 
 
 def test_a_file_that_says_how_a_store_is_divided_is_looked_at(store: str) -> None:
@@ -119,7 +119,7 @@ def test_a_good_audit_anchors_the_head_and_the_next_one_checks_it(store: str, ke
     assert counts == [(0, 1), (1, 0), (1, 1)]
     lines = [json.loads(line) for line in Path(at).read_text().splitlines()]
     assert [line["seq"] for line in lines] == [first.frames, later.frames]
-    assert lines[1]["hash"] == later.shards[0].end.hash.hex()
+    assert lines[1]["hash"] == later.logs[0].end.hash.hex()
 
 
 def test_an_end_that_was_cut_off_is_told_by_the_anchor(store: str, key: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_heads_are_objects_that_are_created_once(store: str, key: Path, monkeypa
     audit = ensemble.audit(store, anchor="s3://vault/shop", sign=key)
 
     assert audit.is_whole and audit.anchored is not None and (audit.anchored.checked, audit.anchored.added) == (1, 1)
-    log, [names] = audit.shards[0], [[meta["path"] for chunk in obstore.list(kept) for meta in chunk]]
+    log, [names] = audit.logs[0], [[meta["path"] for chunk in obstore.list(kept) for meta in chunk]]
     assert sorted(names)[-1] == f"{log.id}/0/{log.end.seq:020d}" and len(names) == 2
 
 
@@ -238,7 +238,7 @@ def test_two_audits_that_anchor_the_same_head_do_not_overwrite_each_other(
 
     kept = MemoryStore()
     monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
-    log = ensemble.audit(store).shards[0]
+    log = ensemble.audit(store).logs[0]
     private = anchor_module.private_key(key)
     text = anchor_module.sign(log.id, 0, log.end, private)
     other = text.replace(b"Z", b"z")

@@ -19,7 +19,7 @@ LAYERS = (
     "broker", "listening", "evolution",
     "log",
     "status", "history", "progress",
-    "player", "ready", "stage", "resharding", "rebuilding",
+    "player", "ready", "stage", "resharding", "trimming", "rebuilding",
     "trial", "table", "reader", "band", "opening", "takes", "replay", "auditing", "forgetting", "deployment", "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""

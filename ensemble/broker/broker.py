@@ -120,9 +120,11 @@ class Broker:
             else:
                 place = [begin, all_said - since(patterns, begin) if begin else 0]
             return [("joined", [*place, list(patterns)]), *kept]
-        if section.patterns != patterns:
+        if section.patterns != patterns or section.position < self.state.gone:  # or some of what was before it is gone
             before = since(patterns, section.position) if section.position < self.state.end else 0
-            return [("turned", [said(self.state, patterns) - before, list(patterns)]), *kept]
+            passed = said(self.state, patterns) - before
+            if section.patterns != patterns or passed != section.passed:
+                return [("turned", [passed, list(patterns)]), *kept]
         return kept
 
     def seat(
@@ -171,6 +173,10 @@ class Broker:
         if plan != self.state.plan:
             marks["plan"] = plan
         return self._frame(None, marks, now_us) if marks else None
+
+    def removed(self, statements: Sequence[Any], now_us: int) -> Frame:
+        """Record what retention is about to take from the log."""
+        return self._frame(None, {"removed": list(statements)}, now_us)
 
     # Motifs of several events
 
@@ -440,7 +446,7 @@ class Broker:
         for name, section in self.sections.items():
             advance = section.rest()
             if advance is not None:
-                moves[name] = [advance.position, advance.passed, (), (), (), 0, 0, now_us]
+                moves[name] = [*_moved(advance), (), 0, 0, now_us]
         return self._frame(None, {"heard": moves} if moves else {}, now_us) if moves or self._arrived else None
 
     # Between shards

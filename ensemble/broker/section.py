@@ -25,6 +25,9 @@ from ensemble.broker.routing import Heed, Listener
 from ensemble.broker.state import SectionState
 from ensemble.event import Rows
 
+OPENED_MOST = 1_000
+"""Events that are held or parked, of a section that has nothing else, past which its watermark moves at rest."""
+
 
 class Run(msgspec.Struct, gc=False):
     """Offsets that came off the log together, ascending, with their lanes; those before index `at` are done with."""
@@ -159,6 +162,10 @@ class Section:
         heed = Heed(offsets, self.listener.lanes(rows, chosen))
         self._admit(heed if self.owns is None else self._ours(heed))
 
+    def pass_over(self, offset: int) -> None:
+        """An unheard offset below the position is not in the log any more: the next move closes it."""
+        self._declined.append(offset)
+
     def reopen(self, offsets: Iterable[int]) -> None:
         """These offsets below the position are unheard again: they are to be looked at, in order, before anything else."""
         self.reopened = deque(sorted({*self.reopened, *offsets}))
@@ -233,7 +240,17 @@ class Section:
         return self._passed + sum(len(run.skipped) for run in self._lifted) + len(self._declined)
 
     def rest(self) -> Advance | None:
-        """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move."""
+        """The move of the watermark past what was looked at and concerns nobody; None if there is nothing to move.
+
+        Past what is held, and what is parked behind it, too, where there is nothing else: else one held event would keep all
+        that was said since from being taken by retention.
+        """
+        if self._lifted and not (self.flying or self.ready_count or self.waiting or self.away):
+            opened = [offset for run in self._lifted for offset in run.offsets[run.at :]]
+            if len(opened) <= OPENED_MOST:
+                passed = self._passed + len(opened) + sum(len(run.skipped) for run in self._lifted)
+                self._lifted.clear()
+                return self._closing(self._reached(passed, opened, ()))
         if self._lifted or self.next == self.state.position:
             return self._closing(Advance(self.state.position, 0, (), ())) if self._declined else None
         return self._closing(self._reached(self._passed, (), ()))

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ensemble.broker.outbox import FORWARDED, Outbox, Parcel, listens
-from ensemble.event import Frame, Rows
+from ensemble.event import REMOVED, Frame, Rows
 
 Patterns = tuple[str, ...]
 """What a section listens for, whatever its conditions."""
@@ -124,6 +124,8 @@ class State(msgspec.Struct):
     """How long an id is remembered."""
     dedupe_most: int = 200_000
     """How many are, at the most."""
+    gone: int = 0
+    """The offset before which retention may have taken events."""
 
     def apply(self, frame: Frame) -> None:
         """Fold one frame in. The frames must come in order and without a gap."""
@@ -170,6 +172,14 @@ class State(msgspec.Struct):
             for ix, topic in enumerate(rows.topics):
                 if count := column.count(ix):  # rows that were picked out of others may have none of a topic
                     topics[topic] = topics.get(topic, 0) + count
+        if frame.removed is not None:  # what retention took was said all the same
+            topics.pop(REMOVED, None)
+            for topic, count in frame.removed.items():
+                topics[topic] = topics.get(topic, 0) + count
+                version = 1 if rows.versions is None else rows.versions.get(topic, 1)
+                if version != 1:
+                    counts = self.versions.setdefault(topic, {})
+                    counts[version] = counts.get(version, 0) + count
         if rows.versions is not None or (rows.extras and any("version" in extra for extra in rows.extras.values())):
             self._count_versions(rows)
         if rows.extras:
@@ -426,6 +436,10 @@ def _motif(state: State, mark: dict[str, list[Any]], frame: Frame) -> None:
             [motif.partial] = partial
 
 
+def _removed(state: State, mark: list[list[Any]], frame: Frame) -> None:
+    state.gone = max(state.gone, *(end for _, _, _, end, *_ in mark))
+
+
 FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "carried": _carried,
     "joined": _joined,
@@ -449,5 +463,6 @@ FOLDS: dict[str, Callable[[State, Any, Frame], None]] = {
     "arrived": _arrived,
     "in": _came_in,
     "motif": _motif,
+    "removed": _removed,
 }
 """Mark -> how it changes the state, in the order in which they are folded."""

@@ -92,9 +92,9 @@ def _show(done: Audit, *, who: bool, tables: bool) -> None:
         result(str(finding), style="bold red")
     for note in done.notes:
         talk(note, sign="note", style="yellow")
-    if done.shards:
+    if done.logs:
         size = f"{counted(done.events, 'event')} in {counted(done.frames, 'frame')}, {sized(done.bytes)}"
-        what = f"{size}, {counted(len(done.shards), 'shard')}; {done.took_s:.1f} s"
+        what = f"{size}, {counted(len(done.logs), 'log')}; {done.took_s:.1f} s"
         verdict = "as it was written" if done.is_whole else f"not as it was written: {counted(len(done.findings), 'finding')}"
         result(f"{done.name or done.url}: {verdict}; {what}", style="bold")
     held = done.anchored
@@ -133,16 +133,17 @@ def _json(done: Audit, *, who: bool, tables: bool) -> dict[str, Any]:
         "bytes": done.bytes,
         "findings": [msgspec.structs.asdict(finding) for finding in done.findings],
         "notes": done.notes,
-        "shards": [
+        "logs": [
             {
                 "id": log.id,
+                "take": log.take,
                 "shard": log.shard,
                 "seq": log.end.seq,
                 "offset": log.end.offset,
                 "hash": log.end.hash.hex(),
                 "time_us": log.end.time_us,
             }
-            for log in done.shards
+            for log in done.logs
         ],
         "took_s": done.took_s,
     }

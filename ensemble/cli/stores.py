@@ -1,4 +1,4 @@
-"""`ensemble reshard`: a store is divided anew, while nobody plays it."""
+"""`ensemble reshard` and `ensemble trim`: a store is divided anew, or made smaller, while nobody plays it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ensemble.cli.options import Json, store_url, usage
-from ensemble.cli.terminal import counted, result, result_json, talk
+from ensemble.cli.terminal import counted, result, result_json, sized, talk
 
 
 def reshard(
@@ -44,4 +44,35 @@ def reshard(
     result(f"next  play it with {playing}")
 
 
-COMMANDS = (("reshard", reshard, "ensemble reshard .ensemble/acme-fitness 4"),)
+def trim(
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="The store: its folder, or the score that names it.", show_default=False)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.", show_default=False)] = False,
+    json: Json = False,
+) -> None:
+    """Make a store smaller: what goes is what its score says, under retain:, compact: and compress:.
+
+    Nobody may play it meanwhile; a band that plays does the same by itself. A score that is named rules in place of the one
+    that was played last. What somebody has not heard yet, what waits and what is dead stays.
+    """
+    import msgspec
+
+    from ensemble.score import load
+    from ensemble.trimming import trim_store
+
+    score = load(store) if store.endswith((".yaml", ".yml")) else None
+    done = trim_store(store_url(store), score, is_rehearsal=dry_run)
+    if json:
+        result_json({**msgspec.structs.asdict(done), "removed": [msgspec.structs.asdict(each) for each in done.removed]})
+        return
+    for each in done.removed:
+        result(f"{counted(each.events, 'event')} of offsets {each.first:,} to {each.end - 1:,} by {each.rule}")
+    would = "would have" if dry_run else "has"
+    result(f"{done.name}: {would} {sized(done.after)} instead of {sized(done.before)}")
+
+
+COMMANDS = (
+    ("reshard", reshard, "ensemble reshard .ensemble/acme-fitness 4"),
+    ("trim", trim, "ensemble trim scores/acme_fitness.yaml --dry-run"),
+)

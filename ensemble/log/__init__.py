@@ -41,6 +41,9 @@ OBJECT_SCHEMES = ("s3", "gs", "az")
 RING = "keys.ring"
 """The file in the folder of a store that has the keys of those who can be forgotten."""
 
+BLOBS = "blobs"
+"""The folder in a store that has the data which is too large for its frames."""
+
 LINGER_US = 50_000
 """How long a commit to an object store waits for more, if nothing else is said."""
 
@@ -55,6 +58,7 @@ def open_log(
     shard: int = 0,
     shards: int = 1,
     personal: Personal | None = None,
+    blob_above: int | None = None,
     takes_over: bool = True,
 ) -> EventLog:
     """The log at `url`, to write and read; made there if there is none and `create`. Of a store in several shards: one of them.
@@ -63,13 +67,14 @@ def open_log(
     written but not synced: it survives the death of the process, not of the machine. What is `personal` is encrypted.
     Of an object store nobody can know whether who opened the log before, and has not closed it, still plays: unless this one
     `takes_over`, it is refused then.
+    Data of more than `blob_above` bytes is kept beside the log, once.
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
     store, take = take_of(url)
     own = _open_own(
         takes.place(store, take), name=name, durability=durability, id=id, create=create and take == takes.MAIN,
-        shard=shard, shards=shards, personal=personal, takes_over=takes_over,
+        shard=shard, shards=shards, personal=personal, blob_above=blob_above, takes_over=takes_over,
     )  # fmt: skip
     if own.fork is None:
         return own
@@ -94,6 +99,7 @@ def _open_own(
     shards: int = 1,
     fork: Fork | None = None,
     personal: Personal | None = None,
+    blob_above: int | None = None,
     takes_over: bool = True,
 ) -> EventLog:
     """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
@@ -110,13 +116,19 @@ def _open_own(
             from ensemble.log.forgetting.ring import MemoryRing
 
             store.ring = MemoryRing()
-        in_memory = MemoryLog(store)
+        in_memory: EventLog = MemoryLog(store)
+        if blob_above is not None or store.blobs:
+            from ensemble.log.blobs import ClaimLog, MemoryBlobs
+
+            in_memory = ClaimLog(in_memory, MemoryBlobs(store.blobs), blob_above)
         if store.ring is None:
             return in_memory
         from ensemble.log.forgetting import ForgettingLog
 
         return ForgettingLog(in_memory, store.ring, personal)
     if kind == "objects":
+        from ensemble.log.blobs import ClaimLog
+        from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
 
@@ -132,7 +144,8 @@ def _open_own(
             fork=fork,
         )
         try:
-            return _forgetting(opened, personal, opened.objects)
+            # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
+            return _forgetting(ClaimLog(opened, ObjectBlobs(opened.objects), blob_above), personal, opened.objects)
         except BaseException:
             opened.close()
             raise
@@ -147,10 +160,19 @@ def _open_own(
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
-        return _forgetting(log, personal, folder)
+        return _forgetting(_claiming(log, folder, blob_above), personal, folder)
     except BaseException:
         log.close()
         raise
+
+
+def _claiming(log: EventLog, folder: Path, above: int | None) -> EventLog:
+    """The log whose large data lies beside it, if there is some or is to be; else the log itself."""
+    if above is None and not (folder / BLOBS).exists():
+        return log
+    from ensemble.log.blobs import ClaimLog, DirectoryBlobs
+
+    return ClaimLog(log, DirectoryBlobs(folder), above)
 
 
 def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
@@ -229,30 +251,36 @@ def read_log(url: str, shard: int = 0) -> LogReader:
 
 def _read_own(url: str, shard: int) -> LogReader:
     """The log that is kept at a url itself, to read only."""
+    from ensemble.log.blobs import ClaimReader  # around any: data may come to lie beside it while it is read
+
     kind, place = place_of(url)
     if kind == "memory":
+        from ensemble.log.blobs import MemoryBlobs
         from ensemble.log.memory import MemoryReader, memory_store
 
         store = memory_store(place)
         if store is None:
             raise _nothing_in_memory(url)
+        in_memory = ClaimReader(MemoryReader(store), MemoryBlobs(store.blobs))
         if store.ring is None:
-            return MemoryReader(store)
+            return in_memory
         from ensemble.log.forgetting import ForgettingReader
 
-        return ForgettingReader(MemoryReader(store), store.ring)
+        return ForgettingReader(in_memory, store.ring)
     if kind == "objects":
+        from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import read_objects
         from ensemble.log.objects.store import objects_at
 
-        reader = read_objects(objects_at(url), shard)
-        return _readable(reader, reader.objects)
+        found = read_objects(objects_at(url), shard)
+        return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
     from ensemble.log import division
+    from ensemble.log.blobs import DirectoryBlobs
     from ensemble.log.directory import read_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
-    return _readable(read_directory(folder), folder)
+    return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
 
 def has_log(url: str) -> bool:

@@ -1,7 +1,7 @@
 """The log's promises, and the frame that it keeps.
 
-Owns `Position`, `Snapshot` and the `EventLog` protocol. Knows nothing of files, brokers or scores. `Frame` is the event
-module's, named here too since it is what a log is made of.
+Owns `Position`, `Snapshot`, the `EventLog` protocol, and what it takes to make a log smaller. Knows nothing of files, brokers
+or scores. `Frame` is the event module's, named here too since it is what a log is made of.
 
 A log is a sequence of frames; frame n+1 holds the hash of frame n. Offsets number the events:
     frame.first + len(frame.rows) = next frame.first         (no gaps, frames without events allowed)
@@ -20,13 +20,16 @@ Promises of every log, which the conformance suite holds each one to:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from ensemble.event import Frame, Past
 
-__all__ = ["EventLog", "Fork", "Frame", "LogReader", "Position", "Snapshot", "begin_of", "genesis"]
+__all__ = [
+    "EventLog", "Fork", "Frame", "LogReader", "Packed", "Packing", "Part", "Position", "Removal", "Snapshot", "Taken",
+    "begin_of", "genesis",
+]  # fmt: skip
 
 
 def genesis(log_id: str, shard: int) -> bytes:
@@ -79,6 +82,115 @@ class Snapshot(NamedTuple):
     state: bytes
 
 
+class Part(NamedTuple):
+    """A finished part of a log: nobody appends to it any more, and who opens the log does not need it."""
+
+    seq: int
+    """Of its first frame."""
+    end_seq: int
+    first: int
+    """The offset with which it begins."""
+    end: int
+    size: int
+    """In bytes, where it is kept."""
+    until_us: int
+    """None of its frames is younger."""
+    is_past: bool
+    """Whether the log begins after it now: only what somebody still needs is there."""
+    is_packed: bool
+    """Whether it was written anew, and so is as small as it gets while nothing is taken out of it."""
+
+
+class Removal(NamedTuple):
+    """What retention took out, when and why: the statement that stands in its place."""
+
+    rule: str
+    at_us: int
+    first: int
+    end: int
+    """It lay between these offsets."""
+    rows: int
+    """How many events."""
+
+
+class Taken(NamedTuple):
+    """What is to stay of a frame."""
+
+    rows: Sequence[int]
+    """By their numbers in the frame, ascending."""
+    has_marks: bool
+
+
+class Packed(NamedTuple):
+    """Parts written anew, durable beside the log, and not yet in their place."""
+
+    parts: Sequence[Part]
+    begin: Position
+    end: Position
+    sha256: bytes
+    """Of all that was written; of a part that lost something the log itself says it, so that it can be proven later."""
+    removals: Sequence[Removal]
+    """Of this time; none if nothing was taken."""
+    size: int
+    is_past: bool
+    """Whether the log begins after it."""
+    name: str
+    """What it is going to be called."""
+
+
+class Packing(Protocol):
+    """Who writes finished parts of a log anew, so that they take up less. Called by one thread; others append and read on."""
+
+    def parts(self) -> Sequence[Part]:
+        """The finished parts, in order. What has come since the newest snapshot but one is not among them.
+
+        Errors: Unavailable; LogCorrupt.
+        """
+        ...
+
+    def frames(self, part: Part) -> Iterator[Frame]:
+        """All that is there of a part, checked. Errors: LogCorrupt."""
+        ...
+
+    def pack(
+        self,
+        parts: Sequence[Part],
+        choose: Callable[[Frame], Taken | None] | None,
+        removals: Callable[[], Sequence[Removal]] = tuple,
+        *,
+        state: Callable[[], bytes] | None = None,
+        compress: bool = False,
+    ) -> Packed:
+        """Write parts that follow each other anew, as one, durably, where nobody looks yet.
+
+        `choose` says of each frame in turn what stays; None: all of it, as where there is no `choose`. `removals` and `state`
+        are asked after the last.
+        With a state the log begins after these parts: then that is the state at their end.
+        Errors: Unavailable if the store refuses; LogCorrupt. What was there is unharmed.
+        """
+        ...
+
+    def put(self, packed: Packed) -> None:
+        """Put it in the place of its parts. Whoever reads them is not disturbed.
+
+        What it lost must be said in the log by then, durably. A crash leaves either, whole.
+        Errors: Unavailable if the store refuses, another writer has come, or it lost something and a take was made meanwhile.
+        """
+        ...
+
+    def drop(self, packed: Packed) -> None:
+        """Forget about it."""
+        ...
+
+    def has_takes(self) -> bool:
+        """Whether takes stand on the log: then nothing may be taken out of it."""
+        ...
+
+    def sweep(self) -> None:
+        """Take away what nothing names any more, after something was put in place. Errors: Unavailable; LogCorrupt."""
+        ...
+
+
 class LogReader(Protocol):
     """The reading half of a log: what `ensemble.read` needs. Any thread, any process, any time.
 
@@ -110,7 +222,11 @@ class LogReader(Protocol):
         ...
 
     def begin(self) -> Position:
-        """The first place from which on it can be read."""
+        """The first place from which on it can be read: retention took what lay before (docs/size.md), or its parent has it."""
+        ...
+
+    def base(self) -> Snapshot | None:
+        """The state of which the frames from `begin()` on go on; None where that is the empty one of a log's beginning."""
         ...
 
     def end(self) -> Position:
@@ -118,7 +234,10 @@ class LogReader(Protocol):
         ...
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
-        """All frames from number `seq` on to the end as of now; none if `seq` lies at or past the end.
+        """All frames from number `seq` on to the end as of now; none if `seq` lies at or past it.
+
+        Before the place at which the log begins now it is as if that were asked for. Of a frame that lost rows the others
+        come: `Frame.removed`.
 
         Errors: LogCorrupt where one is damaged or does not follow the one before it.
         """
@@ -127,7 +246,8 @@ class LogReader(Protocol):
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         """The frames that hold events, from the one that holds `offset` on, to the end as of now.
 
-        It costs what it reads, wherever it begins. At the end itself there is nothing to come: no frames.
+        It costs what it reads, wherever it begins. At the end itself there is nothing to come: no frames. Before the place at
+        which the log begins now it is as if that were asked for.
         Errors: OffsetError if offset lies past the end; LogCorrupt.
         """
         ...
@@ -135,7 +255,7 @@ class LogReader(Protocol):
     def frame_at(self, offset: int) -> Frame:
         """The frame that holds the event with this offset.
 
-        Errors: OffsetError if there is no such event; LogCorrupt.
+        Errors: OffsetError if there is no such event, or retention took it: then it says when, and by which rule; LogCorrupt.
         """
         ...
 
@@ -192,4 +312,8 @@ class EventLog(LogReader, Protocol):
         Errors: Unavailable if the store refuses; the log itself is unharmed and goes on.
                 ValueError if it is of a place that has not been appended.
         """
+        ...
+
+    def packing(self) -> Packing | None:
+        """Who makes it take up less, while it is written or not; None: this kind of log keeps all as it is."""
         ...

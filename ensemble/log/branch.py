@@ -60,6 +60,9 @@ class Branch:
     def begin(self) -> Position:
         return self._parent.begin()
 
+    def base(self) -> Snapshot | None:
+        return self._parent.base()
+
     def end(self) -> Position:
         return self._own.end()
 
@@ -143,3 +146,7 @@ class BranchLog(Branch):
 
     def save(self, snapshot: Snapshot) -> None:
         self.own.save(snapshot)
+
+    def packing(self) -> None:
+        """Takes are kept as they are: they are there to be looked at, and go as a whole."""
+        return None

@@ -49,9 +49,17 @@ def place_of_time(log: LogReader, time_us: int) -> Position:
 
 def _before(log: LogReader, frame: Frame) -> Position:
     begin = log.begin()
-    if frame.seq == begin.seq:
+    if frame.seq <= begin.seq:
         return begin
     return Position(frame.seq, frame.first, frame.prev, next(log.frames(frame.seq - 1)).time_us)
+
+
+def goes_through(log: LogReader, at: Position) -> bool:
+    """Whether a log has come to this place, and was at it. It reads one frame."""
+    end = log.end()
+    if at.seq >= end.seq:
+        return at == end
+    return next(log.frames(at.seq)).prev == at.hash
 
 
 class CutLog:
@@ -84,6 +92,9 @@ class CutLog:
 
     def begin(self) -> Position:
         return self._log.begin()
+
+    def base(self) -> Snapshot | None:
+        return self._log.base()
 
     def end(self) -> Position:
         self._refuse_closed()

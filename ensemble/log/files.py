@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ensemble.errors import LogCorrupt, Unavailable
@@ -35,6 +37,28 @@ def refusal(what: str, error: OSError) -> Unavailable:
 def corrupt(path: Path, place: int, why: object) -> LogCorrupt:
     """The sentence for damage before the tail."""
     return LogCorrupt(f"{path}: byte {place}: {why}; nothing was changed: restore this file from a copy of the store")
+
+
+class Gone(Unavailable):
+    """A file of the log is there no more: it was written anew under another name, or somebody removed it."""
+
+
+@contextmanager
+def open_to_read(path: Path) -> Iterator[int]:
+    """A file's descriptor. Whoever has it reads on when the file is replaced.
+
+    Errors: Gone; Unavailable.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Gone(str(refusal(f"{path}: can't be read", error))) from error
+    except OSError as error:
+        raise refusal(f"{path}: can't be read", error) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Files:

@@ -54,7 +54,9 @@ class Header(NamedTuple):
 Runs = dict[int, int]
 
 
-class _Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Events as they are written; of a frame that lost some (remnant.py) those that are left."""
+
     topics: list[str]
     topic_ix: int | list[int] | Runs
     keys: str | list[str]
@@ -75,7 +77,7 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
     count: int
     time_us: int
     prev: bytes
-    columns: _Columns | None
+    columns: Columns | None
     marks: dict[str, Any]
 
 
@@ -89,7 +91,7 @@ def encode(frame: Frame) -> bytes:
     Errors: TypeError, OverflowError or ValueError where its marks or columns can't be written.
     """
     rows = frame.rows if frame.count else None
-    body = _encoder.encode(None if rows is None else _columns(rows))
+    body = _encoder.encode(None if rows is None else columns_of(rows))
     body += _encoder.encode(frame.marks if rows is None or not rows.versions else {**frame.marks, VERSIONS: rows.versions})
     length = HEADER_BYTES + len(body)
     if length > BYTES_MAX:
@@ -148,7 +150,7 @@ def decode(data: bytes | memoryview, log_id: str, shard: int = 0, *, is_checked:
                 raise ValueError(f"{wire.count} events are announced, there are none")
             rows = None
         else:
-            rows = _rows(columns, wire, log_id, shard)
+            rows = rows_of(columns, wire.count, wire.first, wire.time_us, log_id, shard)
             rows.versions = wire.marks.get(VERSIONS)
     except (msgspec.DecodeError, ValueError) as error:
         raise LogCorrupt(f"the frame's checksum holds, but it is not written as a frame is: {error}") from error
@@ -158,13 +160,14 @@ def decode(data: bytes | memoryview, log_id: str, shard: int = 0, *, is_checked:
 # Columns, out
 
 
-def _columns(rows: Rows) -> _Columns:
+def columns_of(rows: Rows) -> Columns:
+    """Events as they are written. ValueError."""
     n = len(rows.keys)
     keys = rows.keys
-    data = rows.data
+    data = rows.data if isinstance(rows.data, (list, tuple)) else list(rows.data)  # some may lie elsewhere
     if len(data) != n:
         raise ValueError(f"{n} keys, but {len(data)} payloads")
-    return _Columns(
+    return Columns(
         rows.topics,
         _out(rows.topic_ix, n),
         keys[0] if n > 1 and keys[0] == keys[-1] and _is_constant(keys) else keys,  # type: ignore[arg-type]
@@ -198,8 +201,8 @@ def _is_constant(column: Sequence[Any]) -> bool:
 # Columns, in
 
 
-def _rows(columns: _Columns, wire: _Wire, log_id: str, shard: int) -> Rows:
-    n = wire.count
+def rows_of(columns: Columns, n: int, first: int, time_us: int, log_id: str, shard: int) -> Rows:
+    """The events that stand in columns: n of them, of a frame that begins at offset `first`. ValueError."""
     keys = columns.keys
     if isinstance(keys, str):
         keys = [keys] * n
@@ -208,8 +211,8 @@ def _rows(columns: _Columns, wire: _Wire, log_id: str, shard: int) -> Rows:
     return Rows(
         log_id,
         shard,
-        wire.first,
-        wire.time_us,
+        first,
+        time_us,
         columns.topics,
         _index(columns.topic_ix, n, len(columns.topics)),
         keys,

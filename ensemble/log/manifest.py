@@ -15,8 +15,10 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position, begin_of
 from ensemble.log.files import Files, refusal
 
-FORMAT = 1
-"""Of docs/log-format.md, which has the rule for raising it."""
+FORMAT = 2
+"""The newest of docs/log-format.md, which has the rule for raising it."""
+FIRST_FORMAT = 1
+"""In which a store is begun. It gets 2 with its first pack."""
 
 NAME = "ensemble.json"
 PARTS = frozenset({NAME, NAME + ".tmp", "lock", "shard-0"})
@@ -48,13 +50,25 @@ def is_store(place: str | Path) -> bool:
 def make(folder: Path, manifest: Manifest, files: Files) -> None:
     """Write the manifest: from now on the folder is a store. OSError if the disk refuses."""
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    entries: dict[str, Any] = {"format": FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
+    entries: dict[str, Any] = {"format": FIRST_FORMAT, "id": manifest.id, "name": manifest.name, "created": created}
     if manifest.shard:
         entries["shard"] = manifest.shard
     if manifest.fork is not None:
         entries["parent"] = manifest.fork.entry()
     text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
     files.replace(folder / NAME, text.encode())
+
+
+def raise_format(folder: Path, files: Files) -> None:
+    """Say that the store has packs: versions that know none refuse it from here on. OSError if the disk refuses."""
+    path = folder / NAME
+    entries: dict[str, Any] = json.loads(path.read_bytes())
+    if entries["format"] == FORMAT:
+        return
+    del entries["check"]
+    entries["format"] = FORMAT
+    text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
+    files.replace(path, text.encode())
 
 
 def read(folder: Path) -> Manifest | None:

@@ -43,6 +43,8 @@ class MemoryStore:
         self.filled: list[int] = []
         self.snapshots: list[Snapshot] = []
         self.size = 0
+        self.blobs: dict[bytes, bytes] = {}
+        """Data that is too large for a frame, by its SHA-256."""
         self.ring: Ring | None = None
         """The keys of those who can be forgotten."""
         self.lock = Lock()
@@ -77,6 +79,9 @@ class MemoryReader:
 
     def begin(self) -> Position:
         return self._open().ends[0]
+
+    def base(self) -> Snapshot | None:
+        return None
 
     def end(self) -> Position:
         return self._open().ends[-1]
@@ -175,6 +180,9 @@ class MemoryLog(MemoryReader):
         if not ends[0].seq <= seq <= ends[-1].seq or ends[seq - ends[0].seq] != snapshot.at:
             raise ValueError(f"a snapshot of frame {seq} is of no place in a log of {ends[-1].seq} frames")
         store.snapshots = sorted({s.at.seq: s for s in [*store.snapshots, snapshot]}.values())[-SNAPSHOTS_KEPT:]
+
+    def packing(self) -> None:
+        return None
 
     def close(self) -> None:
         super().close()

@@ -14,10 +14,12 @@ from threading import Lock
 from ensemble.log import snapshots
 from ensemble.log.base import Position
 from ensemble.log.fence import read_epoch
-from ensemble.log.files import corrupt, refusal
+from ensemble.log.files import Gone, corrupt, refusal
 from ensemble.log.group import RECORD_BYTES, Record
 from ensemble.log.manifest import Manifest
-from ensemble.log.reading import DirectoryFrames, View
+from ensemble.log.pack import Pack
+from ensemble.log.pieces import Piece, lacking, pieces_of, size_of
+from ensemble.log.reading import LOOKS_MOST, DirectoryFrames, View
 from ensemble.log.recovery import check_group, proof
 from ensemble.log.segment import Damage, Segment, Window
 
@@ -29,48 +31,63 @@ class DirectoryReader(DirectoryFrames):
         super().__init__(folder, manifest)
         self._lock = Lock()
         self._first = manifest.begin
-        self._segments: list[Segment] = []
-        self._looked_at: tuple[int, int, int] | None = None
-        """Epoch, number of segments and size of the last one when everything there was taken in."""
+        self._pieces: list[Piece] = []
+        self._looked_at: tuple[int, list[Path], int] | None = None
+        """Epoch, pieces and size of the last one when everything there was taken in."""
         self._epoch = -1
         self._seen = View((), 0, self._first)
 
     def _view(self) -> View:
         with self._lock:
-            try:
-                return self._look()
-            except Damage as damage:
-                raise corrupt(damage.path, damage.place, damage.why) from damage
+            for _ in range(LOOKS_MOST):
+                try:
+                    return self._look()
+                except Gone:  # written anew between looking and reading
+                    self._looked_at = None
+                except Damage as damage:
+                    raise corrupt(damage.path, damage.place, damage.why) from damage
+            return self._look()
 
     def _look(self) -> View:
         try:
             epoch = read_epoch(self._shard)
         except OSError as error:
             raise refusal(f"{self._shard / 'epoch'}: can't be read", error) from error
-        newest = None if self._segments else next(snapshots.whole(self._shard, self.id), None)
-        found = segments_of(self._shard)  # after the snapshot, which then knows no more than there is
+        newest = None if self._pieces else next(snapshots.whole(self._shard, self.id), None)
+        known = {piece.path: piece for piece in self._pieces}
+        found = pieces_of(self._shard, self.id, self.shard, known)  # after the snapshot, which then knows no more than there is
         if newest is not None:
-            _refuse_lost(newest, found)
-        looked_at = (epoch, len(found), size_of(found[-1].path) if found else 0)
+            lost = lacking(found, newest.extents, newest.snapshot.at.seq, self._shard)
+            if lost is not None:
+                raise lost
+        last = found[-1] if found else None
+        looked_at = (epoch, [piece.path for piece in found], 0 if last is None else size_of(last.path))
         if looked_at == self._looked_at:
             return self._seen
         if found and found[0].seq != self._first.seq:
             raise Damage(found[0].path, 0, f"the segment with frame {self._first.seq} is missing before this one")
         # A finished segment never changes. What an older writer could not finish, a new one may have cut.
-        is_same = epoch == self._epoch and len(found) == len(self._segments)
-        kept = self._segments if is_same else self._segments[:-1]
-        for segment, after in pairwise(found[len(kept) :]):
-            segment.end_seq = after.seq
-            segment.trust(size_of(segment.path))
-        segments = [*kept, *found[len(kept) :]]
-        end, is_whole = self._extend(segments[-1], self._seen.end if is_same else None) if segments else (None, True)
-        if end is None and len(segments) > 1:  # nothing is in the newest yet
-            segments[-2] = Segment(segments[-2].path)
-            segments[-2].end_seq = segments[-1].seq
-            end, _ = self._extend(segments[-2], None)
-        filled = [segment for segment in segments if not segment.is_empty]
+        is_same = epoch == self._epoch and bool(self._pieces) and last is self._pieces[-1]
+        if not is_same and self._pieces:
+            found = [Segment(piece.path) if piece is self._pieces[-1] else piece for piece in found]
+        for piece, after in pairwise(found):
+            if isinstance(piece, Segment) and piece.end_seq is None:
+                piece.end_seq = after.seq
+                piece.trust(size_of(piece.path))
+        end, is_whole = self._seen.end if is_same else None, True
+        if found:
+            end, is_whole = self._extend(_last(found), end)
+        if end is None and len(found) > 1:  # nothing is in the newest yet
+            before = found[-2]
+            if isinstance(before, Pack):
+                end = before.end
+            else:
+                found[-2] = anew = Segment(before.path)
+                anew.end_seq = found[-1].seq
+                end, _ = self._extend(anew, None)
+        filled = [piece for piece in found if not piece.is_empty]
         self._seen = View(filled, filled[-1].whole if filled else 0, end or self._first)
-        self._segments, self._epoch, self._looked_at = segments, epoch, looked_at if is_whole else None
+        self._pieces, self._epoch, self._looked_at = found, epoch, looked_at if is_whole else None
         return self._seen
 
     def _extend(self, segment: Segment, end: Position | None) -> tuple[Position | None, bool]:
@@ -124,21 +141,6 @@ class DirectoryReader(DirectoryFrames):
         return kept.snapshot.at if kept.begins == kept.snapshot.at.seq else None
 
 
-def _refuse_lost(kept: snapshots.Kept, found: Sequence[Segment]) -> None:
-    """Nothing, if all that a snapshot knows of is there. Damage."""
-    there = {segment.seq: segment.path for segment in found}
-    for extent in kept.extents:
-        path = there.get(extent.seq)
-        seq = kept.snapshot.at.seq
-        if path is None:
-            missing = kept.path.parent.parent / f"{extent.seq:020d}.seg"
-            raise Damage(missing, 0, f"this segment is missing; the snapshot of frame {seq} knows it")
-        size = size_of(path)
-        if size < extent.size:
-            why = f"this segment has {size:,} bytes; the snapshot of frame {seq} knows it with {extent.size:,}"
-            raise Damage(path, size, why)
-
-
 def is_whole_now(path: Path, place: int) -> bool:
     """Whether the group at this place has been finished since it was looked at."""
     with Window(path) as window:
@@ -149,23 +151,9 @@ def is_whole_now(path: Path, place: int) -> bool:
     return True
 
 
-def segments_of(shard: Path) -> list[Segment]:
-    """The segments on the disk, in order, nothing known of them yet.
-
-    Errors: LogCorrupt if the folder has one that is not called as a segment is.
-    """
-    try:
-        paths = sorted(path for path in shard.iterdir() if path.suffix == ".seg")
-    except OSError as error:
-        raise refusal(f"{shard}: can't be read", error) from error
-    for path in paths:
-        if len(path.stem) != 20 or not path.stem.isdigit():
-            raise corrupt(path, 0, "a segment is called by the 20 digits of its first frame")
-    return [Segment(path) for path in paths]
-
-
-def size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise refusal(f"{path}: can't be read", error) from error
+def _last(pieces: Sequence[Piece]) -> Segment:
+    """The piece that is appended to. Damage."""
+    last = pieces[-1]
+    if isinstance(last, Pack):
+        raise Damage(last.path, last.whole, "a segment follows a pack always, and none does")
+    return last

@@ -15,7 +15,9 @@ from ensemble.log.base import Position
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt
 from ensemble.log.group import MARKER, RECORD_BYTES, Record
-from ensemble.log.segment import Damage, Segment, Window
+from ensemble.log.pack import Pack
+from ensemble.log.pieces import Piece
+from ensemble.log.segment import Damage, Window
 
 
 class Foreign(Damage):
@@ -49,7 +51,7 @@ class Recovered(NamedTuple):
     cut: Cut | None
 
 
-def recover(segments: Sequence[Segment], start: Place) -> Recovered:
+def recover(segments: Sequence[Piece], start: Place) -> Recovered:
     """Check all groups from a place on, and note them in their segments.
 
     Errors: LogCorrupt at what is damaged before the tail.
@@ -59,6 +61,9 @@ def recover(segments: Sequence[Segment], start: Place) -> Recovered:
         segment = segments[ix]
         if at is not None and ix > start.segment and segment.seq != at.seq:
             raise corrupt(segment.path, 0, f"the segment with frame {at.seq} is missing before this one")
+        if isinstance(segment, Pack):
+            at, epoch = _check_pack(segment, at), segment.head.epoch
+            continue
         place = start.byte if ix == start.segment else 0
         segment.end_seq = segments[ix + 1].seq if ix + 1 < len(segments) else None
         with Window(segment.path) as window:
@@ -82,6 +87,15 @@ def recover(segments: Sequence[Segment], start: Place) -> Recovered:
         why = f"the log ends here, but a snapshot was kept of frame {start.known.seq}"
         raise corrupt(segments[-1].path, segments[-1].whole, why)
     return Recovered(at, epoch, cut)
+
+
+def _check_pack(pack: Pack, at: Position | None) -> Position:
+    """The place after a pack that is whole. Damage."""
+    if at is not None and at != pack.begin:
+        raise Damage(pack.path, 0, f"this pack does not follow frame {at.seq - 1}")
+    for _ in pack.items():
+        pass
+    return pack.end
 
 
 def check_group(

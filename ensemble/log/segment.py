@@ -21,7 +21,7 @@ from typing import Self
 from zlib import crc32
 
 from ensemble.errors import LogCorrupt
-from ensemble.log.files import refusal
+from ensemble.log.files import Gone, refusal
 from ensemble.log.frame import CHECKED_FROM, HEADER_BYTES, Header, check, peek
 from ensemble.log.group import RECORD_BYTES, Record, peek_record
 
@@ -49,6 +49,8 @@ class Window:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise Gone(str(refusal(f"{path}: can't be read", error))) from error
         except OSError as error:
             raise refusal(f"{path}: can't be read", error) from error
         self.stop = os.fstat(self._fd).st_size if stop is None else stop

@@ -28,6 +28,7 @@ from ensemble.score.model import (
     PersonalSpec,
     Places,
     PlayerSpec,
+    Retain,
     RetryPolicy,
     Score,
     Section,
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 _NAME, _PLAY, _LOOKUP = re.compile(doc.NAME), re.compile(doc.PLAY), re.compile(doc.LOOKUP)
 LONGEST_NAME = 100
+BLOB_LEAST = 1024
 SCHEMES = ("memory", "file", "s3", "gs", "az")
 
 
@@ -85,6 +87,7 @@ class _Builder:
                 runtime_env=document.stage.runtime_env,
             ),
             store=self._store(document.store),
+            retain=self._retain(document.retain, ("retain",)),
             audit=None if document.audit is None else self._audit(document.audit, ("audit",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
             costs=self._costs(document.costs),
@@ -111,10 +114,21 @@ class _Builder:
             key=event.key,
             schema=event.schema,
             type=event.type,
+            retain=self._retain(event.retain, (*at, "retain")),
+            compact=event.compact,
             personal=self._personal(event.personal, (*at, "personal")),
             version=event.version,
             upcast=self._upcast(event, at),
         )
+
+    def _retain(self, retain: doc.RetainDoc | None, at: Where) -> Retain | None:
+        if retain is None:
+            return None
+        if retain.time is None and retain.size is None:
+            self._report(at, "it sets no bound", "write time: or size:, or leave it out to keep all")
+        time_us = None if retain.time is None else self._read(duration_us, retain.time, (*at, "time"))
+        size = None if retain.size is None else self._read(units.size_bytes, retain.size, (*at, "size"))
+        return Retain(time_us=time_us, size=size)
 
     def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
         if personal is None:
@@ -390,6 +404,8 @@ class _Builder:
             linger_us=None if store.linger is None else self._read(duration_us, store.linger, ("store", "linger")),
             dedupe_us=self._read(duration_us, store.dedupe, ("store", "dedupe")) or 0,
             dedupe_most=store.dedupe_most,
+            blob_above=None if store.blob_above is None else self._blob_above(store.blob_above),
+            compress=store.compress,
         )
 
     def _audit(self, audit: doc.AuditDoc, at: Where) -> AuditSpec:
@@ -417,6 +433,13 @@ class _Builder:
             else:
                 self._read(price, value, ("costs", "requests", kind))
         return costs
+
+    def _blob_above(self, size: str | int) -> int | None:
+        above = self._read(units.size_bytes, size, ("store", "blob_above"))
+        if above is not None and above < BLOB_LEAST:
+            cure = f"the least is {BLOB_LEAST}B: what is smaller takes more room beside the log than in it"
+            self._report(("store", "blob_above"), f"{size} is too small", cure)
+        return above
 
     def _silence(self, i: int, silence: doc.SilenceDoc) -> Silence:
         at: Where = ("silence", i)

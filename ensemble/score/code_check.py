@@ -239,11 +239,18 @@ class _Code:
     # Fields
 
     def conditions(self) -> None:
-        """Fields that `where:`, `key:` and `by:` name."""
+        """Fields that `where:`, `key:`, `by:` and `personal:` name."""
         for topic, event in self._score.events.items():
             fields = None if is_pattern(topic) else self._fields(topic)
             if event.key is not None and fields is not None:
                 self._field(tuple(event.key.removeprefix("data.").split(".")), fields, topic, ("events", topic, "key"))
+            if event.personal is not None and fields is not None:
+                at: Where = ("events", topic, "personal")
+                places = {(*at, "fields", i): field for i, field in enumerate(event.personal.fields)}
+                if event.personal.subject != "key":
+                    places[*at, "subject"] = event.personal.subject
+                for place, named_path in places.items():
+                    self._field(tuple(named_path.removeprefix("data.").split(".")), fields, topic, place)
         for name, player in self._score.players.items():
             for heard in reactions.heard_by(self._score, name):
                 fields = None if is_pattern(heard.pattern) else self._fields(heard.pattern)

@@ -37,7 +37,7 @@ CODES = {
     "emits-schema": Code("warning", "what a player says does not fit the schema or type of the event"),
     "failure-schema": Code("warning", "an event that is said of failures can't have what is said of them"),
     "hears-type": Code("warning", "a player wants data that the event it hears does not have"),
-    "unknown-field": Code("warning", "where:, key: or by: names a field that the event does not have"),
+    "unknown-field": Code("warning", "where:, key:, by: or personal: names a field that the event does not have"),
     "schema-keyword": Code("warning", "a schema has a keyword that JSON Schema does not know"),
     "endless-cycle": Code("warning", "players that answer each other for ever"),
     "no-key": Code("warning", "events without a key, which all wait in one lane"),

@@ -37,6 +37,7 @@ Duration = (
     | Annotated[int, Meta(extra_json_schema={"const": 0})]
     | Annotated[float, Meta(extra_json_schema={"const": 0})]
 )
+Size = Annotated[str, _like(f"^{SIZE}$", "512MiB", "1GiB")] | Annotated[int, Meta(ge=0)]
 Topic = Annotated[str, _like(TOPIC, "order.placed")]
 Pattern = Annotated[str, _like(PATTERN, "order.placed", "order.*", "order.>")]
 Path = Annotated[str, _like(r"^[^.\s\[\]]+(\.[^.\s\[\]]+)*$", "order_id", "customer.id")]
@@ -49,6 +50,13 @@ Settings = Annotated[
 
 class _Doc(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     pass
+
+
+class RetainDoc(_Doc):
+    """How much of the past is kept; what nobody needs any more and is older, or is too much, goes."""
+
+    time: Annotated[Duration | None, _about("How long events are kept at the least.")] = None
+    size: Annotated[Size | None, _about("How much is kept, the newest of it: the oldest goes where there is more.")] = None
 
 
 class PersonalDoc(_Doc):
@@ -78,6 +86,8 @@ class EventDoc(_Doc):
         Play | None,
         _about("A Python type of data, module:Name: a msgspec Struct, dataclass, TypedDict or pydantic model."),
     ] = None
+    retain: Annotated[RetainDoc | None, _about("How many of these events are kept, if fewer than of all.")] = None
+    compact: Annotated[bool, _about("Whether of each key only the newest of these events is kept.")] = False
     personal: Annotated[PersonalDoc | None, _about("Whose data it is, so that they can be forgotten.")] = None
     version: Annotated[
         int, Meta(ge=1, le=1_000_000, description="The version of its schema or type; events keep the one they were said in.")
@@ -98,10 +108,7 @@ class SectionDoc(_Doc):
     idle: Annotated[Duration, _about("After how long without work an instance ends.")] = "30s"
     cpus: Annotated[float, Meta(ge=0, description="CPUs that an instance needs (stage ray).")] = 1.0
     gpus: Annotated[float, Meta(ge=0, description="GPUs that an instance needs (stage ray).")] = 0.0
-    memory: Annotated[
-        Annotated[str, _like(f"^{SIZE}$", "512MiB", "1GiB")] | Annotated[int, Meta(ge=0)],
-        _about("Memory that an instance needs (stage ray)."),
-    ] = 0
+    memory: Annotated[Size, _about("Memory that an instance needs (stage ray).")] = 0
     resources: Annotated[
         dict[str, Annotated[float, Meta(gt=0)]],
         _about("Custom resources that an instance needs, by their names on the cluster (stage ray)."),
@@ -251,6 +258,10 @@ class StoreDoc(_Doc):
     ] = None
     dedupe: Annotated[Duration, _about("How long the id of a published event is remembered.")] = "24h"
     dedupe_most: Annotated[int, Meta(ge=0, le=100_000_000, description="How many ids are remembered at the most.")] = 200_000
+    blob_above: Annotated[
+        Size | None, _about("Data that is larger is kept once, beside the log, and fetched when somebody looks at it.")
+    ] = None
+    compress: Annotated[Literal["none", "zstd"], _about("How finished segments are compressed.")] = "none"
 
 
 class AuditDoc(_Doc):
@@ -309,6 +320,7 @@ class Document(_Doc):
     ] = {}
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
+    retain: Annotated[RetainDoc | None, _about("How much of the past is kept; left out: all.")] = None
     audit: Annotated[AuditDoc | None, _about("Where the head of the log is anchored while the band plays.")] = None
     silence: Annotated[list[SilenceDoc], _about("Warnings that are not to be told again.")] = []
     costs: Annotated[
@@ -320,7 +332,7 @@ class Document(_Doc):
 def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without what means nothing to it: `x-` keys, and keys without a value. Shares what it does not change."""
     out: dict[str, Any] = _fields(document)
-    for name, below in (("events", ()), ("players", ("section", "retry", "on_failure", "outside")), ("sources", ())):
+    for name, below in (("events", ("retain",)), ("players", ("section", "retry", "on_failure", "outside")), ("sources", ())):
         entries = out.get(name)
         if isinstance(entries, Mapping):
             out[name] = {key: _fields({} if entry is None else entry) for key, entry in entries.items()}
@@ -328,7 +340,7 @@ def cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
                 for part in below:
                     if isinstance(entry, dict) and part in entry:
                         entry[part] = _fields(entry[part])
-    for name in ("stage", "store", "audit"):
+    for name in ("stage", "store", "retain", "audit"):
         if name in out:
             out[name] = _fields(out[name])
     if isinstance(out.get("silence"), list):

@@ -43,6 +43,14 @@ class Places:
         return "Places()"
 
 
+class Retain(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the past is kept at the least; None: that sets no bound."""
+
+    time_us: int | None = None
+    size: int | None = None
+    """In bytes: the newest that have it."""
+
+
 class PersonalSpec(msgspec.Struct, frozen=True):
     """Whose data something is."""
 
@@ -62,6 +70,9 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     schema: Mapping[str, Any] | None = None
     type: str | None = None
     """`module:Name` of a Python type."""
+    retain: Retain | None = None
+    compact: bool = False
+    """Whether of each key only the newest is kept."""
     personal: PersonalSpec | None = None
     version: int = 1
     """The version of its schema or type."""
@@ -192,6 +203,10 @@ class StoreSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long the id of a published event is remembered."""
     dedupe_most: int = 200_000
     """How many are remembered at the most; the oldest go first."""
+    blob_above: int | None = None
+    """Data of more bytes is kept beside the log; None: none is."""
+    compress: Literal["none", "zstd"] = "none"
+    """How finished segments are compressed."""
 
 
 class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +240,8 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
     sources: Mapping[str, SourceSpec] = {}
     stage: StageSpec = StageSpec()
     store: StoreSpec = StoreSpec()
+    retain: Retain | None = None
+    """How much of the past is kept; None: all of it."""
     audit: AuditSpec | None = None
     silence: tuple[Silence, ...] = ()
     costs: Mapping[str, Any] = {}
@@ -245,7 +262,7 @@ class Score(_Named, Composed, Shown, frozen=True, kw_only=True):
         found = False
         for spec in self.specs_for(topic):
             found = True
-            for name in ("about", "key", "schema", "type", "personal"):
+            for name in ("about", "key", "schema", "type", "personal", "retain", "compact"):
                 merged[name] = merged.get(name) or getattr(spec, name)
             if merged.get("version", 1) == 1:
                 merged["version"], merged["upcast"] = spec.version, spec.upcast

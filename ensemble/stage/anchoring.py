@@ -14,6 +14,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.audit import anchor
 from ensemble.log.audit.anchors import anchors_at
 from ensemble.log.base import EventLog
+from ensemble.log.cut import goes_through
 from ensemble.score.model import AuditSpec
 
 log = logging.getLogger("ensemble.stage")
@@ -50,9 +51,8 @@ class Anchoring:
             raise Unavailable(
                 f"anchors {self._where}: the newest was signed by {known.key}, and the score's key is {own}; give that key"
             )
-        end, head = self._log.end(), known.head
-        is_there = head == end if head.seq >= end.seq else next(self._log.frames(head.seq)).prev == head.hash
-        if not is_there:
+        head = known.head
+        if not goes_through(self._log, head):
             raise LogCorrupt(
                 f"log {self._log.name!r}: byte 0: on {known.at} it went to frame {head.seq}, offset {head.offset} "
                 f"({newest.where}), and it does not any more: its end was cut off, or it was written anew; see what "

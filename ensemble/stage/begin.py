@@ -14,6 +14,7 @@ from ensemble.broker import Broker, Opening, State
 from ensemble.evolution import recorded, refuse
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog, LogReader
+from ensemble.log.retention import Rules
 from ensemble.score import load
 from ensemble.score.lifts import Lifts
 from ensemble.score.model import Score, SourceSpec
@@ -79,7 +80,7 @@ def begin(
                 folder=score.folder, now_us=now_us, is_strict=strict, is_live=clock is None, call=call,
             )  # fmt: skip
             sources.append(source)
-        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary), linger_us)
+        loop = Loop(broker, event_log, roles, sources, crew, clock, carry, Lifts(vocabulary), linger_us, Rules(score, shards))
         if score.audit is not None:
             from ensemble.stage.anchoring import Anchoring
 

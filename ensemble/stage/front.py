@@ -239,7 +239,8 @@ class Front(ABC):
                 f"band {self.broker.name}: its score says of no data whose it is, so nobody can be forgotten; write personal: "
                 "in its events: (docs/forget.md)"
             )
-        refuse_unknown(subject, [log.ring], f"band {self.broker.name}")
+        if self.log.fork is None:  # else what it has in memory of them may be of its parent's
+            refuse_unknown(subject, [log.ring], f"band {self.broker.name}")
         reply = Reply()
         if self._hand is not None:
             with self._turning:

@@ -91,6 +91,13 @@ class Ask(msgspec.Struct):
     reply: Reply
 
 
+class Remove(msgspec.Struct):
+    """Say in the log what retention is about to take; the reply comes when that is durable."""
+
+    statement: list[Any]
+    reply: Reply
+
+
 class Settle(msgspec.Struct):
     """Tell when nothing is left to react to."""
 
@@ -148,7 +155,7 @@ class Forget(msgspec.Struct):
     reply: Reply
 
 
-Request = Publish | Accept | Ask | Settle | Rescore | Forget | Wake
+Request = Publish | Accept | Ask | Remove | Settle | Rescore | Forget | Wake
 Item = Request | Announce | Outcome | Group | Arrived | BaseException
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.broker import Broker
 from ensemble.broker.failure import DEAD
+from ensemble.broker.needs import claims
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.state import Patterns, State, fits
 from ensemble.broker.words import Opening, Outcome, Publication, Said
@@ -26,6 +27,7 @@ from ensemble.errors import EnsembleError
 from ensemble.event import Frame, encode
 from ensemble.listening import listener, motives, offset_at
 from ensemble.log.base import EventLog, Snapshot
+from ensemble.log.retention import Rules
 from ensemble.score.lifts import Lifts
 from ensemble.stage.base import Clock, Crew, HandClock, Shard
 from ensemble.stage.commit import Commit, Group
@@ -39,6 +41,7 @@ from ensemble.stage.inbox import (
     Inbox,
     Item,
     Publish,
+    Remove,
     Reply,
     Request,
     Rescore,
@@ -47,6 +50,7 @@ from ensemble.stage.inbox import (
     Settle,
     Wake,
 )
+from ensemble.stage.keeper import Keeper
 from ensemble.stage.post import Arrived, Carry, Post
 from ensemble.stage.pump import Pump
 from ensemble.stage.seat import Seat
@@ -65,6 +69,8 @@ BEHIND_MOST = 100_000
 """How far the sections may trail before the sources wait for them, in events."""
 SNAPSHOT_BYTES = 64 << 20
 """How much log is written between snapshots, at the least; four times the last snapshot if that is more."""
+SNAPSHOT_GROUPS = 10_000
+"""So many groups are enough, where a commit lingers: there each is an object, to be got one by one after a crash."""
 LEAVING_S = 30.0
 """How long `close` waits for what is in flight."""
 
@@ -85,6 +91,7 @@ class Loop(Front):
         carry: Carry | None = None,
         lifts: Lifts | None = None,
         linger_us: int = 0,
+        rules: Rules | None = None,
     ) -> None:
         self.broker = broker
         self.log = event_log
@@ -107,6 +114,9 @@ class Loop(Front):
         self._pumps = {source.name: Pump(source, self._say_of, self.now_us, self._wake) for source in sources}
         self._deaths = Deaths(broker.name)
         self._post = Post(carry or _nowhere, self._inbox.put)
+        self._keeper: Keeper | None = None
+        if rules is not None and rules.is_any and event_log.packing() is not None:
+            self._keeper = Keeper(event_log, rules, self._say_removed, is_inline=clock is not None)
         self._requests: deque[Request] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._settlers: list[Reply] = []
@@ -118,7 +128,7 @@ class Loop(Front):
         self._is_closed = self._is_left = False
         self._playing_in: int | None = None
         """By hand: the thread that is in a turn."""
-        self._snapshot_at = self._snapshot_size = 0
+        self._snapshot_at = self._snapshot_size = self._groups = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         self._refusing = threading.Lock()
@@ -144,6 +154,7 @@ class Loop(Front):
         for name in self.broker.sections:
             self._seat(name, self._roles[name], workers[name])
         self._post.begin(self.broker.state.outbox)
+        self._keep()
         if self._hand is not None:
             self._hand.join(self._due_us, self._play_due)
             return
@@ -197,6 +208,8 @@ class Loop(Front):
             each.close()
         self._crew.close()
         self._post.close()
+        if self._keeper is not None:
+            self._keeper.close()
         self._commit.close()
         if self.anchoring is not None:
             self.anchoring.close()
@@ -419,6 +432,9 @@ class Loop(Front):
                 self._answer(request)
             elif isinstance(request, Accept):
                 self._accept(request)
+            elif isinstance(request, Remove):
+                self.seal(self.broker.removed([request.statement], self.now_us()))
+                self._commit.tell(partial(request.reply.give, None))
             elif isinstance(request, Settle):
                 self._settlers.append(request.reply)
             elif isinstance(request, Rescore):
@@ -573,7 +589,9 @@ class Loop(Front):
                 slowest = min((seat.section.next for seat in self.seats.values()), default=end)
                 for pump in self._pumps.values():
                     pump.let(end - slowest < BEHIND_MOST)
-        if self._commit.size - self._snapshot_at > max(SNAPSHOT_BYTES, 4 * self._snapshot_size):
+        grown = self._commit.size - self._snapshot_at
+        is_in_pieces = self._commit.lingers and self._groups > SNAPSHOT_GROUPS and grown > self._snapshot_size
+        if is_in_pieces or grown > max(SNAPSHOT_BYTES, 4 * self._snapshot_size):
             frame = self.broker.rest(self.now_us())
             if frame is not None:
                 self.seal(frame)
@@ -627,6 +645,9 @@ class Loop(Front):
 
     def _committed(self, group: Group) -> None:
         self._commit.done(group)
+        self._groups += 1
+        if group.snapshot is not None and not self._is_closing:
+            self._keep()
         with self._grown:
             self._grown.notify_all()
 
@@ -637,8 +658,30 @@ class Loop(Front):
 
     def _snapshot(self) -> None:
         state = self.broker.dump()
-        self._snapshot_at, self._snapshot_size = self._commit.size, len(state)
+        self._snapshot_at, self._snapshot_size, self._groups = self._commit.size, len(state), 0
         self._commit.save(Snapshot(self._commit.sealed_to(), state))
+
+    # Retention
+
+    def _keep(self) -> None:
+        """Have the log made smaller, as far as the score asks for it. All that is said so far is durable, or comes later."""
+        if self._keeper is not None:
+            known = claims(self.broker.state, self.broker.sections, self.broker.listening.names)
+            self._keeper.look(known, self.now_us())
+
+    def _say_removed(self, statement: list[Any]) -> None:
+        """Called by the keeper: on its thread, or by hand in a turn."""
+        if self._hand is not None:
+            self.seal(self.broker.removed([statement], self.now_us()))
+            self._flush_here()
+            if self._failed is not None:
+                raise self._failed
+            return
+        self._check_open()
+        reply = Reply()
+        self._inbox.put(Remove(statement, reply))
+        self._refuse_late()
+        reply.wait()
 
     def _fail(self, error: BaseException) -> None:
         """The log takes no more, or a section can't play: stop, and say so to all that wait."""
@@ -651,7 +694,7 @@ class Loop(Front):
         """Answer all that wait with an error. The loop does it when it ends; who comes later does it for himself."""
         with self._refusing:
             while (item := self._inbox.get(0)) is not None:
-                if isinstance(item, (Publish, Accept, Ask, Settle, Rescore, Forget)):
+                if isinstance(item, (Publish, Accept, Ask, Remove, Settle, Rescore, Forget)):
                     self._requests.append(item)
             self._requests.extend([*self._rescores, *self._forgets])
             self._rescores.clear()

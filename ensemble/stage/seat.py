@@ -123,6 +123,9 @@ class Seat:
                 offsets = []
                 while section.reopened and frame.first <= section.reopened[0] < frame.end:
                     offsets.append(section.reopened.popleft())
+                if not offsets:  # retention took it: of a section that was away, or as of a place long ago
+                    section.pass_over(section.reopened.popleft())
+                    continue
                 assert frame.rows is not None
                 section.look_again(frame.rows, offsets)
             else:

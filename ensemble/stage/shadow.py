@@ -20,9 +20,9 @@ import msgspec
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch
-from ensemble.broker.state import SectionState, State
+from ensemble.broker.state import SectionState, State, fits
 from ensemble.broker.words import Outcome
-from ensemble.errors import EnsembleError, ScoreError
+from ensemble.errors import EnsembleError, ScoreError, Unavailable
 from ensemble.event import Frame, Ref, decode
 from ensemble.listening import listener, lookups
 from ensemble.log.base import LogReader
@@ -108,9 +108,19 @@ class Shadow:
         """
         before = self._seq
         for frame in islice(self._log.frames(self._seq), most):
+            if frame.seq != self._seq or self._lacks(frame):
+                raise Unavailable(
+                    f"the table of {self._name} can't be made anew: retention took events that it was made of; keep them "
+                    "longer (retain:), or make a table of what is left with a player of another name"
+                )
             self._follow(frame)
             self._seq = frame.seq + 1
         return self._seq - before
+
+    def _lacks(self, frame: Frame) -> bool:
+        """Whether retention took events of a frame that the section listened for."""
+        patterns = self.section.patterns
+        return frame.removed is not None and any(fits(patterns, topic) for topic in frame.removed)
 
     def writes(self) -> dict[str, bytes | None]:
         """What makes the section's table this one: key -> state, or None where it goes. As of the frame that it has come to."""

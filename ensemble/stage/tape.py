@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ensemble.errors import OffsetError
 from ensemble.event import Event, Frame, Match, Ref, brought_along
 from ensemble.log.base import LogReader
 from ensemble.score.lifts import Lifts
@@ -57,13 +58,16 @@ class Tape:
         self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
 
     def at(self, offset: int) -> Frame:
-        """The frame that holds an offset. It must have been appended, or sealed by this stage."""
+        """The frame that holds an offset; if retention took it, the one after it. It must be sealed here, or appended."""
         if self._from < len(self._firsts) and offset >= self._firsts[self._from]:
             return self._frames[bisect_right(self._firsts, offset, self._from) - 1]
         for frame in self._old.values():
             if frame.first <= offset < frame.end:
                 return frame
-        frame = self._log.frame_at(offset)
+        try:
+            frame = self._log.frame_at(offset)
+        except OffsetError:
+            frame = next(self._log.rows(offset))
         if self._lifts is not None:
             frame = self._lifts.frame(frame)
         while len(self._old) >= OLD_MOST:

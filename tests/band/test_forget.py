@@ -354,6 +354,22 @@ def test_a_store_with_a_key_ring_is_not_divided_anew(url: str) -> None:
     assert ensemble.audit(url).is_whole
 
 
+PLAIN = """
+import sys, ensemble
+score = {"ensemble": 1, "name": "plain", "players": {"hear": {"on": "said"}}}
+with ensemble.open(score, store=sys.argv[1], players={"hear": print}) as band:
+    band.publish("said", 1)
+    band.settle(timeout=10)
+assert not {"cryptography", "ensemble.log.forgetting", "ensemble.log.audit"} & sys.modules.keys()
+"""
+
+
+def test_a_band_that_has_nothing_personal_has_no_layer_no_ring_and_imports_nothing_of_it(url: str) -> None:
+    subprocess.run([sys.executable, "-c", PLAIN, url], check=True, capture_output=True)
+
+    assert not (Path(url) / "keys.ring").exists()
+
+
 FORGETS = """
 import sys, ensemble
 for who in sys.argv[2:]:

@@ -176,6 +176,18 @@ def open_and_close(url: str) -> dict[str, int]:
     return {kind: count - own[kind] for kind, count in asked.items()}
 
 
+def test_a_snapshot_is_kept_after_so_many_commits_however_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_GROUPS", 5)
+    url = f"objects:{tmp_path / 'store'}"
+    with ensemble.open({"ensemble": 1, "name": "test", "store": {"linger": "1ms"}}, store=url) as band:
+        for n in range(40):
+            band.publish("said", {"text": "x" * 100, "n": n})
+        kept = objects_at(url).list(f"snapshots/{band.id}/")
+
+        assert len(kept) == 2  # the newest two of several
+        assert all(0 < int(name.rpartition("/")[2]) <= 40 + len(kept) for name in kept)
+
+
 def test_a_lone_event_waits_no_longer_than_linger_and_a_round_trip(tmp_path: Path) -> None:
     score = {"ensemble": 1, "name": "test", "store": {"linger": "80ms"}}
     with ensemble.open(score, store=f"objects:{tmp_path / 'store'}") as band:

@@ -43,7 +43,7 @@ def test_a_frame_that_does_not_follow_is_no_part_of_the_fold() -> None:
 def test_marks_that_come_later_in_the_table_are_folded_later() -> None:
     assert list(FOLDS) == [
         "carried", "joined", "turned", "kept", "score", "plan", "dedupe", "again", "heard", "failed", "dead", "wrote",
-        "expiring", "expired", "sent", "place", "fired", "later", "out", "arrived", "in", "motif",
+        "expiring", "expired", "sent", "place", "fired", "later", "out", "arrived", "in", "motif", "removed",
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tests.cli.shell import ROOT, Shell
 COMMANDS = [
     *("run", "check", "schema", "publish", "events", "tail", "why", "table", "status", "new"),
     *("dead list", "dead show", "dead retry"),
-    *("up", "down", "join", "leave", "scale", "reshard"),
+    *("up", "down", "join", "leave", "scale", "reshard", "trim"),
 ]
 
 

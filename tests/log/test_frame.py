@@ -186,11 +186,11 @@ def test_any_frame_comes_back_from_its_bytes(made: Frame) -> None:
 
 @pytest.mark.parametrize("bug", ["constant", "run", "keys"])
 def test_the_round_trip_fails_when_a_bug_is_planted(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = frames._rows
+    kept = frames.rows_of
     planted: dict[str, tuple[str, Any]] = {
         "constant": ("_is_constant", lambda column: True),  # takes columns for constant whose ends are alike
         "run": ("_run", lambda column, n: range(next(iter(column)) + 1, next(iter(column)) + 1 + n)),
-        "keys": ("_rows", lambda *given: _reverse_keys(kept(*given))),
+        "keys": ("rows_of", lambda *given: _reverse_keys(kept(*given))),
     }
     monkeypatch.setattr(frames, *planted[bug])
 

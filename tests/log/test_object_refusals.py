@@ -150,6 +150,19 @@ def test_a_store_that_is_slow_down_for_long_says_so(serving: Callable[[Answers],
         read_log(url)
 
 
+def test_a_store_that_is_slow_down_for_a_moment_is_asked_again(serving: Callable[[Answers], str]) -> None:
+    asked: list[str] = []
+
+    def answers(verb: str, path: str) -> tuple[int, str]:
+        asked.append(path)
+        return (503, told("SlowDown")) if len(asked) % 3 else (404, told("NoSuchKey"))
+
+    url = serving(answers)
+
+    assert count_shards(url) is None
+    assert len(asked) > 2
+
+
 def objects_of(url: str) -> Any:
     return from_url(url, client_options={"allow_http": True})
 

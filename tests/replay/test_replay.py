@@ -376,6 +376,18 @@ def test_the_take_of_a_replay_that_was_killed_is_told_and_not_promoted(store: st
         promote(store, "replay-1")
 
 
+def test_a_notebook_shows_what_differs_as_tables(store: str) -> None:
+    play(store, range(9))
+    made = replay(SHOP, 0, store=store, calls={**PLAYERS, "price": dearer})
+
+    shown = made._repr_mimebundle_()["text/html"]
+
+    assert "into the take <b>replay-1</b>" in shown
+    assert "{&#x27;n&#x27;: 104}" in shown and "<td" in shown
+    assert "nothing differs" in replay(SHOP, 0, store=store, calls=PLAYERS).difference._repr_mimebundle_()["text/html"]
+    assert repr(made).startswith("Replay(") and len(repr(made)) < 400
+
+
 # Motifs
 
 

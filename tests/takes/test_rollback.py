@@ -10,6 +10,7 @@ import pytest
 import ensemble
 from ensemble import emit, takes
 from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log import takes as kept
 from tests.takes.conftest import PLAYERS, SCORE, played, said
 
 
@@ -120,3 +121,20 @@ def test_the_current_take_is_live_and_main_is_then_not(store: str) -> None:
             band.settle(10)
 
     assert did == [1, 2, 3]
+
+
+def test_a_rollback_that_dies_before_it_points_has_rolled_nothing_back(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1, 2)
+
+    def die(store: str, take: str) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(kept, "make_current", die)
+    with pytest.raises(RuntimeError, match="killed"):
+        takes.rollback(store, 0)
+    monkeypatch.undo()
+
+    assert [each["sum"] for each in said(store)] == [1, 3]
+    assert [(each.name, each.is_current) for each in takes.listed(store)] == [("main", True), ("rollback-1", False)]
+    assert takes.rollback(store, 0).name == "rollback-2"
+    assert said(store) == []

@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -148,6 +148,11 @@ class Listening:
         ear, motif = self._ears[name], self._state.motifs[name]
         motif.partial = encode([ear.told, ear.told_late, ear.matcher.dump()])
         motif.partial_at = self._state.end if ear.is_live else ear.fed
+
+    @property
+    def names(self) -> Collection[str]:
+        """The motifs that are listened for."""
+        return self._ears.keys()
 
     def ear(self, name: str) -> Ear:
         return self._ears[name]

@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.base import Position
+from ensemble.log.base import Fork, Position
+from ensemble.log.takes import MAIN
 
 Verdict: TypeAlias = Literal["held", "other", "beyond", "unread"]
 """Of a place: the log goes through it; it was another there; it ends before; or damage hides it."""
@@ -42,6 +43,9 @@ class Audited(msgspec.Struct):
     id: str = ""
     name: str = ""
     shard: int = 0
+    take: str = MAIN
+    fork: Fork | None = None
+    """Where it leaves its parent, of a take."""
     begin: Position = Position(0, 0, b"", 0)
     """The place before the first frame that is there."""
     end: Position = Position(0, 0, b"", 0)
@@ -55,7 +59,7 @@ class Audited(msgspec.Struct):
 
 
 def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ()) -> Audited:
-    """Look at every byte of the log at `url`; of a store in several shards: of one of them.
+    """Look at every byte of the log that is kept at `url` itself; of a store in several shards: of one of them.
 
     Errors: Unavailable if there is none, or it can't be read.
     """

@@ -12,17 +12,21 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.audit import Audited, Finding, Known, of_error
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import Position
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
-from ensemble.log.reader import is_whole_now, segments_of
+from ensemble.log.pack import Pack
+from ensemble.log.pieces import pieces_of
+from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
 from ensemble.log.segment import Damage, Segment, Window
 
@@ -41,11 +45,25 @@ def audit_directory(folder: Path, known: Known) -> Audited:
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
-    found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
+    found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
+    found.begin = found.end = manifest.begin
     found.findings += written_otherwise(path)
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
-    _Walk(folder, found).all()
+    walk = _Walk(folder, found)
+    walk.all()
+    if walk.lost and not found.findings:
+        _compare_statements(walk.lost, DirectoryReader(folder, manifest), found)
     return found
+
+
+def _compare_statements(packs: Sequence[Pack], reader: DirectoryReader, found: Audited) -> None:
+    """What was taken out of packs is said in the log that is left, with their hashes: else they are not what was written."""
+    said = [each for frame in reader.frames() for each in frame.marks.get("removed", ())]
+    for pack in packs:
+        digest = sha256(pack.path.read_bytes()).digest()
+        if [pack.begin.seq, *pack.end[:2], pack.end.hash, digest] not in [[s[0], s[1], *s[3:6]] for s in said]:
+            wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
+            found.findings.append(Finding(str(pack.path), 0, wrong))
 
 
 def written_otherwise(path: Path) -> list[Finding]:
@@ -65,10 +83,12 @@ class _Walk:
         self._folder = folder
         self._shard = folder / "shard-0"
         self._found = found
-        self._at: Position | None = Position(0, 0, genesis(found.id, found.shard), 0)
-        self._expected = 0
+        self._at: Position | None = found.begin
+        self._expected = found.begin.seq
         self._epoch = 0
-        self._end = self._at
+        self.lost: list[Pack] = []
+        """Packs out of which something was taken."""
+        self._end = found.begin
         damaged: list[Path] = []
         # Before the segments, as a reader does: then the snapshots know no more than there is.
         self._kept = list(snapshots.whole(self._shard, found.id, damaged))
@@ -85,26 +105,57 @@ class _Walk:
 
     def all(self) -> None:
         try:
-            segments = segments_of(self._shard)
+            pieces = pieces_of(self._shard, self._found.id, self._found.shard)
         except LogCorrupt as error:  # a file that is called as none is
             self._tell(self._shard, 0, str(error).partition("; ")[0])
             return
         assert self._at is not None
         self._judge(self._at)
-        for ix, segment in enumerate(segments):
-            segment.end_seq = segments[ix + 1].seq if ix + 1 < len(segments) else None
-            self._segment(segment)
+        for ix, piece in enumerate(pieces):
+            if isinstance(piece, Pack):
+                self._pack(piece)
+            else:
+                piece.end_seq = pieces[ix + 1].seq if ix + 1 < len(pieces) else None
+                self._segment(piece)
         end = self._found.end = self._end
         for place, verdict in self._verdicts.items():
             if verdict == "unread" and place.seq > self._expected:
                 self._verdicts[place] = "beyond"
         self._found.verdicts = {place: self._verdicts[place] for place in self._found.verdicts}
-        last = segments[-1].path if segments else self._shard
+        last = pieces[-1].path if pieces else self._shard
         for kept in self._kept:
             self._snapshot(kept, last, end)
         self._look_at_epoch()
-        if segments and not self._found.findings:
+        if pieces and not self._found.findings:
             _sync(last)
+
+    # Packs
+
+    def _pack(self, pack: Pack) -> None:
+        if self._at is not None and pack.begin != self._at:
+            self._tell(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
+        try:
+            pack.state()
+            for item in pack.items():
+                self._judge(item.after)
+        except Damage as damage:
+            self._tell(damage.path, damage.place, str(damage.why))
+        if pack.is_past:
+            self._found.begin = pack.end
+            gone = [at for at, verdict in self._verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
+            self._verdicts.update(dict.fromkeys(gone, "held"))
+            if gone:
+                told = "one anchored place" if len(gone) == 1 else f"{len(gone)} anchored places"
+                self._found.notes.append(f"{pack.path}: {told} can't be looked at any more: retention took what lay there")
+        for seq, size in self._sizes:
+            if pack.seq <= seq < pack.end.seq:
+                self._sizes[seq, size] = True
+        if pack.head.removals:
+            self.lost.append(pack)
+        self._judge(pack.end)
+        self._at = self._end = pack.end
+        self._expected, self._epoch = pack.end.seq, max(self._epoch, pack.head.epoch)
+        self._found.bytes += pack.whole
 
     # Segments
 

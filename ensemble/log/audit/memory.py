@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ensemble.errors import LogCorrupt
 from ensemble.log.audit import Audited, Finding, Known
-from ensemble.log.base import Position, genesis
+from ensemble.log.base import begin_of
 from ensemble.log.chain import follow
 from ensemble.log.frame import check
 from ensemble.log.memory import MemoryStore
@@ -12,17 +12,16 @@ from ensemble.log.memory import MemoryStore
 
 def audit_memory(store: MemoryStore, known: Known) -> Audited:
     """Each frame's checksum, and the chain of all. What stands for a file is the frame's number."""
-    at = begin = Position(0, 0, genesis(store.id, store.shard), 0)
-    found = Audited(store.id, store.name, store.shard, begin, findings=[], notes=[])
+    at = begin = begin_of(store.id, store.shard, store.fork)
+    found = Audited(store.id, store.name, store.shard, fork=store.fork, begin=begin, findings=[], notes=[])
     wanted = set(known(store.id, store.shard))
     found.verdicts = {place: "held" if place == at else "unread" for place in wanted}
-    for seq in range(store.ends[-1].seq):
-        data = store.data[seq]
+    for n, data in enumerate(store.data[: store.ends[-1].seq - begin.seq]):
         try:
             at = follow(at, check(data), data)
         except LogCorrupt as error:
-            found.findings.append(Finding(f"memory:{store.name}: frame {seq}", 0, str(error)))
-            at = store.ends[seq + 1]
+            found.findings.append(Finding(f"memory:{store.name}: frame {begin.seq + n}", 0, str(error)))
+            at = store.ends[n + 1]
         found.bytes += len(data)
         found.verdicts.update((place, "held" if place == at else "other") for place in wanted if place.seq == at.seq)
     found.verdicts.update((place, "beyond") for place in wanted if place.seq > at.seq)

@@ -44,7 +44,7 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
         raise Unavailable(f"store {objects.where}: this shard was never begun")
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
-    found.id, found.name, found.shard = manifest.id, manifest.name, manifest.shard
+    found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
@@ -72,8 +72,12 @@ class _Walk(ObjectFrames):
         for place in places:
             self._places.setdefault(place.seq, set()).add(place)
         self._verdicts = dict(found.verdicts) | dict.fromkeys(places, "unread")
-        self._begins = {kept.begins: -1 for _, kept in self._snapshots}
-        """The frames with which snapshots say that entries begin, and which entries these are."""
+        self._begins = {kept.begins: range(0) for _, kept in self._snapshots}
+        """The frames with which snapshots say that the log goes on, and the entries that may be meant."""
+        self._is_ended = False
+        """Whether the entry before says that its writer has closed the log: then a beginning comes next."""
+        self._after = 0
+        """The entry after the last group."""
 
     def _view(self) -> View:
         return self._whole()
@@ -127,6 +131,9 @@ class _Walk(ObjectFrames):
         number, before, epoch = self._number, self._end, self._epoch
         if is_merged:
             self._merged = max(self._merged, number // self._log.block + 1)
+        if self._is_ended and not entry.is_begin:
+            self._tell(self.objects.path(self._log.entry(number)), "it stands after the end of its writer")
+        self._is_ended = not entry.is_group and not entry.is_begin
         try:
             if before is None and not entry.is_group:
                 if entry.epoch < epoch + entry.is_begin:
@@ -148,12 +155,12 @@ class _Walk(ObjectFrames):
         if header.seq > self._expected:
             self._tell(self.objects.path(self._log.entry(number)), f"frames {self._expected} to {header.seq - 1} are missing")
         if header.seq in self._begins:
-            self._begins[header.seq] = number
+            self._begins[header.seq] = range(self._after, number + 1)
         at = before or Position(header.seq, header.first, header.prev, header.time_us)
         for _, _, after in list(self._frames_of(number, entry.body, at)):
             self._judge(after)
             at = after
-        self._expected, self._found.end = at.seq, at
+        self._expected, self._found.end, self._after = at.seq, at, number + 1
         self._found.bytes += len(entry.body)
 
     def _is_end(self) -> bool:
@@ -199,10 +206,8 @@ class _Walk(ObjectFrames):
         elif verdict == "beyond":
             wrong = f"the log ends before frame {self._expected}, and this snapshot is of frame {seq}: the log's end is missing"
             self._tell(path, wrong)
-        elif verdict == "held" and self._begins[kept.begins] not in (-1, kept.number) and not self._found.findings:
-            self._tell(
-                path, f"frame {kept.begins} begins entry {self._begins[kept.begins]}, not {kept.number} as this snapshot says"
-            )
+        elif verdict == "held" and self._begins[kept.begins] and kept.number not in self._begins[kept.begins]:
+            self._tell(path, f"frame {kept.begins} is not in entry {kept.number}, as this snapshot says")
 
     def _tell(self, path: str, wrong: str) -> None:
         self._found.findings.append(Finding(f"{self.objects.where}/{path}", 0, wrong))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ensemble.event import Frame, Past
-from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
+from ensemble.log.base import EventLog, Fork, LogReader, Packed, Packing, Part, Position, Removal, Snapshot, Taken
 from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
@@ -48,6 +48,11 @@ class ForgettingReader:
 
     def begin(self) -> Position:
         return self._log.begin()
+
+    def base(self) -> Snapshot | None:
+        self.ring.refresh()
+        kept = self._log.base()
+        return None if kept is None else Snapshot(kept.at, self._decrypting.state(kept.state))
 
     def end(self) -> Position:
         return self._log.end()
@@ -128,6 +133,10 @@ class ForgettingLog(ForgettingReader):
         self.ring.sync()
         self._writing.save(Snapshot(snapshot.at, state))
 
+    def packing(self) -> Packing | None:
+        packing = self._writing.packing()
+        return None if packing is None else ForgettingPacking(packing, self._encrypting, self._decrypting)
+
     def forget(self, subject: str) -> int:
         """Destroy all keys of a subject; how many there were. What is in memory elsewhere stays there."""
         return self.ring.destroy(subject)
@@ -137,6 +146,31 @@ class ForgettingLog(ForgettingReader):
         kept = self._encrypting.state(state)
         count = self.ring.destroy(subject)
         return count, self._decrypting.state(kept)
+
+
+class ForgettingPacking:
+    """Parts are packed as they are kept; who decides what stays, and folds the state, sees them decrypted."""
+
+    def __init__(self, packing: Packing, encrypting: Encrypting, decrypting: Decrypting) -> None:
+        self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
+        self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
+        self.has_takes = packing.has_takes
+
+    def frames(self, part: Part) -> Iterator[Frame]:
+        return map(self._decrypting.frame, self._packing.frames(part))
+
+    def pack(
+        self,
+        parts: Sequence[Part],
+        choose: Callable[[Frame], Taken | None] | None,
+        removals: Callable[[], Sequence[Removal]] = tuple,
+        *,
+        state: Callable[[], bytes] | None = None,
+        compress: bool = False,
+    ) -> Packed:
+        decrypted = None if choose is None else lambda frame: choose(self._decrypting.frame(frame))
+        encrypted = None if state is None else lambda: self._encrypting.state(state())
+        return self._packing.pack(parts, decrypted, removals, state=encrypted, compress=compress)
 
 
 def forgetting_of(log: EventLog) -> ForgettingLog | None:

@@ -66,6 +66,7 @@ class Places(ABC):
             frame.epoch,
             frame.seq,
             frame.prev,
+            frame.removed,
         )
 
     def rows(self, rows: Rows) -> Rows:

@@ -268,6 +268,9 @@ class ObjectLog(ObjectFrames):
             self.objects.patiently(lambda old=old: self.objects.delete(old))  # type: ignore[misc]
         self._saved = saved[-SNAPSHOTS_KEPT:]
 
+    def packing(self) -> None:
+        return None
+
     def requests(self) -> Mapping[str, int]:
         """What its writers have asked of the store, by kind, from the log's beginning on."""
         return Counter(self._asked_before) + self.objects.requests

@@ -103,6 +103,9 @@ class ObjectFrames(ABC):
         self._refuse_closed()
         return self._manifest.begin
 
+    def base(self) -> Snapshot | None:
+        return None
+
     def end(self) -> Position:
         return self._open_view().end
 

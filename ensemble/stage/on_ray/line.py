@@ -18,7 +18,7 @@ from ensemble import errors
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame, Past, decode
 from ensemble.log import frame as frames
-from ensemble.log.base import Fork, Position, Snapshot, begin_of
+from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.stage.base import View
 from ensemble.stage.on_ray import cluster
 from ensemble.status import Standing
@@ -179,7 +179,10 @@ class RemoteLog:
         self._is_closed = False
 
     def begin(self) -> Position:
-        return begin_of(self.id, self.shard, None)
+        return Position(*self._ask("begin"))
+
+    def base(self) -> Snapshot | None:
+        return _snapshot(self._ask("base"))
 
     def end(self) -> Position:
         return Position(*self._ask("end"))
@@ -208,8 +211,7 @@ class RemoteLog:
         return self._frame(self._ask("frame_at", offset))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
-        kept = self._ask("snapshot", upto)
-        return None if kept is None else Snapshot(Position(*kept[0]), kept[1])
+        return _snapshot(self._ask("snapshot", upto))
 
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))
@@ -228,3 +230,7 @@ class RemoteLog:
 
     def _frame(self, data: bytes) -> Frame:
         return frames.decode(data, self.id, self.shard)
+
+
+def _snapshot(kept: Any) -> Snapshot | None:
+    return None if kept is None else Snapshot(Position(*kept[0]), kept[1])

@@ -194,6 +194,7 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
         shard=number,
         shards=shards,
         personal=personal(score, Vocabulary(score)),
+        blob_above=score.store.blob_above,
     )
     crew.epoch = event_log.epoch
     try:
@@ -290,6 +291,8 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 LOG_VERBS: dict[str, Callable[..., Any]] = {
     "log": _about,
+    "begin": lambda event_log: tuple(event_log.begin()),
+    "base": lambda event_log: event_log.base(),
     "end": lambda event_log: tuple(event_log.end()),
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),

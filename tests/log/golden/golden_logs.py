@@ -1,4 +1,4 @@
-"""The history of the golden log. `python tests/log/golden/golden_logs.py` writes it anew, for a new format only."""
+"""The history of the golden log. `python tests/log/golden/golden_logs.py` writes what is not there, for a new format only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ if __name__ == "__main__":
 
 from ensemble.event import Frame
 from ensemble.log import Snapshot
+from ensemble.log.base import Packing, Part, Removal, Taken
 from ensemble.log.directory import open_directory
-from ensemble.log.manifest import FORMAT
+from ensemble.log.manifest import FIRST_FORMAT, FORMAT
 from tests.log.log_samples import frame, rows
 
-HERE = Path(__file__).parent / f"format-{FORMAT}"
+HERE = Path(__file__).parent / f"format-{FIRST_FORMAT}"
+PACKED = Path(__file__).parent / f"format-{FORMAT}-packed"
 
 
 def build(folder: Path) -> None:
@@ -53,7 +55,36 @@ def build(folder: Path) -> None:
         log.close()
 
 
+def build_packed(folder: Path, *, is_done: bool = True) -> None:
+    """A store that begins after a pack of what is past, and has one of which rows went; before that, if it is not done."""
+    log = open_directory(folder, name="golden", log_id="k3vm2p9qxw7d", segment_bytes=400)
+    for _ in range(9):
+        at = log.end()
+        made = rows(2, at.offset, topics=["a", "b"], topic_ix=[0, 1], keys=["k", "l"], causes=[at.offset, "elsewhere-7"])
+        log.append([log.seal(Frame(at.offset, at.time_us + 1, made, {"wrote": {"pay": {"k": b"\xc0"}}}))])
+        log.save(Snapshot(log.end(), b"the broker's state"))
+    packing = log.packing()
+    for part in packing.parts() if is_done else ():
+        _pack(packing, part, is_past=part.seq == 0)
+    log.close()
+
+
+def _pack(packing: Packing, part: Part, *, is_past: bool) -> None:
+    removals = [Removal("retain: {time: 1d}", 1_700_000_000_000_000, part.first, part.end, 2)]
+    packing.put(
+        packing.pack(
+            [part],
+            lambda kept: Taken([1], has_marks=not is_past),
+            lambda: removals,
+            state=(lambda: b"the state there") if is_past else None,
+            compress=not is_past,
+        )
+    )
+
+
 if __name__ == "__main__":
-    shutil.rmtree(HERE, ignore_errors=True)
-    build(HERE)
-    (HERE / "lock").write_text("free\n")
+    for folder, write in ((HERE, build), (PACKED, build_packed)):
+        if not folder.exists() or "anew" in sys.argv:
+            shutil.rmtree(folder, ignore_errors=True)
+            write(folder)
+            (folder / "lock").write_text("free\n")

@@ -1,0 +1,325 @@
+"""Claim checks: data that is too large for a frame, kept once by its hash beside the log (docs/size.md).
+
+Owns the layer over a log that puts such data away when a frame is sealed, and fetches it when somebody looks at it; and which
+of it nothing names any more. Where it lies is the store's: `Blobs`.
+
+    a frame that is durable names only what is durable
+    in the log   data = b"" and extras["blob"] = [SHA-256, size]     <=>     outside  data = the bytes with that hash
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from threading import Lock
+from typing import Protocol, overload
+
+import msgspec
+
+from ensemble.errors import LogCorrupt
+from ensemble.event import Frame, Past, Rows
+from ensemble.log import manifest as manifests
+from ensemble.log.base import EventLog, Fork, LogReader, Packing, Position, Snapshot
+from ensemble.log.files import Files, refusal
+from ensemble.log.frame import peek
+
+FOLDER = "blobs"
+"""As `ensemble.log` knows it, which looks for it."""
+EXTRA = "blob"
+
+
+class Blobs(Protocol):
+    """A place for bytes by their SHA-256. Any thread."""
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        """Returns once they are durable there. Unavailable if the store refuses."""
+        ...
+
+    def get(self, digest: bytes) -> bytes:
+        """Errors: LogCorrupt if they are missing or damaged; Unavailable."""
+        ...
+
+    def names(self) -> Iterator[bytes]: ...
+
+    def drop(self, digest: bytes) -> None: ...
+
+
+class DirectoryBlobs:
+    """`blobs/ab/abcd…`: a file each, called by its hash."""
+
+    def __init__(self, folder: Path, files: Files | None = None) -> None:
+        self._folder = folder / FOLDER
+        self._files = files or Files()
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        path = self._path(digest)
+        try:
+            if not path.exists():  # a file that is there was put there whole, and synced
+                manifests.raise_format(self._folder.parent, self._files)
+                self._files.make_folder(path.parent)
+                self._files.replace(path, data)
+        except OSError as error:
+            raise refusal(f"{path}: can't be written", error) from error
+
+    def get(self, digest: bytes) -> bytes:
+        path = self._path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise LogCorrupt(
+                f"{path}: this data is missing: retention took it since its event was read, or the file was lost; look for the "
+                "event anew, or restore the file from a copy of the store"
+            ) from error
+        except OSError as error:
+            raise refusal(f"{path}: can't be read", error) from error
+        if sha256(data).digest() != digest:
+            raise LogCorrupt(f"{path}: this data was changed, its hash does not fit; restore the file from a copy of the store")
+        return data
+
+    def names(self) -> Iterator[bytes]:
+        try:
+            for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+                for path in sorted(folder.iterdir()):
+                    if path.suffix == "":
+                        yield bytes.fromhex(path.name)
+        except OSError as error:
+            raise refusal(f"{self._folder}: can't be read", error) from error
+
+    def drop(self, digest: bytes) -> None:
+        try:
+            self._files.remove(self._path(digest))
+        except OSError as error:
+            raise refusal(f"{self._path(digest)}: can't be removed", error) from error
+
+    def _path(self, digest: bytes) -> Path:
+        name = digest.hex()
+        return self._folder / name[:2] / name
+
+
+class MemoryBlobs:
+    """In the memory of this process, beside a log there."""
+
+    def __init__(self, kept: dict[bytes, bytes]) -> None:
+        self._kept = kept
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        self._kept[digest] = data
+
+    def get(self, digest: bytes) -> bytes:
+        return self._kept[digest]
+
+    def names(self) -> Iterator[bytes]:
+        return iter(list(self._kept))
+
+    def drop(self, digest: bytes) -> None:
+        self._kept.pop(digest, None)
+
+
+class Claimed(Sequence[bytes]):
+    """A column of data, some of which is fetched when it is looked at."""
+
+    __slots__ = ("_blobs", "_claims", "_data")
+
+    def __init__(self, data: Sequence[bytes], claims: dict[int, bytes], blobs: Blobs) -> None:
+        self._data, self._claims, self._blobs = data, claims, blobs
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, ix: int) -> bytes: ...
+    @overload
+    def __getitem__(self, ix: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, ix: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(ix, slice):
+            chosen = range(*ix.indices(len(self._data)))
+            claims = {row: self._claims[at] for row, at in enumerate(chosen) if at in self._claims}
+            return Claimed(self._data[ix], claims, self._blobs) if claims else self._data[ix]
+        digest = self._claims.get(ix if ix >= 0 else ix + len(self._data))
+        return self._data[ix] if digest is None else self._blobs.get(digest)
+
+
+class ClaimReader:
+    """A log whose large data lies beside it, to read."""
+
+    def __init__(self, log: LogReader, blobs: Blobs) -> None:
+        self._log, self._blobs = log, blobs
+
+    @property
+    def id(self) -> str:
+        return self._log.id
+
+    @property
+    def name(self) -> str:
+        return self._log.name
+
+    @property
+    def shard(self) -> int:
+        return self._log.shard
+
+    @property
+    def fork(self) -> Fork | None:
+        return self._log.fork
+
+    @property
+    def past(self) -> Past:
+        return self._log.past
+
+    def begin(self) -> Position:
+        return self._log.begin()
+
+    def base(self) -> Snapshot | None:
+        return self._log.base()
+
+    def end(self) -> Position:
+        return self._log.end()
+
+    def frames(self, seq: int = 0) -> Iterator[Frame]:
+        return map(self._whole, self._log.frames(seq))
+
+    def rows(self, offset: int = 0) -> Iterator[Frame]:
+        return map(self._whole, self._log.rows(offset))
+
+    def frame_at(self, offset: int) -> Frame:
+        return self._whole(self._log.frame_at(offset))
+
+    def snapshot(self, upto: int | None = None) -> Snapshot | None:
+        return self._log.snapshot(upto)
+
+    def size_bytes(self) -> int:
+        return self._log.size_bytes()
+
+    def requests(self) -> Mapping[str, int]:
+        return self._log.requests()
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _whole(self, frame: Frame) -> Frame:
+        """The frame as it was said; what lies elsewhere is fetched when somebody looks."""
+        rows = frame.rows
+        claims = {} if rows is None else claims_of(rows)
+        if rows is not None and claims:
+            extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
+            rows.extras = {row: extra for row, extra in extras.items() if extra} or None
+            rows.data = Claimed(rows.data, claims, self._blobs)
+        return frame
+
+
+class ClaimLog(ClaimReader):
+    """The same, to write. Data of more than `above` bytes is put away; None: none is."""
+
+    def __init__(self, log: EventLog, blobs: Blobs, above: int | None) -> None:
+        super().__init__(log, blobs)
+        self._writer = log
+        self._above = above
+        self._waiting: dict[int, list[tuple[bytes, bytes]]] = {}
+        """Number of a frame that is sealed and not appended -> what it names, and the bytes."""
+        self._keeping = Lock()
+        """Held while something is put away, or taken away."""
+        self._named: dict[bytes, int] = {}
+        """What frames name that are sealed and not appended yet, and how often."""
+        self._claimed: set[bytes] | None = None
+        """While a sweep goes on: all that was named since it began."""
+
+    @property
+    def epoch(self) -> int:
+        return self._writer.epoch
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._writer.notes
+
+    def seal(self, frame: Frame) -> bytes:
+        rows, above = frame.rows, self._above
+        if rows is None or above is None or max(map(len, rows.data)) <= above:
+            return self._writer.seal(frame)
+        data, extras = list(rows.data), dict(rows.extras or {})
+        put: list[tuple[bytes, bytes]] = []
+        for ix, payload in enumerate(data):
+            if len(payload) > above:
+                digest = sha256(payload).digest()
+                put.append((digest, payload))
+                data[ix] = b""
+                extras[ix] = {**extras.get(ix, {}), EXTRA: [digest, len(payload)]}
+        lean = msgspec.structs.replace(frame, rows=msgspec.structs.replace(rows, data=data, extras=extras))
+        sealed = self._writer.seal(lean)
+        frame.epoch, frame.seq, frame.prev = lean.epoch, lean.seq, lean.prev
+        with self._keeping:
+            for digest, _ in put:
+                self._named[digest] = self._named.get(digest, 0) + 1
+                if self._claimed is not None:
+                    self._claimed.add(digest)
+        self._waiting[frame.seq] = put
+        return sealed
+
+    def append(self, sealed: Sequence[bytes]) -> None:
+        done: list[bytes] = []
+        for data in sealed if self._waiting else ():
+            for digest, payload in self._waiting.pop(peek(data).seq, ()):
+                with self._keeping:
+                    self._blobs.put(digest, payload)
+                done.append(digest)
+        self._writer.append(sealed)
+        with self._keeping:
+            for digest in done:
+                self._named[digest] -= 1
+                if not self._named[digest]:
+                    del self._named[digest]
+
+    def save(self, snapshot: Snapshot) -> None:
+        self._writer.save(snapshot)
+
+    def packing(self) -> Packing | None:
+        packing = self._writer.packing()
+        return None if packing is None else ClaimPacking(self, packing)
+
+    def sweep(self, packing: Packing) -> None:
+        """Take away what no frame names any more. It reads the log, without what lies beside it.
+
+        Errors: Unavailable; LogCorrupt, and then nothing went.
+        """
+        with self._keeping:
+            self._claimed = set(self._named)
+        try:
+            known = list(self._blobs.names())
+            past = [part for part in packing.parts() if part.is_past]
+            kept = {
+                digest
+                for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames())
+                if frame.rows is not None
+                for digest in claims_of(frame.rows).values()
+            }
+            for digest in known:
+                if digest not in kept:
+                    with self._keeping:
+                        if digest not in self._claimed:  # said again meanwhile
+                            self._blobs.drop(digest)
+        finally:
+            with self._keeping:
+                self._claimed = None
+
+
+class ClaimPacking:
+    """See `ensemble.log.base.Packing`: frames are packed as they are kept, and what they no longer name is swept away."""
+
+    def __init__(self, log: ClaimLog, packing: Packing) -> None:
+        self._log = log
+        self._packing = packing
+        self.parts = packing.parts
+        self.frames = packing.frames
+        self.pack = packing.pack
+        self.put = packing.put
+        self.drop = packing.drop
+        self.has_takes = packing.has_takes
+
+    def sweep(self) -> None:
+        self._packing.sweep()
+        self._log.sweep(self._packing)
+
+
+def claims_of(rows: Rows) -> dict[int, bytes]:
+    """Row -> SHA-256 of its data, of the rows whose data lies elsewhere."""
+    return {row: extra[EXTRA][0] for row, extra in (rows.extras or {}).items() if EXTRA in extra}

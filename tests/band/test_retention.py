@@ -1,0 +1,329 @@
+"""Retention in a band that plays: what it must not take, and what plays on without what it took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import Match, takes
+from ensemble.auditing import audit
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.log.base import Taken
+from ensemble.log.directory import open_directory
+from ensemble.resharding import reshard
+from ensemble.testing import ManualClock
+from ensemble.trimming import trim_store
+from tests.conformance.stand import eventually
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock("2026-01-01T00:00:00Z")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments and snapshots every few events."""
+    monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
+    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
+
+
+def score(retain: Any = None, **more: Any) -> dict[str, Any]:
+    players = {"tally": {"on": "order.*"}} | more.pop("players", {})
+    said = {"ensemble": 1, "name": "shop", "players": players, **more}
+    return said if retain is None else said | {"retain": retain}
+
+
+def tally(event: Any, ctx: Any) -> None:
+    ctx.state["count"] = ctx.state.get("count", 0) + 1
+    if event.data.get("fails"):
+        raise ensemble.Reject("it fails")
+
+
+def say(band: Any, clock: ManualClock, count: int, topic: str = "order.placed", **data: Any) -> None:
+    for ix in range(count):
+        band.publish(topic, {"n": ix, "note": "x" * 100, **data}, key=f"k-{ix % 3}")
+        band.settle()
+        clock.advance(minutes=1)
+
+
+def test_a_band_forgets_what_is_older_than_its_score_says_and_plays_on(tmp_path: Path, clock: ManualClock) -> None:
+    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    with ensemble.open(score({"time": "1h"}), players={"tally": tally}, **options) as band:
+        say(band, clock, 200)
+
+        left = list(band.events())
+        assert 60 <= len(left) < 150
+        assert left[-1].data["n"] == 199
+        assert left[0].written_at <= clock.now() - 60 * (clock.now() - left[-1].written_at)
+        assert sum(state["count"] for state in band.table("tally").values()) == 200
+        assert (band.status().sections["tally"].lag, band.status().events) == (0, 200)
+        with pytest.raises(OffsetError, match=r"retention took it: retain: \{time: 1h\} on 2026-01-01T0"):
+            band.event(f"{band.id}-0")
+        assert [event.offset for event in band.history().events] == [event.offset for event in left]
+    with ensemble.read(str(tmp_path / "s")) as reader:
+        assert [event.offset for event in reader.events()] == [event.offset for event in left]
+    players = {"tally": tally, "late": tally}
+    with ensemble.open(score({"time": "1h"}, players={"late": {"on": "order.*"}}), players=players, **options) as band:
+        band.settle()
+        begin = next(band.events()).offset
+        assert sum(state["count"] for state in band.table("late").values()) == 200 - begin
+        assert {name: section.lag for name, section in band.status().sections.items()} == {"tally": 0, "late": 0}
+
+
+def test_a_band_on_threads_keeps_within_its_size(tmp_path: Path) -> None:
+    with ensemble.open(score({"size": "40KB"}), players={"tally": tally}, store=str(tmp_path / "s")) as band:
+        for _ in range(40):
+            band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
+            band.settle(timeout=10)
+
+        eventually(lambda: sum(path.stat().st_size for path in (tmp_path / "s/shard-0").glob("*.*")) < 60_000)
+        assert band.table("tally")[""] == {"count": 800}
+        assert next(band.events()).offset > 0
+
+
+def test_dead_letters_and_what_is_held_stay_and_can_be_heard_again(tmp_path: Path, clock: ManualClock) -> None:
+    made = score({"time": "10m"}, players={"strict": {"on": "order.placed", "on_failure": "hold"}})
+    players: dict[str, Any] = {"tally": tally, "strict": tally}
+    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    with ensemble.open(made, players=players, **options) as band:
+        say(band, clock, 1, fails=True)
+        say(band, clock, 120, "order.paid")
+
+        assert next(band.events()).offset > 50
+        letters = band.dead()
+        assert {(letter.player, letter.event.offset, letter.event.data["fails"]) for letter in letters} == {
+            ("strict", 0, True), ("tally", 0, True),
+        }  # fmt: skip
+    heard: list[Any] = []
+    players = {"tally": lambda event: heard.append(event.data["n"]), "strict": lambda event: heard.append(event.key)}
+    with ensemble.open(made, players=players, **options) as band:
+        band.retry_dead()
+        band.settle()
+        assert sorted(map(str, heard)) == ["0", "k-0"]
+        assert band.dead() == []
+        say(band, clock, 60, "order.paid")
+    with pytest.raises(OffsetError, match="retention took it"):
+        ensemble.read(str(tmp_path / "s")).event(f"{band.id}-0")
+
+
+def test_the_parts_of_an_open_match_stay(tmp_path: Path, clock: ManualClock) -> None:
+    heard: list[Any] = []
+
+    def ship(match: Match) -> None:
+        heard.append([event.data["n"] for event in match.events])
+
+    motif = {"all": [{"event": "paid", "where": "data.n < 1000"}, "packed"]}
+    made = score({"time": "10m"}, players={"ship": {"on": motif}})
+    for _ in range(2):  # the second time the motif is as it was found in the store
+        with ensemble.open(made, players={"tally": tally, "ship": ship}, store=str(tmp_path / "s"), clock=clock) as band:
+            if not heard:
+                band.publish("paid", {"n": 7}, key="ann")
+                band.publish("paid", {"n": 8}, key="bob")
+            say(band, clock, 100)
+            band.publish("packed", {"n": 9}, key="bob" if heard else "ann")
+            band.settle()
+            assert next(band.events()).offset > 50
+            assert [cause.data["n"] for cause in band.why(f"{band.id}-{band.status().events - 1}").causes] in ([7, 9], [8, 9])
+
+    assert heard == [[7, 9], [8, 9]]
+
+
+def test_a_player_that_comes_back_hears_what_is_left(tmp_path: Path, clock: ManualClock) -> None:
+    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    both = {"tally": tally, "other": tally}
+    with_other = score({"time": "30m"}, events={"order.x": {"compact": True}}, players={"other": {"on": "order.*"}})
+    without = score({"time": "30m"}, events={"order.x": {"compact": True}})
+    with ensemble.open(with_other, players=both, **options) as band:
+        say(band, clock, 3)
+    with ensemble.open(without, players={"tally": tally}, **options) as band:
+        say(band, clock, 100)
+        say(band, clock, 15, "order.x")
+        say(band, clock, 15)
+    with ensemble.open(with_other, players=both, **options) as band:
+        band.settle()
+        left = [event.offset for event in band.events("order.*")]
+
+        assert left[0] > 3
+        assert sum(state["count"] for state in band.table("other").values()) == 3 + len(left)
+        assert band.status().sections["other"].lag == 0
+
+
+def test_of_a_compacted_topic_the_newest_of_each_key_stays(tmp_path: Path, clock: ManualClock) -> None:
+    made = score(events={"order.x": {"compact": True}, "order.y": {"retain": {"time": "20m"}}})
+    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    with ensemble.open(made, players={"tally": tally}, **options) as band:
+        say(band, clock, 60, "order.x")
+        say(band, clock, 60, "order.y")
+        say(band, clock, 60)
+    done = trim_store(str(tmp_path / "s"))
+
+    with ensemble.read(str(tmp_path / "s")) as reader:
+        topics = [event.topic for event in reader.events()]
+        assert [(event.key, event.data["n"]) for event in reader.events("order.x")][-3:] == [
+            ("k-0", 57),
+            ("k-1", 58),
+            ("k-2", 59),
+        ]
+        assert topics.count("order.x") == 3
+        assert topics.count("order.y") < 20
+        assert topics.count("order.placed") == 60
+        assert reader.status().topics["order.x"] == 60
+        assert sum(state["count"] for state in reader.table("tally").values()) == 180
+        assert len(reader.history().hearings) == len(topics)
+    assert (done.name, done.begins) == ("shop", (0,))
+    assert done.after <= done.before
+    assert trim_store(str(tmp_path / "s")).removed == ()
+
+
+def test_a_rehearsal_tells_what_would_go_and_changes_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    store = str(tmp_path / "s")
+    with ensemble.open(score(), players={"tally": tally}, store=store, clock=clock) as band:
+        say(band, clock, 150)
+    ensemble.open(score(), players={"tally": tally}, store=store, clock=clock).close()
+    wanted = ensemble.load(score({"size": "20KB"}))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "s/shard-0").glob("*.*")}
+
+    would = trim_store(store, wanted, is_rehearsal=True)
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "s/shard-0").glob("*.*")} == files
+    done = trim_store(store, wanted)
+    assert would.removed == done.removed
+    assert would.begins == done.begins
+    assert would.before == done.before
+    assert abs(would.after - done.after) < 500  # what is said of it takes room, too
+    assert done.after < 24_000
+    with ensemble.read(store) as reader:
+        assert len(list(reader.events())) == 150 - done.removed[0].events
+
+
+def test_a_store_whose_score_says_nothing_is_left_alone_and_one_that_lost_events_is_not_divided(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    store = str(tmp_path / "s")
+    with ensemble.open(score(), players={"tally": tally}, store=store, clock=clock) as band:
+        say(band, clock, 150)
+    with pytest.raises(Unavailable, match=r"its score says nothing of what goes; write retain: \{time: 90d\}"):
+        trim_store(store)
+    with pytest.raises(Unavailable, match="there is no store"):
+        trim_store(str(tmp_path / "t"))
+    with ensemble.open(score({"size": "10KB"}), players={"tally": tally}, store=store, clock=clock) as band:
+        say(band, clock, 20)
+
+    with pytest.raises(Unavailable, match="retention took events of this store"):
+        reshard(store, 2)
+
+
+# Beside what else is asked of a store
+
+
+def test_a_store_that_lost_events_passes_its_audit_and_one_that_lost_more_does_not(tmp_path: Path, clock: ManualClock) -> None:
+    store = tmp_path / "s"
+    made = score({"time": "1h"}, events={"order.x": {"compact": True}})
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        say(band, clock, 60, "order.x")
+        say(band, clock, 100)
+    trim_store(str(store))
+
+    audited = audit(str(store), tables=True, who=True)
+
+    assert audited.findings == ()
+    assert audited.shards[0].begin.offset > 0
+    assert audited.tables == {"tally": 3}
+    [past] = store.glob("shard-0/00000000000000000000.*.pack")
+    whole = past.read_bytes()
+    past.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "checksum" in audit(str(store)).findings[0].wrong
+    past.write_bytes(whole)
+    log = open_directory(store, name="", log_id="", create=False)  # somebody who has the right tools
+    packing, base = log.packing(), log.base()
+    assert base is not None
+    packing.put(
+        packing.pack(packing.parts()[:1], lambda frame: Taken([], has_marks=False), state=lambda: base.state, compress=True)
+    )
+    log.close()
+    assert "nothing in the log says of this file that it takes their place" in audit(str(store)).findings[0].wrong
+
+
+def test_what_is_personal_stays_encrypted_in_packs_and_can_be_forgotten(tmp_path: Path, clock: ManualClock) -> None:
+    store, secret = tmp_path / "s", "a secret of theirs"
+    personal = {"order.placed": {"personal": {"subject": "key", "fields": ["note"]}}}
+    made = score({"time": "1h"}, events=personal)
+    made["players"]["tally"]["state"] = {"personal": {"subject": "key"}}
+
+    def remember(event: Any, ctx: Any) -> None:
+        ctx.state["note"] = event.data["note"]
+        if event.data["n"] == 1:
+            raise ensemble.Reject("it fails")
+
+    with ensemble.open(made, players={"tally": remember}, store=str(store), clock=clock) as band:
+        for ix in range(160):
+            band.publish("order.placed", {"n": ix, "note": f"{secret} {'x' * 100}"}, key=f"k-{ix % 3}")
+            band.settle()
+            clock.advance(minutes=1)
+        assert next(band.events()).offset > 0
+        assert secret in band.dead()[0].event.data["note"]
+    [past] = store.glob("shard-0/*.pack")
+    assert secret.encode() not in past.read_bytes()
+    with ensemble.read(str(store)) as reader:
+        base = reader._shards[0].log.base()
+        assert base is not None
+        assert secret.encode() in base.state, "who reads it has the keys"
+        assert audit(str(store), tables=True).findings == ()
+
+    with ensemble.open(made, players={"tally": remember}, store=str(store), clock=clock) as band:
+        band.forget("k-1")
+        assert "note" not in band.dead()[0].event.data or secret not in band.dead()[0].event.data["note"]
+        assert {event.key for event in band.events() if secret in str(event.data)} == {"k-0", "k-2"}
+    assert audit(str(store)).findings == ()
+
+
+def test_large_data_goes_with_the_events_that_named_it(tmp_path: Path, clock: ManualClock) -> None:
+    store = tmp_path / "s"
+    made = score({"time": "1h"}, store={"blob_above": "10KiB"})
+    heard: list[int] = []
+    options: dict[str, Any] = {"players": {"tally": lambda event: heard.append(len(event.data["note"]))}, "store": str(store)}
+    with ensemble.open(made, clock=clock, **options) as band:
+        for ix in range(160):
+            note = f"{ix} " * 5_000 if ix % 10 == 0 else "x" * 100
+            band.publish("order.placed", {"n": ix, "note": note}, key="k")
+            band.settle()
+            clock.advance(minutes=1)
+
+        left = [event.data["n"] for event in band.events()]
+        assert left[0] > 0
+        large = [n for n in left if n % 10 == 0]
+        assert len(list(store.glob("blobs/*/*"))) == len(large)
+        assert [size for size in heard if size > 1_000] == [5_000 * len(f"{n} ") for n in range(0, 160, 10)]
+        assert (band.status().bytes or 0) < 100_000
+    with pytest.raises(ensemble.ScoreError, match="blob_above: 100B is too small; the least is 1024B"):
+        ensemble.load(score(store={"blob_above": "100B"}))
+
+
+def test_from_a_store_that_has_takes_nothing_is_taken(tmp_path: Path, clock: ManualClock) -> None:
+    store = str(tmp_path / "s")
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        say(band, clock, 100)
+    takes.new(store, "what-if", at=20)
+    with ensemble.open(score({"time": "10m"}), store=store, **options) as band:
+        say(band, clock, 50)
+        assert next(band.events()).offset == 0
+    with ensemble.open(score(), store=f"{store}#what-if", **options) as band:
+        assert [event.data["n"] for event in band.events()] == list(range(20))
+        assert sum(state["count"] for state in band.table("tally").values()) == 20
+    takes.drop(store, "what-if")
+
+    done = trim_store(store)
+
+    assert done.begins[0] > 50
+    with pytest.raises(OffsetError, match="there was no moment before event 20; it has the offsets 144 to 149"):
+        takes.new(store, "too-late", at=20)
+    takes.new(store, "in-time", at=147)
+    with ensemble.open(score(), store=f"{store}#in-time", **options) as band:
+        say(band, clock, 5)
+        assert sum(state["count"] for state in band.table("tally").values()) == 152
+        assert next(band.events()).offset == done.begins[0]

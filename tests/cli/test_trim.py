@@ -1,0 +1,65 @@
+"""`ensemble trim`, as processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ensemble
+from ensemble.log.directory import open_directory
+from tests.cli.shell import Shell
+
+SCORE = """
+ensemble: 1
+name: shop
+players:
+  tally: {play: "shop:tally", on: order.placed}
+"""
+
+
+@pytest.fixture
+def filled(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of several segments, and a score that keeps 20 kB of it."""
+    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
+    store = shell.folder / "store"
+    shell.write("shop.py", "def tally(event, ctx):\n    ctx.state['n'] = ctx.state.get('n', 0) + 1\n")
+    shell.write("shop.yaml", SCORE)
+    shell.write("less.yaml", SCORE + "store: {url: store}\nretain: {size: 20KB}\n")
+    for _ in range(3):
+        with ensemble.open(shell.folder / "shop.yaml", store=str(store)) as band:
+            for ix in range(50):
+                band.publish("order.placed", {"n": ix, "note": "x" * 200}, key=f"k-{ix}")
+            band.settle(timeout=10)
+    return store
+
+
+def test_a_store_is_trimmed_as_a_score_says_and_tells_what_went(shell: Shell, filled: Path) -> None:
+    would = shell.run("trim", "less.yaml", "--dry-run", "--json")
+    ran = shell.run("trim", "less.yaml")
+
+    assert (would.code, ran.code) == (0, 0)
+    [removed] = would.json["removed"]
+    assert removed["rule"] == "retain: {size: 20000B}"
+    assert would.json["after"] < 30_000 < would.json["before"]
+    assert ran.out.splitlines()[0] == (
+        f"{removed['events']} events of offsets 0 to {removed['end'] - 1} by retain: {{size: 20000B}}"
+    )
+    assert ran.out.splitlines()[-1].startswith("shop: has ")
+    events = shell.run("events", "--store", "store", "--json").json_lines
+    assert len(events) == 150 - removed["events"]
+    gone = shell.run("why", events[0]["id"].rpartition("-")[0] + "-0", "--store", "store")
+    assert gone.code == 1
+    assert "retention took it: retain: {size: 20000B} on 20" in gone.err
+    assert shell.run("table", "tally", "k-0", "--store", "store").out.strip() == '{"n":3}'
+
+
+def test_a_store_without_rules_or_that_is_played_is_left_alone(shell: Shell, filled: Path) -> None:
+    ran = shell.run("trim", "store")
+
+    assert ran.code == 4
+    assert "its score says nothing of what goes" in ran.err
+    with ensemble.open(shell.folder / "shop.yaml", store=str(filled)):
+        played = shell.run("trim", "less.yaml")
+    assert played.code == 4
+    assert "it is being played already" in played.err

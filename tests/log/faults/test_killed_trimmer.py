@@ -1,0 +1,76 @@
+"""A process that trims its log is killed at any moment; and readers beside one that goes on."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ensemble.log import read_log
+from tests.log.faults.trimming_writer import check, opened
+from tests.log.past_samples import verify
+
+WRITER = Path(__file__).with_name("trimming_writer.py")
+ROOT = WRITER.parents[3]
+
+
+@contextmanager
+def writer(store: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(WRITER), str(store), str(seed)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    store = tmp_path / "store"
+    begins, midway = set(), 0
+    for seed in range(15):
+        with writer(store, seed) as process:
+            assert process.stdout is not None
+            acknowledged = 0
+            for _ in range(chance.randrange(5, 100)):
+                acknowledged = int(process.stdout.readline())
+            process.kill()
+            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+
+        midway += any(store.glob("shard-0/*.tmp"))
+        check(read_log(str(store)), acknowledged)
+        log = opened(store)
+        check(log, acknowledged)
+        log.close()
+        assert not list(store.glob("shard-0/*.tmp"))
+        verify(store, "log")
+        begins.add(log_begin(store))
+    assert len(begins) > 3, "the log began later and later"
+    assert midway > 0, "some were killed while a pack was on its way"
+
+
+def log_begin(store: Path) -> int:
+    return read_log(str(store)).begin().offset
+
+
+def test_readers_beside_a_writer_that_trims_meet_no_damage(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with writer(store, 3) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        reader = read_log(str(store))
+        at, jumps = 0, 0
+        while jumps < 2 or at < 800:
+            for frame in reader.frames(at):
+                assert frame.seq >= at
+                jumps += frame.seq > at
+                at = frame.seq + 1
+            anew = read_log(str(store))
+            assert not at or [frame.seq for frame in anew.frames()][-1] >= at - 1
+            at = max(0, anew.begin().seq - 40) if at % 5 == 0 else at  # a reader that was away for long

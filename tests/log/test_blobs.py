@@ -1,0 +1,185 @@
+"""Claim checks: large data lies beside the log, once, and is fetched when somebody looks at it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble.errors import LogCorrupt
+from ensemble.event import Frame, encode
+from ensemble.log import EventLog, Snapshot, open_log, read_log
+from ensemble.log.base import Removal, Taken
+from ensemble.log.blobs import Claimed, ClaimLog, DirectoryBlobs
+from ensemble.log.directory import open_directory
+from tests.log.log_samples import Failing, Plug, Quick, contents, frame
+
+LARGE = encode("x" * 5_000)
+OTHER = encode("y" * 6_000)
+SMALL = encode("small")
+
+
+@pytest.fixture(params=["memory", "directory", "objects"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return {"memory": f"memory:{request.node.nodeid}", "directory": str(tmp_path / "s"), "objects": f"objects:{tmp_path}/o"}[
+        request.param
+    ]
+
+
+def say(log: EventLog, *data: bytes) -> Frame:
+    made = frame(log.end(), len(data), data=list(data), extras={0: {"traceparent": "t"}})
+    log.append([log.seal(made)])
+    return made
+
+
+def payloads(log: Any) -> list[bytes]:
+    return [kept.rows.data[ix] for kept in log.frames() for ix in range(kept.count)]
+
+
+def blobs_of(store: Path) -> list[Path]:
+    return [path for path in store.glob("blobs/*/*") if path.is_file()]
+
+
+def test_large_data_is_kept_beside_the_log_and_reads_as_if_it_were_in_it(url: str) -> None:
+    log = open_log(url, name="band", blob_above=1_000)
+    early = read_log(url)
+    said = [LARGE, SMALL, OTHER, LARGE, SMALL]
+
+    first = say(log, *said[:3])
+    say(log, *said[3:])
+
+    assert first.rows is not None
+    assert list(first.rows.data) == said[:3], "who said it has it as it was"
+    assert log.size_bytes() < 2_000
+    for each in (log, early, read_log(url)):
+        assert payloads(each) == said
+        assert each.frame_at(3).rows.data[0] == LARGE  # type: ignore[union-attr]
+        assert [kept.rows.extras for kept in each.rows()] == [{0: {"traceparent": "t"}}] * 2  # type: ignore[union-attr]
+        assert next(each.rows()).rows.pick([1, 2]).data == [SMALL, OTHER]  # type: ignore[union-attr]
+        assert list(next(each.rows()).rows.between(1, 3).data) == [SMALL, OTHER]  # type: ignore[union-attr]
+    log.close()
+    log = open_log(url, name="band")  # a score that says nothing of it any more
+    assert payloads(log) == said
+    say(log, LARGE)
+    assert log.size_bytes() > 5_000
+    assert payloads(read_log(url)) == [*said, LARGE]
+    log.close()
+
+
+def test_the_same_data_is_kept_once_and_not_looked_at_before_somebody_does(tmp_path: Path) -> None:
+    log = open_log(str(tmp_path), name="band", blob_above=1_000)
+    for _ in range(3):
+        say(log, LARGE, SMALL)
+    [path] = blobs_of(tmp_path)
+    assert path.name == sha256(LARGE).hexdigest()
+    assert path.read_bytes() == LARGE
+    assert '"format": 2' in (tmp_path / "ensemble.json").read_text()
+
+    path.unlink()
+
+    kept = next(read_log(str(tmp_path)).rows())
+    assert kept.rows is not None
+    assert (kept.rows.keys[0], kept.rows.data[1]) == ("o-0", SMALL)
+    with pytest.raises(LogCorrupt, match=f"{path.name}: this data is missing"):
+        _ = kept.rows.event(0).data
+    path.write_bytes(LARGE[:-1])
+    with pytest.raises(LogCorrupt, match=f"{path.name}: this data was changed"):
+        _ = kept.rows.event(0).data
+
+
+def test_data_is_durable_before_the_frame_that_names_it(tmp_path: Path) -> None:
+    for step in range(1, 200):
+        folder = tmp_path / str(step)
+        inner = open_directory(folder, name="band", log_id="log", files=Quick())
+        say(inner, SMALL)
+        disk = Failing(step, None)
+        inner._files = disk
+        log = ClaimLog(inner, DirectoryBlobs(folder, disk), 1_000)
+        try:
+            say(log, LARGE, OTHER)
+        except Plug:
+            inner.close()
+            found = payloads(read_log(str(folder)))
+            assert found in ([SMALL], [SMALL, LARGE, OTHER])
+        else:
+            assert disk.done > 8
+            inner.close()
+            return
+
+
+def test_what_nothing_names_any_more_is_swept_away(tmp_path: Path) -> None:
+    inner = open_directory(tmp_path, name="band", log_id="log", files=Quick(), segment_bytes=400)
+    log = ClaimLog(inner, DirectoryBlobs(tmp_path, Quick()), 1_000)
+    many = [encode(f"{n}" * 3_000) for n in range(1, 9)]
+    for data in many:
+        say(log, data, SMALL, LARGE)
+    for _ in range(2):
+        say(log, SMALL)
+        log.save(Snapshot(log.end(), b"state"))
+    say(log, OTHER)
+    DirectoryBlobs(tmp_path).put(sha256(b"orphan").digest(), b"orphan")  # of a writer that died before its frame was there
+    packing = log.packing()
+    assert packing is not None
+    parts = packing.parts()[:3]
+    kept_offset = parts[0].first  # somebody needs it
+    gone = [kept for part in parts for kept in packing.frames(part)]
+
+    def choose(kept: Frame) -> Taken:
+        return Taken([0] if kept.first == kept_offset else [], has_marks=False)
+
+    removal = Removal("retain: {time: 1d}", 0, 0, parts[-1].end, 1)
+    packing.put(packing.pack(parts, choose, lambda: [removal], state=lambda: b"\x80"))
+    packing.sweep()
+
+    left = {path.name for path in blobs_of(tmp_path)}
+    names = [sha256(data).hexdigest() for data in many]
+    assert left == {names[0], *names[len(gone) :], sha256(LARGE).hexdigest(), sha256(OTHER).hexdigest()}
+    assert log.frame_at(kept_offset).rows.data[0] == many[0]  # type: ignore[union-attr]
+    assert len(contents(log)) == len(many) + 3 - len(gone)
+    log.close()
+
+
+def test_what_is_said_while_it_is_swept_stays(tmp_path: Path) -> None:
+    inner = open_directory(tmp_path, name="band", log_id="log", files=Quick())
+
+    class Late(DirectoryBlobs):
+        def drop(self, digest: bytes) -> None:
+            raise AssertionError("it is named")
+
+    blobs = Late(tmp_path, Quick())
+    log = ClaimLog(inner, blobs, 1_000)
+    blobs.put(sha256(LARGE).digest(), LARGE)  # an orphan, until it is said again
+    packing = log.packing()
+    assert packing is not None
+    frames = inner.frames
+    listed = iter(list(frames()))  # what a sweep sees, that looked before it was said
+    inner.frames = lambda seq=0: (say(log, LARGE), listed)[1]  # type: ignore[method-assign]
+
+    packing.sweep()
+
+    inner.frames = frames  # type: ignore[method-assign]
+    assert payloads(log) == [LARGE]
+    log.close()
+
+
+def test_a_column_is_fetched_row_by_row() -> None:
+    asked: list[bytes] = []
+
+    class Counting:
+        def put(self, digest: bytes, data: bytes) -> None: ...
+        def get(self, digest: bytes) -> bytes:
+            asked.append(digest)
+            return digest * 2
+
+        def names(self) -> Any: ...
+        def drop(self, digest: bytes) -> None: ...
+
+    column = Claimed([b"a", b"", b"c", b""], {1: b"B", 3: b"D"}, Counting())
+
+    assert (len(column), column[0], column[-2], asked) == (4, b"a", b"c", [])
+    assert (column[1], column[-1]) == (b"BB", b"DD")
+    assert column[0:1] == [b"a"]
+    assert list(column[1:]) == [b"BB", b"c", b"DD"]
+    assert list(map(len, column)) == [1, 2, 1, 2]
