@@ -231,7 +231,7 @@ def test_a_store_that_lost_events_passes_its_audit_and_one_that_lost_more_does_n
     audited = audit(str(store), tables=True, who=True)
 
     assert audited.findings == ()
-    assert audited.shards[0].begin.offset > 0
+    assert audited.logs[0].begin.offset > 0
     assert audited.tables == {"tally": 3}
     [past] = store.glob("shard-0/00000000000000000000.*.pack")
     whole = past.read_bytes()
