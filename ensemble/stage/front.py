@@ -18,9 +18,9 @@ from ensemble.broker.broker import Broker
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.state import State
 from ensemble.broker.words import Publication
-from ensemble.errors import EnsembleError, Unavailable
+from ensemble.errors import EnsembleError, ScoreError, Unavailable
 from ensemble.event import Frame
-from ensemble.evolution import recorded
+from ensemble.evolution import faults, recorded
 from ensemble.listening import policy
 from ensemble.log.base import EventLog
 from ensemble.player import hearing_of
@@ -188,7 +188,8 @@ class Front(ABC):
         Players that are new come in, those that are gone leave, and those in `changed` are replaced: one by one, each when
         what it has in flight is done, while the others go on. `writes` gives, of players in `changed`, what their tables get in
         the same frame.
-        Errors: PlayerError if one can't be built; the players before it have changed over.
+        Errors: PlayerError if one can't be built; the players before it have changed over. ScoreError if the log has events
+                that the score can't lift, or of whose schema it made another: then all is as it was.
         """
         self._check_open()
         changed = set(changed)
@@ -202,7 +203,10 @@ class Front(ABC):
         ]
         rolls += [Roll(name, None) for name in self.seats if name not in roles]
         reply = Reply()
-        rescore = Rescore(recorded(made, words), plan, rolls, reply, made, self._lifts_of(made, words))
+        lifts = self._lifts_of(made, words)
+        if lifts is not None and (found := self.ask(lambda: faults(self.broker.state, made, words))):
+            raise ScoreError(found)
+        rescore = Rescore(recorded(made, words), plan, rolls, reply, made, lifts)
         if self._hand is not None:
             with self._turning:
                 self._rescores.append(rescore)

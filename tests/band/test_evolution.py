@@ -364,6 +364,24 @@ def test_the_schemas_of_types_are_recorded_too(stand: Stand) -> None:
         stand.play(SEE, events={"ordered": {"type": f"{HERE}:Is"}})
 
 
+def test_a_band_that_plays_changes_over_to_another_version_if_that_lifts_what_was_said(stand: Stand) -> None:
+    band = stand.play(SEE)
+    band.publish("ordered", {"cents": 250}, key="a")
+    band.settle(30)
+    stage: Any = band._stage
+    document = dict(band.score.document)
+
+    with pytest.raises(ScoreError, match="nothing lifts from version 1"):
+        stage.rescore({**document, "events": said(2)}, stage._roles, ["see"])
+    assert band.status().sections["see"].heard == 1
+    assert [frame.marks for frame in stand.frames() if "events" in frame.marks.get("score", {})] == []
+
+    stage.rescore({**document, "events": said(2, "to_2")}, stage._roles, ["see"])
+    band.publish("ordered", {"cents": 350}, key="a")  # by one who does not know yet
+    band.settle(30)
+    assert seen(band) == [[1, {"cents": 250}], [2, {"total": 3.5, "user": None}]]
+
+
 def test_what_was_never_said_may_change_as_it_likes(stand: Stand) -> None:
     stand.play(events={"ordered": {"type": f"{HERE}:Was"}}).publish("other", 1)
 
