@@ -1,0 +1,212 @@
+"""A log by the kind of store that its url names, with the layers that the store or the score asks for.
+
+Owns which log of which kind is opened, and what is put around it: data beside the log (`blobs.py`), people who can be forgotten
+(`forgetting`). Knows a take's own log, not what it goes on from. What a kind needs is imported when one of it is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ensemble.errors import Unavailable
+from ensemble.log.base import EventLog, Fork, LogReader
+from ensemble.log.url import place_of
+
+if TYPE_CHECKING:
+    from ensemble.log.forgetting.ring import Ring
+    from ensemble.log.objects.store import Objects
+    from ensemble.score.personal import Personal
+
+ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Of a log's id: 32 characters without those that are taken for each other."""
+
+RING = "keys.ring"
+"""The file in the folder of a store that has the keys of those who can be forgotten."""
+
+BLOBS = "blobs"
+"""The folder in a store that has the data which is too large for its frames."""
+
+
+def open_own(
+    url: str,
+    *,
+    name: str,
+    durability: Literal["disk", "memory"] = "disk",
+    id: str | None = None,
+    create: bool = True,
+    shard: int = 0,
+    shards: int = 1,
+    fork: Fork | None = None,
+    personal: Personal | None = None,
+    blob_above: int | None = None,
+    takes_over: bool = True,
+) -> EventLog:
+    """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
+    kind, place = place_of(url)
+    if kind == "memory":
+        from ensemble.log.memory import MemoryLog, make_memory_store, memory_store
+
+        store = memory_store(place)
+        if store is None:
+            if not create:
+                raise _nothing_in_memory(url)
+            store = make_memory_store(place, id or new_id(), name, shard, fork)
+        if personal is not None and store.ring is None:
+            from ensemble.log.forgetting.ring import MemoryRing
+
+            store.ring = MemoryRing()
+        in_memory: EventLog = MemoryLog(store)
+        if blob_above is not None or store.blobs:
+            from ensemble.log.blobs import ClaimLog, MemoryBlobs
+
+            in_memory = ClaimLog(in_memory, MemoryBlobs(store.blobs), blob_above)
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingLog
+
+        return ForgettingLog(in_memory, store.ring, personal)
+    if kind == "objects":
+        from ensemble.log.blobs import ClaimLog
+        from ensemble.log.objects.blobs import ObjectBlobs
+        from ensemble.log.objects.log import open_objects
+        from ensemble.log.objects.store import objects_at
+
+        objects = objects_at(url, make=create)
+        opened = open_objects(
+            objects,
+            name=name,
+            log_id=id or new_id(),
+            shard=shard,
+            shards=shards,
+            create=create,
+            takes_over=takes_over,
+            fork=fork,
+        )
+        try:
+            # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
+            return _forgetting(ClaimLog(opened, ObjectBlobs(opened.objects), blob_above), personal, opened.objects)
+        except BaseException:
+            opened.close()
+            raise
+    from ensemble.log import division
+    from ensemble.log.directory import open_directory
+
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, shards)
+    log = open_directory(
+        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create, fork=fork
+    )
+    try:
+        if division.place(whole, shard, shards) != folder:  # while this process came to the lock
+            raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        return _forgetting(_claiming(log, folder, blob_above), personal, folder)
+    except BaseException:
+        log.close()
+        raise
+
+
+def read_own(url: str, shard: int) -> LogReader:
+    """The log that is kept at a url itself, to read only."""
+    from ensemble.log.blobs import ClaimReader  # around any: data may come to lie beside it while it is read
+
+    kind, place = place_of(url)
+    if kind == "memory":
+        from ensemble.log.blobs import MemoryBlobs
+        from ensemble.log.memory import MemoryReader, memory_store
+
+        store = memory_store(place)
+        if store is None:
+            raise _nothing_in_memory(url)
+        in_memory = ClaimReader(MemoryReader(store), MemoryBlobs(store.blobs))
+        if store.ring is None:
+            return in_memory
+        from ensemble.log.forgetting import ForgettingReader
+
+        return ForgettingReader(in_memory, store.ring)
+    if kind == "objects":
+        from ensemble.log.objects.blobs import ObjectBlobs
+        from ensemble.log.objects.log import read_objects
+        from ensemble.log.objects.store import objects_at
+
+        found = read_objects(objects_at(url), shard)
+        return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+    from ensemble.log import division
+    from ensemble.log.blobs import DirectoryBlobs
+    from ensemble.log.directory import read_directory
+
+    whole = Path(place).absolute()
+    folder = division.place(whole, shard, division.count(whole) or 1)
+    return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
+
+
+def count_own(url: str) -> int | None:
+    kind, place = place_of(url)
+    if kind == "memory":
+        from ensemble.log.memory import memory_store
+
+        return 1 if memory_store(place) is not None else None
+    if kind == "objects":
+        from ensemble.log.objects.log import read_root
+        from ensemble.log.objects.store import objects_at
+
+        root = read_root(objects_at(url))
+        return None if root is None else root.shards
+    from ensemble.log import division
+
+    return division.count(Path(place).absolute())
+
+
+def new_id() -> str:
+    """What a new log is called."""
+    return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
+
+
+def _claiming(log: EventLog, folder: Path, above: int | None) -> EventLog:
+    """The log whose large data lies beside it, if there is some or is to be; else the log itself."""
+    if above is None and not (folder / BLOBS).exists():
+        return log
+    from ensemble.log.blobs import ClaimLog, DirectoryBlobs
+
+    return ClaimLog(log, DirectoryBlobs(folder), above)
+
+
+def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
+    """The log in which people can be forgotten, if it has a key ring at this place or is to have one; else the log itself."""
+    if personal is None and not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingLog
+
+    return ForgettingLog(log, _ring(place, log.id, is_writer=True), personal)
+
+
+def _readable(log: LogReader, place: Path | Objects) -> LogReader:
+    """The log in which people can be forgotten, if it has a key ring at this place; else the log itself."""
+    if not _has_ring(place):
+        return log
+    from ensemble.log.forgetting import ForgettingReader
+
+    return ForgettingReader(log, _ring(place, log.id))
+
+
+def _has_ring(place: Path | Objects) -> bool:
+    if isinstance(place, Path):
+        return (place / RING).exists()
+    from ensemble.log.forgetting.object_ring import has_ring
+
+    return has_ring(place)
+
+
+def _ring(place: Path | Objects, log_id: str, *, is_writer: bool = False) -> Ring:
+    if isinstance(place, Path):
+        from ensemble.log.forgetting.ring import FileRing
+
+        return FileRing(place / RING, is_writer=is_writer)
+    from ensemble.log.forgetting.object_ring import ObjectRing
+
+    return ObjectRing(place, log_id, is_writer=is_writer)
+
+
+def _nothing_in_memory(url: str) -> Unavailable:
+    return Unavailable(f"store {url!r}: there is no such log in this process's memory; play a score with it first")
