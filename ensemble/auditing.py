@@ -246,8 +246,7 @@ class _Held:
                 case "beyond":
                     wrong = (
                         f"on {anchor.at} the log went to frame {seq}, offset {offset}; now it ends before frame "
-                        f"{log.end.seq}, offset "
-                        f"{log.end.offset}: its end was cut off"
+                        f"{log.end.seq}, offset {log.end.offset}: its end was cut off"
                     )
                     yield Finding(where, 0, wrong)
                 case "unread":

@@ -56,9 +56,9 @@ def open(  # noqa: A001 - ensemble.open(...)
     Shapes: `players` gives callables for players and sources of the score by name; `inputs` are JSON Lines files that take
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
             line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
-            `breaking` plays also where the store has events that the score can't lift, or of whose schema it made another;
             under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
-            kept there.
+            kept there. `breaking` plays also where the store has events that the score can't lift, or of whose schema it made
+            another.
             `take` names a take of the store, which is played for itself: unless it is the current one, `ctx.live` is False.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
@@ -197,7 +197,6 @@ def read(url: str, *, take: str | None = None) -> Reader:
     """The reading half of a band, from its store; whoever plays it is not disturbed. `ray:NAME` as in `connect`.
 
     Shapes: `take` names a take of the store, as `URL#NAME` does; without one it is the current take.
-
     Errors: Unavailable if there is no such store or band; LogCorrupt.
     """
     url = with_take(url, take)

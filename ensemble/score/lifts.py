@@ -9,9 +9,9 @@ itself has what was said, for ever. Upcasters are pure functions of data: nobody
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,8 +20,6 @@ from ensemble.event import Frame, Rows, decode, payload_of, unlifted
 
 if TYPE_CHECKING:
     from ensemble.score.vocabulary import Vocabulary, Word
-
-Upcast = Callable[[Any], Any]
 
 
 class Lifts:

@@ -222,8 +222,7 @@ class Front(ABC):
         if spoken_of(score) != (spoken_of(load(document)) if document else {}):
             raise Unavailable(
                 f"band {self.broker.name}: what is personal can't be changed while it plays, since what it has in memory "
-                f"would not be "
-                "encrypted by it; close it, and open it again with this score"
+                "would not be encrypted by it; close it, and open it again with this score"
             )
 
     def forget(self, subject: str) -> int:
@@ -311,8 +310,7 @@ def refuse_unknown(subject: str, rings: Sequence[Ring], where: str) -> None:
         hint = f"did you mean {near!r}? " if near else ""
         raise KeyError(
             f"{where}: it has no data of a subject {subject!r:.80}; {hint}a subject is what personal: {{subject: ...}} "
-            f"reads, and has a "
-            "key from its first event until it is forgotten"
+            "reads, and has a key from its first event until it is forgotten"
         )
 
 

@@ -52,10 +52,11 @@ class Tape:
         """Keep nothing in memory: what the log says is another than it was. All must have been appended."""
         self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
         self._from = self._bytes = 0
+
     def lift(self, lifts: Lifts) -> None:
         """From now on events are lifted so. What is remembered is read anew: all of it must have been appended."""
-        self._lifts, self._from, self._bytes = lifts, 0, 0
-        self._firsts, self._frames, self._sizes, self._old = [], [], [], {}
+        self._lifts = lifts
+        self.forget()
 
     def at(self, offset: int) -> Frame:
         """The frame that holds an offset; if retention took it, the one after it. It must be sealed here, or appended."""

@@ -18,7 +18,6 @@ from ensemble.stage.sources import Place
 from ensemble.status import SectionStatus, SourceStatus, Standing
 
 Question = Callable[[State], Any]
-Fits = Callable[[str], bool]
 
 
 class StateView:

@@ -146,8 +146,7 @@ class ObjectAnchors:
         if self._objects.patiently(lambda: self._objects.get(path)) != text:
             raise Unavailable(
                 f"anchors {self._objects.where}: {path} is there already and says otherwise: another audit anchored this "
-                f"head at "
-                "this moment; try again"
+                "head at this moment; try again"
             )
 
 
@@ -173,8 +172,7 @@ class CollectedAnchors(_Lines):
             error.close()
             raise Unavailable(
                 f"anchors {self._url}: the collector answers {request.get_method()} with {error.code} {error.reason}; it "
-                f"should "
-                "take a line with POST and give all lines with GET"
+                "should take a line with POST and give all lines with GET"
             ) from error
         except (URLError, OSError) as error:
             raise Unavailable(

@@ -175,8 +175,7 @@ class _Walk:
             if place < window.stop:
                 self._found.notes.append(
                     f"{segment.path}: {window.stop - place:,} bytes from byte {place} on are no part of the log: they "
-                    f"stand behind "
-                    "its end, where a writer that was replaced may have left them"
+                    "stand behind its end, where a writer that was replaced may have left them"
                 )
 
     def _group(self, window: Window, place: int, segment: Segment) -> int:
@@ -216,8 +215,7 @@ class _Walk:
             self._tell(
                 damage.path, damage.place,
                 f"{damage.why}: from byte {place} on {window.stop - place:,} bytes are no whole group, so they are the "
-                f"torn end of a "
-                "commit that a crash interrupted, or were changed; opening the store to play it cuts them off",
+                "torn end of a commit that a crash interrupted, or were changed; opening the store to play it cuts them off",
             )  # fmt: skip
             return window.stop
         record = window.record(place)

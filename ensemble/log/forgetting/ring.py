@@ -78,7 +78,7 @@ class Ring(ABC):
                 if key is None and key_id not in self._ended:
                     raise LogCorrupt(
                         f"{self.where}: byte 0: it has no key {key_id.hex()}, and nobody destroyed it; restore the key "
-                        f"ring from a copy"
+                        "ring from a copy"
                     )
             return key
 
@@ -265,10 +265,10 @@ class FileRing(Ring):
                 os.close(fd)
         except OSError as error:
             raise refusal(
-                f"{self._path}: it is forgotten, but the bytes of its key can't be overwritten; open the store once more "
-                f"to have "
-                "that done", error,
-            ) from error  # fmt: skip
+                f"{self._path}: it is forgotten, but the bytes of its key can't be overwritten; open the store once more to "
+                "have that done",
+                error,
+            ) from error
 
     def _append(self, records: Sequence[bytes], ids: Sequence[bytes]) -> None:
         try:

@@ -165,8 +165,7 @@ class RayStage:
     def forget(self, subject: str) -> int:
         raise Unavailable(
             f"{subject!r:.80} can't be forgotten while a band plays on Ray; take it down first (ensemble down NAME), "
-            f"forget, and bring "
-            "it up again"
+            "forget, and bring it up again"
         )
 
     def score(self) -> dict[str, Any]:
