@@ -80,8 +80,7 @@ class Front(ABC):
                 EnsembleError where a player of this band calls it: that would be said outside of its frame, once a try.
         """
         self._check_open()
-        heard_in = hearing_of.get()
-        if heard_in is not None and heard_in in (self.log.id, *(before for _, before in self.log.past)):
+        if self._is_heard():
             raise EnsembleError("a player can't publish while it hears an event; let it answer with emit(topic, ...)")
         reply = Reply()
         if self._hand is not None:
@@ -93,6 +92,11 @@ class Front(ABC):
             self._inbox.put(Publish(publication, reply))
             self._refuse_late()
         return reply
+
+    def _is_heard(self) -> bool:
+        """Whether whoever asks is a player that hears an event of this log just now, or of its past."""
+        heard_in = hearing_of.get()
+        return heard_in is not None and heard_in in (self.log.id, *(before for _, before in self.log.past))
 
     def accept(self, shard: int, first: int, parcels: Sequence[Parcel]) -> Reply:
         """Take in what another shard has sent, from parcel `first` on.
@@ -230,7 +234,7 @@ class Front(ABC):
         from ensemble.log.forgetting import forgetting_of
 
         self._check_open()
-        if hearing_of.get() == self.log.id:
+        if self._is_heard():
             raise EnsembleError("a player can't have somebody forgotten while it hears an event: the band waits for it")
         log = forgetting_of(self.log)
         if log is None:

@@ -270,7 +270,8 @@ class Loop(Front):
                     self.seal(frame)
                 self._commit.tell(partial(rescore.reply.give, None))
             except EnsembleError as error:
-                if (seat := self.seats.get(rescore.rolls[0].name)) is not None:
+                left = rescore.rolls[0].name if rescore.rolls else ""
+                if (seat := self.seats.get(left)) is not None:
                     seat.is_leaving = False
                 rescore.reply.give(None, error)
             self._rescores.popleft()
@@ -338,7 +339,7 @@ class Loop(Front):
 
         self._flush_all()
         while self._forgets and self._failed is None:
-            request = self._forgets.popleft()
+            request = self._forgets[0]  # it stays until it is answered: what waits is refused when the loop stops
             log = forgetting_of(self.log)
             assert log is not None
             try:
@@ -348,6 +349,7 @@ class Loop(Front):
                 request.reply.give(count)
             except EnsembleError as error:
                 request.reply.give(None, error)
+            self._forgets.popleft()
 
     # The loop
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import Match, emit
+from ensemble import LogCorrupt, Match, emit
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
 
@@ -69,6 +69,25 @@ def test_a_band_on_threads_takes_in_a_player_while_it_plays(tmp_path: Path) -> N
 
     assert ear.heard == [[1, 2]]
     assert again.heard == [["sent", "seen"]]
+
+
+def test_a_past_that_can_not_be_read_for_a_new_motif_is_told_to_who_adds_it_and_the_band_plays_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ear, heard = Ear(), list[Any]()
+
+    def unreadable(*_: Any) -> None:
+        raise LogCorrupt("store test: byte 0: it is damaged")
+
+    with ensemble.open(score(other={"on": "paid"}), store=str(tmp_path), players={"other": heard.append}) as band:
+        with monkeypatch.context() as patched:
+            patched.setattr("ensemble.broker.broker.Broker.listen", unreadable)
+            with pytest.raises(LogCorrupt, match="it is damaged"):
+                band.add("ship", ear.hear, on=BOTH)
+        band.publish("paid", 1, key="ann")
+        band.settle(10)
+
+    assert [event.data for event in heard] == [1]
 
 
 def test_three_days_pass_in_a_moment_and_all_that_is_due_comes_in_its_order(tmp_path: Path, clock: ManualClock) -> None:

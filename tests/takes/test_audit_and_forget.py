@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,31 @@ def test_a_take_that_plays_forgets_what_it_has_in_memory_of_its_parents(tmp_path
         assert [event.data["name"] for event in band.events()] == ["(forgotten)", "SECRET-miles"]
     with ensemble.read(f"{store}#what-if") as reader:
         assert dict(reader.table("keep").items()) == {"ella": {}, "miles": {"name": "SECRET-miles"}}
+
+
+def test_a_player_can_not_have_somebody_forgotten_while_it_hears_what_was_said_before_its_take(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    said = {each: PERSONAL[each] for each in ("ensemble", "name", "events")}
+    with ensemble.open({**said, "players": {}}, store=store) as band:
+        band.publish("ordered", {"who": "ella", "name": "SECRET-ella"})
+    takes.new(store, "what-if")
+    caught: list[Exception] = []
+    bands: list[ensemble.Band] = []
+    opened = threading.Event()
+
+    def asks(event: Any) -> None:
+        opened.wait(10)
+        try:
+            bands[0].forget("ella")
+        except ensemble.EnsembleError as error:
+            caught.append(error)
+
+    with ensemble.open(PERSONAL, store=f"{store}#what-if", players={"note": asks}) as band:
+        bands.append(band)
+        opened.set()
+        band.settle(timeout=10)
+
+    assert "while it hears an event" in str(caught[0])
 
 
 def test_who_is_forgotten_is_so_in_all_takes(store: str) -> None:
