@@ -60,7 +60,7 @@ def trim_store(url: str, score: Score | None = None, *, is_rehearsal: bool = Fal
     name = ""
     for shard in range(shards):
         with ExitStack() as stack:
-            log = open_log(url, name="", create=False, shard=shard, shards=shards)
+            log = open_log(url, name="", create=False, shard=shard, shards=shards, takes_over=False)
             stack.callback(log.close)
             name = log.name
             before += log.size_bytes()

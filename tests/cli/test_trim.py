@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def test_a_store_without_rules_or_that_is_played_is_left_alone(shell: Shell, fil
         played = shell.run("trim", "less.yaml")
     assert played.code == 4
     assert "it is being played already" in played.err
+
+
+def test_an_object_store_that_is_played_is_not_taken_over_to_be_trimmed(shell: Shell) -> None:
+    score = {"ensemble": 1, "name": "shop", "retain": {"time": "1d"}}
+    with ensemble.open(score, store=f"objects:{shell.folder / 'bucket'}") as band:
+        busy = shell.run("trim", "objects:bucket")
+        band.publish("note", "still here")
+    free = shell.run("trim", "objects:bucket")
+
+    assert busy.code == free.code == 4
+    assert f"it is played by process {os.getpid()} on " in busy.err
+    assert "this kind of store keeps all as it is" in free.err
