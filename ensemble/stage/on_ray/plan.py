@@ -18,7 +18,7 @@ import msgspec
 from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.log import take_of
-from ensemble.log.takes import MAIN
+from ensemble.log.takes import MAIN, current
 from ensemble.player import Player
 from ensemble.score import Score, load
 from ensemble.score.callable import find, function_of, types_of
@@ -117,6 +117,11 @@ def _absolute(url: str) -> str:
     url, take = take_of(url)
     if take != MAIN:
         raise Unavailable(f"store {url}: take {take!r} can be played solo only so far: stage='solo', or --stage solo")
+    if current(url) != MAIN:  # what is done outside would not count, and instances on a cluster don't know of that
+        raise Unavailable(
+            f"store {url}: take 'main' is not the current one, so it can be played solo only so far: stage='solo', or --stage "
+            "solo; or make it current: ensemble take use main"
+        )
     if url.startswith("objects:"):
         return f"objects:{Path(url.removeprefix('objects:')).absolute()}"
     folder = store_folder(f"{url}#{MAIN}")

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ensemble
+from ensemble import takes
 from ensemble.errors import PlayerError, Unavailable
-from ensemble.stage.on_ray.plan import INLINE_MOST, Kind, Plan, Versions, check_versions, pickled, player_of, versions
+from ensemble.ready import ready
+from ensemble.stage.on_ray.plan import INLINE_MOST, Kind, Plan, Versions, check_versions, pickled, plan_of, player_of, versions
 
 DOCUMENT: dict[str, Any] = {"ensemble": 1, "name": "shop", "players": {"pay": {"on": "order.placed", "emits": ["order.paid"]}}}
 
@@ -35,6 +38,24 @@ def test_a_callable_arrives_with_what_it_holds_and_the_types_that_it_hears() -> 
     assert player.shape.hears is not None
     assert player.decode is not None
     assert player.decode(msgspec.msgpack.encode({"total": 2})).total == 2
+
+
+def test_a_take_is_not_played_on_a_cluster_and_nor_is_main_where_another_is_current(tmp_path: Path) -> None:
+    store, prepared = str(tmp_path / "store"), ready(DOCUMENT, {"pay": print})
+
+    def planned(url: str) -> str:
+        return plan_of(prepared.score, {}, prepared.players, url).url
+
+    ensemble.open({"ensemble": 1, "name": "shop"}, store=store).close()
+    takes.new(store, "what-if")
+    assert planned(store) == planned(f"{store}#main") == store
+    takes.use(store, "what-if")
+
+    for url in (store, f"{store}#what-if"):
+        with pytest.raises(Unavailable, match=r"take 'what-if' can be played solo only so far"):
+            planned(url)
+    with pytest.raises(Unavailable, match=r"take 'main' is not the current one, .*ensemble take use main"):
+        planned(f"{store}#main")
 
 
 def test_a_callable_that_holds_a_lock_is_refused_with_what_to_do() -> None:
