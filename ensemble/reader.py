@@ -413,13 +413,12 @@ class FoldedView(StateView):
         self._seq = 0
         self._folding = threading.RLock()
         """Any thread may ask; one folds."""
-        self._count_forgotten: Callable[[], int] = getattr(log, "forgotten", int)
-        """Of a log in which people can be forgotten: how many keys were destroyed."""
         self._forgotten = 0
+        """How many keys of people were destroyed when it was folded."""
 
     def _ask_folded(self, question: Question) -> Any:
         with self._folding:
-            forgotten = self._count_forgotten()
+            forgotten = self._log.forgotten()
             if self._state is None or forgotten != self._forgotten or not self._fold(self._state):
                 self._forgotten = forgotten
                 snapshot = self._log.snapshot()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from ensemble.errors import Unavailable
-from ensemble.event import EPOCH, Event, Frame, Match, Past, Rows, encode, microseconds
-from ensemble.log.base import EventLog, Fork, Packing, Position, Snapshot
+from ensemble.event import EPOCH, Event, Frame, Match, Rows, encode, microseconds
+from ensemble.log.base import EventLog, Packing, Snapshot
+from ensemble.log.layer import Layer
 
 
 class ManualClock:
@@ -104,7 +105,7 @@ def match(topic: str, *events: Event, labels: Mapping[str, int | list[int]] | No
     return Match(rows, 0, msgspec.UNSET, parts)
 
 
-class FaultyLog:
+class FaultyLog(Layer):
     """A log whose writing fails or waits when told to; all else is the log that it wraps.
 
     A failed append leaves it as a real store would: it refuses all that come after. `appends` and `saves` count the
@@ -112,6 +113,7 @@ class FaultyLog:
     """
 
     def __init__(self, log: EventLog) -> None:
+        super().__init__(log)
         self.log = log
         self.appends = 0
         self.saves = 0
@@ -180,61 +182,12 @@ class FaultyLog:
             raise fault
         self.log.save(snapshot)
 
-    # Reading
-
-    @property
-    def id(self) -> str:
-        return self.log.id
-
-    @property
-    def name(self) -> str:
-        return self.log.name
-
-    @property
-    def shard(self) -> int:
-        return self.log.shard
-
-    @property
-    def fork(self) -> Fork | None:
-        return self.log.fork
-
-    @property
-    def past(self) -> Past:
-        return self.log.past
-
-    def begin(self) -> Position:
-        return self.log.begin()
-
-    def base(self) -> Snapshot | None:
-        return self.log.base()
-
-    def end(self) -> Position:
-        return self.log.end()
-
-    def frames(self, seq: int = 0) -> Iterator[Frame]:
-        return self.log.frames(seq)
-
-    def rows(self, offset: int = 0) -> Iterator[Frame]:
-        return self.log.rows(offset)
-
-    def frame_at(self, offset: int) -> Frame:
-        return self.log.frame_at(offset)
-
-    def snapshot(self, upto: int | None = None) -> Snapshot | None:
-        return self.log.snapshot(upto)
-
-    def size_bytes(self) -> int:
-        return self.log.size_bytes()
-
     def packing(self) -> Packing | None:
         return self.log.packing()
 
-    def requests(self) -> Mapping[str, int]:
-        return self.log.requests()
-
     def close(self) -> None:
         self.release()
-        self.log.close()
+        super().close()
 
 
 @dataclass

@@ -263,6 +263,13 @@ class LogReader(Protocol):
         """The newest whole snapshot, of a place before frame `upto` if that is given; a damaged one is passed over."""
         ...
 
+    def forgotten(self) -> int:
+        """How many keys of people were destroyed as of now (docs/forget.md); 0 where nobody can be forgotten.
+
+        Who keeps what was read here must read it anew when there are more.
+        """
+        ...
+
     def size_bytes(self) -> int:
         """The bytes that the log's frames take up where they are kept."""
         ...

@@ -9,7 +9,7 @@ of it nothing names any more. Where it lies is the store's: `Blobs`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Protocol, overload
 import msgspec
 
 from ensemble.errors import LogCorrupt
-from ensemble.event import Frame, Past, Rows
+from ensemble.event import Frame, Rows
 from ensemble.log import manifest as manifests
-from ensemble.log.base import EventLog, Fork, LogReader, Packing, Position, Snapshot
+from ensemble.log.base import EventLog, LogReader, Packing, Snapshot
 from ensemble.log.files import Files, refusal
 from ensemble.log.frame import peek
+from ensemble.log.layer import Layer
 
 FOLDER = "blobs"
 """As `ensemble.log` knows it, which looks for it."""
@@ -141,40 +142,12 @@ class Claimed(Sequence[bytes]):
         return self._data[ix] if digest is None else self._blobs.get(digest)
 
 
-class ClaimReader:
+class ClaimReader(Layer):
     """A log whose large data lies beside it, to read."""
 
     def __init__(self, log: LogReader, blobs: Blobs) -> None:
-        self._log, self._blobs = log, blobs
-
-    @property
-    def id(self) -> str:
-        return self._log.id
-
-    @property
-    def name(self) -> str:
-        return self._log.name
-
-    @property
-    def shard(self) -> int:
-        return self._log.shard
-
-    @property
-    def fork(self) -> Fork | None:
-        return self._log.fork
-
-    @property
-    def past(self) -> Past:
-        return self._log.past
-
-    def begin(self) -> Position:
-        return self._log.begin()
-
-    def base(self) -> Snapshot | None:
-        return self._log.base()
-
-    def end(self) -> Position:
-        return self._log.end()
+        super().__init__(log)
+        self._blobs = blobs
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         return map(self._whole, self._log.frames(seq))
@@ -184,18 +157,6 @@ class ClaimReader:
 
     def frame_at(self, offset: int) -> Frame:
         return self._whole(self._log.frame_at(offset))
-
-    def snapshot(self, upto: int | None = None) -> Snapshot | None:
-        return self._log.snapshot(upto)
-
-    def size_bytes(self) -> int:
-        return self._log.size_bytes()
-
-    def requests(self) -> Mapping[str, int]:
-        return self._log.requests()
-
-    def close(self) -> None:
-        self._log.close()
 
     def _whole(self, frame: Frame) -> Frame:
         """The frame as it was said; what lies elsewhere is fetched when somebody looks."""

@@ -104,8 +104,7 @@ class Branch:
         return self._own.requests()
 
     def forgotten(self) -> int:
-        """How many keys of people were destroyed as of now, in its past and since (docs/forget.md)."""
-        return sum(getattr(log, "forgotten", int)() for log in (self._own, self._parent))
+        return self._own.forgotten() + self._parent.forgotten()
 
     def close(self) -> None:
         self._own.close()

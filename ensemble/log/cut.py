@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
 from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame, Past
-from ensemble.log.base import Fork, LogReader, Position, Snapshot
+from ensemble.event import Frame
+from ensemble.log.base import LogReader, Position, Snapshot
+from ensemble.log.layer import Layer
 
 
 def place_of_offset(log: LogReader, offset: int) -> Position:
@@ -62,39 +63,13 @@ def goes_through(log: LogReader, at: Position) -> bool:
     return next(log.frames(at.seq)).prev == at.hash
 
 
-class CutLog:
-    """A log as it was at a place: a `LogReader`. Closing it leaves the log open."""
+class CutLog(Layer):
+    """A log as it was at a place. Closing it leaves the log open. Who is forgotten is so in the past, too."""
 
     def __init__(self, log: LogReader, end: Position) -> None:
-        self._log = log
+        super().__init__(log)
         self._end = end
         self._is_closed = False
-
-    @property
-    def id(self) -> str:
-        return self._log.id
-
-    @property
-    def name(self) -> str:
-        return self._log.name
-
-    @property
-    def shard(self) -> int:
-        return self._log.shard
-
-    @property
-    def fork(self) -> Fork | None:
-        return self._log.fork
-
-    @property
-    def past(self) -> Past:
-        return self._log.past
-
-    def begin(self) -> Position:
-        return self._log.begin()
-
-    def base(self) -> Snapshot | None:
-        return self._log.base()
 
     def end(self) -> Position:
         self._refuse_closed()
@@ -119,17 +94,9 @@ class CutLog:
         seq = self.end().seq
         return self._log.snapshot(seq if upto is None else min(seq, upto))
 
-    def size_bytes(self) -> int:
-        """That of the whole log: how much of it lay before the place is not known."""
-        return self._log.size_bytes()
-
     def requests(self) -> Mapping[str, int]:
         """None: what the store was asked for since says nothing of then."""
         return {}
-
-    def forgotten(self) -> int:
-        """How many people's data can't be read any more: who is forgotten is so in the past, too."""
-        return int(getattr(self._log, "forgotten", int)())
 
     def close(self) -> None:
         self._is_closed = True

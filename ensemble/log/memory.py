@@ -111,6 +111,9 @@ class MemoryReader:
         fitting = [each for each in self._open().snapshots if upto is None or each.at.seq <= upto]
         return fitting[-1] if fitting else None
 
+    def forgotten(self) -> int:
+        return 0
+
     def size_bytes(self) -> int:
         return self._open().size
 

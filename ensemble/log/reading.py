@@ -168,6 +168,9 @@ class DirectoryFrames(ABC):
             return base if base is None or upto is None or base.at.seq <= upto else None
         return newest
 
+    def forgotten(self) -> int:
+        return 0
+
     def size_bytes(self) -> int:
         view = self._open_view()
         return sum(view.stop_of(ix) for ix in range(len(view.segments)))

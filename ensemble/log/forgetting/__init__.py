@@ -8,55 +8,30 @@ In memory, on this side of it, all is plain; hashes and checksums, on the other,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ensemble.errors import Unavailable
-from ensemble.event import Frame, Past
-from ensemble.log.base import EventLog, Fork, LogReader, Packed, Packing, Part, Position, Removal, Snapshot, Taken
+from ensemble.event import Frame
+from ensemble.log.base import EventLog, LogReader, Packed, Packing, Part, Removal, Snapshot, Taken
 from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
+from ensemble.log.layer import Layer
 from ensemble.score.personal import Personal
 
 
-class ForgettingReader:
+class ForgettingReader(Layer):
     """The reading half."""
 
     def __init__(self, log: LogReader, ring: Ring) -> None:
-        self._log = log
+        super().__init__(log)
         self.ring = ring
         self._decrypting = Decrypting(ring)
-
-    @property
-    def id(self) -> str:
-        return self._log.id
-
-    @property
-    def name(self) -> str:
-        return self._log.name
-
-    @property
-    def shard(self) -> int:
-        return self._log.shard
-
-    @property
-    def fork(self) -> Fork | None:
-        return self._log.fork
-
-    @property
-    def past(self) -> Past:
-        return self._log.past
-
-    def begin(self) -> Position:
-        return self._log.begin()
 
     def base(self) -> Snapshot | None:
         self.ring.refresh()
         kept = self._log.base()
         return None if kept is None else Snapshot(kept.at, self._decrypting.state(kept.state))
-
-    def end(self) -> Position:
-        return self._log.end()
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         self.ring.refresh()
@@ -76,18 +51,8 @@ class ForgettingReader:
         return None if kept is None else Snapshot(kept.at, self._decrypting.state(kept.state))
 
     def forgotten(self) -> int:
-        """How many keys were destroyed as of now: who keeps what was read here must read it anew when there are more."""
         self.ring.refresh()
         return self.ring.ended
-
-    def size_bytes(self) -> int:
-        return self._log.size_bytes()
-
-    def requests(self) -> Mapping[str, int]:
-        return self._log.requests()
-
-    def close(self) -> None:
-        self._log.close()
 
 
 class ForgettingLog(ForgettingReader):

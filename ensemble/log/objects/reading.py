@@ -139,6 +139,9 @@ class ObjectFrames(ABC):
         kept = newest_snapshot(self.objects, self.id, snapshots_of(self.objects, self.id), known, upto=upto)
         return None if kept is None else kept.snapshot
 
+    def forgotten(self) -> int:
+        return 0
+
     def size_bytes(self) -> int:
         return self._open_view().size
 

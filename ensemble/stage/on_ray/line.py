@@ -213,6 +213,9 @@ class RemoteLog:
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
         return _snapshot(self._ask("snapshot", upto))
 
+    def forgotten(self) -> int:
+        return int(self._ask("forgotten"))
+
     def size_bytes(self) -> int:
         return int(self._ask("size_bytes"))
 

@@ -298,6 +298,7 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),
     "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
     "snapshot": lambda event_log, upto: event_log.snapshot(upto),
+    "forgotten": lambda event_log: event_log.forgotten(),
     "size_bytes": lambda event_log: event_log.size_bytes(),
     "requests": lambda event_log: dict(event_log.requests()),
 }
