@@ -13,12 +13,12 @@ holds, after it the new.
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest
+from ensemble.log.checked import check_of, written
 from ensemble.log.files import Files, refusal
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def read(store: Path) -> Division | None:
     try:
         entries: Any = json.loads(data)
         check = entries.pop("check", None)
-        if check == _check(entries):
+        if check == check_of(entries):
             if entries["format"] > FORMAT:
                 raise Unavailable(
                     f"store {store}: it is divided by format {entries['format']}, this version of Ensemble knows {FORMAT}; use "
@@ -69,10 +69,9 @@ def write(store: Path, division: Division, files: Files | None = None) -> None:
     """Have a store divided so from now on. Unavailable if the disk refuses."""
     files = files or Files()
     entries = {"format": FORMAT, "shards": division.shards, "generation": division.generation}
-    text = json.dumps({**entries, "check": _check(entries)}, indent=1) + "\n"
     try:
         files.make_folder(store)
-        files.replace(store / NAME, text.encode())
+        files.replace(store / NAME, written(entries))
     except OSError as error:
         raise refusal(f"store {store}: can't be divided", error) from error
 
@@ -124,7 +123,3 @@ def _refuse_other_things(store: Path) -> None:
 
 def _shards(count: int) -> str:
     return "one shard" if count == 1 else f"{count} shards"
-
-
-def _check(entries: dict[str, Any]) -> str:
-    return sha256(json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position, begin_of
+from ensemble.log.checked import check_of, written
 from ensemble.log.files import Files, refusal
 
 FORMAT = 2
@@ -55,8 +55,7 @@ def make(folder: Path, manifest: Manifest, files: Files) -> None:
         entries["shard"] = manifest.shard
     if manifest.fork is not None:
         entries["parent"] = manifest.fork.entry()
-    text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
-    files.replace(folder / NAME, text.encode())
+    files.replace(folder / NAME, written(entries))
 
 
 def raise_format(folder: Path, files: Files) -> None:
@@ -67,8 +66,7 @@ def raise_format(folder: Path, files: Files) -> None:
         return
     del entries["check"]
     entries["format"] = FORMAT
-    text = json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n"
-    files.replace(path, text.encode())
+    files.replace(path, written(entries))
 
 
 def read(folder: Path) -> Manifest | None:
@@ -99,17 +97,12 @@ def _parse(path: Path, data: bytes) -> Manifest:
                     f"{FORMAT}; use the version of Ensemble that wrote it, or a newer one"
                 )
             check = entries.pop("check", None)
-            if check == _check(entries):
+            if check == check_of(entries):
                 return Manifest(entries["id"], entries["name"], entries.get("shard", 0), Fork.of(entries.get("parent")))
             why = "was changed or damaged: its check does not fit its entries"
     except ValueError as error:
         why = f"{why} ({error})"
     raise LogCorrupt(f"{path}: byte 0: the manifest {why}; restore this file from a copy of the store")
-
-
-def _check(entries: dict[str, Any]) -> str:
-    text = json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _refuse_other_things(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -11,6 +10,7 @@ import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position, Snapshot, begin_of
+from ensemble.log.checked import check_of, written
 from ensemble.log.division import Division
 from ensemble.log.objects.protocol import BLOCK, Entry, Log, Segment
 
@@ -143,11 +143,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
     fork = entries.pop("fork")
     if fork is not None:
         entries["parent"] = fork.entry()
-    return _written(entries)
+    return written(entries)
 
 
 def encode_division(division: Division) -> bytes:
-    return _written({"format": FORMAT, "kind": "shards", "shards": division.shards, "generation": division.generation})
+    return written({"format": FORMAT, "kind": "shards", "shards": division.shards, "generation": division.generation})
 
 
 def decode_manifest(path: str, data: bytes) -> Manifest | Division:
@@ -164,7 +164,7 @@ def decode_manifest(path: str, data: bytes) -> Manifest | Division:
             )
         if "kind" not in entries and "id" in entries:
             raise Unavailable(f"store {path}: this is the copy of a directory store; it can be played as a directory only")
-        if entries.pop("check") != _check(entries):
+        if entries.pop("check") != check_of(entries):
             raise ValueError("its check does not fit its entries")
         if entries["kind"] == "shards":
             return Division(entries["shards"], entries["generation"])
@@ -181,15 +181,6 @@ def snapshot_path(log_id: str, seq: int) -> str:
 
 def new_manifest(log_id: str, name: str, shard: int, fork: Fork | None = None) -> Manifest:
     return Manifest(log_id, name, shard, BLOCK, fork)
-
-
-def _written(entries: dict[str, Any]) -> bytes:
-    return (json.dumps({**entries, "check": _check(entries)}, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def _check(entries: dict[str, Any]) -> str:
-    text = json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _sealed(wire: msgspec.Struct) -> bytes:
