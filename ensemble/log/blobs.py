@@ -18,7 +18,7 @@ from typing import Protocol, overload
 
 import msgspec
 
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Rows
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog, LogReader, Packing, Snapshot
@@ -182,6 +182,7 @@ class ClaimLog(ClaimReader):
         """Held while something is put away, or taken away."""
         self._named: dict[bytes, int] = {}
         """What frames name that are sealed and not appended yet, and how often."""
+        self._refuses: str | None = None
         self._claimed: set[bytes] | None = None
         """While a sweep goes on: all that was named since it began."""
 
@@ -217,12 +218,18 @@ class ClaimLog(ClaimReader):
         return sealed
 
     def append(self, sealed: Sequence[bytes]) -> None:
+        if self._refuses:
+            raise Unavailable(self._refuses)
         done: list[bytes] = []
-        for data in sealed if self._waiting else ():
-            for digest, payload in self._waiting.pop(peek(data).seq, ()):
-                with self._keeping:
-                    self._blobs.put(digest, payload)
-                done.append(digest)
+        try:
+            for data in sealed if self._waiting else ():
+                for digest, payload in self._waiting.pop(peek(data).seq, ()):
+                    with self._keeping:
+                        self._blobs.put(digest, payload)
+                    done.append(digest)
+        except Unavailable as error:  # else the same frames, appended again, would name what is not there
+            self._refuses = f"{error}; this log takes no more until it is opened again"
+            raise
         self._writer.append(sealed)
         with self._keeping:
             for digest in done:

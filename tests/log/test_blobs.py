@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import EventLog, Snapshot, open_log, read_log
 from ensemble.log.base import Removal, Taken
@@ -107,6 +107,23 @@ def test_data_is_durable_before_the_frame_that_names_it(tmp_path: Path) -> None:
             assert disk.done > 8
             inner.close()
             return
+
+
+def test_a_log_whose_data_could_not_be_put_away_takes_no_more(tmp_path: Path) -> None:
+    class Full(DirectoryBlobs):
+        def put(self, digest: bytes, data: bytes) -> None:
+            raise Unavailable("the disk is full")
+
+    inner = open_directory(tmp_path, name="band", log_id="log")
+    log = ClaimLog(inner, Full(tmp_path), 1_000)
+    sealed = [log.seal(frame(log.end(), 1, data=[LARGE]))]
+
+    for why in ("the disk is full", "the disk is full; this log takes no more until it is opened again"):
+        with pytest.raises(Unavailable, match=f"^{why}$"):
+            log.append(sealed)
+
+    assert payloads(read_log(str(tmp_path))) == []
+    log.close()
 
 
 def test_what_nothing_names_any_more_is_swept_away(tmp_path: Path) -> None:
