@@ -24,7 +24,8 @@ import msgspec
 from ensemble import errors
 from ensemble.errors import EnsembleError, InvalidEvent, Unavailable
 from ensemble.event import Receipt
-from ensemble.log import where
+from ensemble.log import place_of, where
+from ensemble.log.takes import split
 
 ADDRESS = "door"
 """The file in the store's folder that says where the socket is."""
@@ -183,10 +184,10 @@ class Guest:
 
 def store_folder(url: str) -> Path | None:
     """The folder in which a directory store keeps the log that a url means, that of its take; None for the other kinds."""
-    scheme, colon, _ = url.partition(":")
-    if colon and len(scheme) > 1 and scheme != "file":
+    if url.startswith("ray:") or place_of(split(url)[0])[0] != "directory":
         return None
-    return Path((where(url) if url else url).removeprefix("file://"))
+    _, folder = place_of(where(url))
+    return Path(folder)
 
 
 def knock(folder: Path, url: str) -> Guest | None:

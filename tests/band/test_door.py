@@ -29,6 +29,16 @@ def test_a_band_whose_door_can_not_be_opened_does_not_play(tmp_path: Path) -> No
         band.publish("said")
 
 
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_the_door_is_where_the_url_of_a_file_says(tmp_path: Path, host: str) -> None:
+    url = f"file://{host}{tmp_path}/a%20store"
+    with ensemble.open(SCORE, store=url) as band, ensemble.connect(url) as guest:
+        guest.publish("said", 1)
+
+        assert [event.data for event in band.events()] == [1]
+        assert (tmp_path / "a store/door").exists()
+
+
 def test_a_guest_that_was_interrupted_before_its_answer_takes_no_other_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
