@@ -56,10 +56,20 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     def __len__(self) -> int:
         return len(self.keys)
 
+    @classmethod
+    def of(cls, entry: Any) -> Parcel:
+        """A parcel as it stands in a mark: as such in a frame that was made here, as a list in one that was read."""
+        return entry if isinstance(entry, Parcel) else msgspec.convert(entry, Parcel)
+
     @property
     def size(self) -> int:
         """Bytes that it takes up, about."""
         return sum(map(len, self.data)) + 60 * len(self.keys)
+
+    def topic(self, row: int) -> str:
+        """The topic of one of its events."""
+        ix = self.topic_ix
+        return self.topics[ix if isinstance(ix, int) else ix[row]]
 
     def publication(self) -> Publication:
         """Its events, to be said where it has arrived."""

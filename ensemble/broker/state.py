@@ -399,7 +399,7 @@ def _went_out(state: State, mark: dict[int, list[Any]], frame: Frame) -> None:
     for shard, parcels in mark.items():
         box = state.outbox.setdefault(shard, Outbox())
         for each in parcels:
-            box.parcels[box.next] = each if isinstance(each, Parcel) else msgspec.convert(each, Parcel)
+            box.parcels[box.next] = Parcel.of(each)
             box.next += 1
 
 

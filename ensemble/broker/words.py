@@ -61,6 +61,11 @@ class Said(msgspec.Struct, gc=False):
     def __len__(self) -> int:
         return len(self.keys)
 
+    def topic(self, row: int) -> str:
+        """The topic of one of its events."""
+        ix = self.topic_ix
+        return self.topics[ix if isinstance(ix, int) else ix[row]]
+
     def pick(self, rows: Sequence[int]) -> Said:
         """These of its events, ascending."""
         ix, extras = self.topic_ix, self.extras

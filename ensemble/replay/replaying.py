@@ -220,20 +220,14 @@ def _said_the_same(frame: Frame, heard: Heard, outcomes: Sequence[Outcome]) -> b
         if rows.data == now.data and rows.keys == now.keys and list(rows.causes) == list(now.causes or ()):
             if isinstance(column, int) and isinstance(rows.topic_ix, int):
                 return now.topics[column] == rows.topics[rows.topic_ix]
-            return all(_topic(now, row) == rows.filed(row) for row in range(len(now)))
+            return all(now.topic(row) == rows.filed(row) for row in range(len(now)))
     then = [(each.cause, each.topic, each.key, each.data) for each in answers(frame, heard)]
     return then == [
-        (rows.name(each.causes[row]), _topic(each, row), each.keys[row], each.data[row])
+        (rows.name(each.causes[row]), each.topic(row), each.keys[row], each.data[row])
         for each in said
         if each.causes is not None
         for row in range(len(each))
     ]
-
-
-def _topic(said: Any, row: int) -> str:
-    column = said.topic_ix
-    topic: str = said.topics[column if isinstance(column, int) else column[row]]
-    return topic
 
 
 def _decoded(wrote: Mapping[str, bytes | None]) -> dict[str, Any]:

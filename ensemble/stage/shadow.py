@@ -302,9 +302,8 @@ def _said(outcome: Outcome) -> Iterator[tuple[Ref, Word]]:
     said = outcome.said
     if said is not None:
         assert said.causes is not None, "a player answers"
-        ix = said.topic_ix
         for row, (cause, key, data) in enumerate(zip(said.causes, said.keys, said.data, strict=True)):
-            yield cause, (said.topics[ix if isinstance(ix, int) else ix[row]], key, data)
+            yield cause, (said.topic(row), key, data)
     for later in outcome.later:
         yield later.cause, (later.topic, later.key, later.data)
 
@@ -323,11 +322,9 @@ def _recorded(frame: Frame, player: str, log_id: str, refs: Collection[Ref]) -> 
             add(rows.source(ix), cause, (rows.filed(ix), rows.keys[ix], rows.data[ix]))
     for parcels in marks.get("out", {}).values():
         for each in parcels:
-            parcel = each if isinstance(each, Parcel) else msgspec.convert(each, Parcel)
-            ix_ = parcel.topic_ix
+            parcel = Parcel.of(each)
             for row, name in enumerate(parcel.causes or ()):
-                topic = parcel.topics[ix_ if isinstance(ix_, int) else ix_[row]]
-                add(parcel.source, _ref(name, log_id), (topic, parcel.keys[row], parcel.data[row]))
+                add(parcel.source, _ref(name, log_id), (parcel.topic(row), parcel.keys[row], parcel.data[row]))
     for _, topic, key, data, cause, _, source, *_ in marks.get("later", ()):
         add(source, cause, (topic, key, data))
     return found

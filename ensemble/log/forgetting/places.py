@@ -148,17 +148,13 @@ class Places(ABC):
         ]  # fmt: skip
 
     def out(self, mark: Mapping[int, Sequence[Any]]) -> Any:
-        return {
-            shard: [self.parcel(each if isinstance(each, Parcel) else msgspec.convert(each, Parcel)) for each in parcels]
-            for shard, parcels in mark.items()
-        }
+        return {shard: [self.parcel(Parcel.of(each)) for each in parcels] for shard, parcels in mark.items()}
 
     def motif(self, mark: Mapping[str, Sequence[Any]]) -> Any:
         return {name: [*fields[:4], *map(self.partial, fields[4:])] for name, fields in mark.items()}
 
     def parcel(self, parcel: Parcel) -> Parcel:
-        ix = parcel.topic_ix
-        topics = [parcel.topics[ix if isinstance(ix, int) else ix[row]] for row in range(len(parcel))]
+        topics = [parcel.topic(row) for row in range(len(parcel))]
         data, extras = self._events(topics, parcel.keys, parcel.data, None, parcel.extras)
         return msgspec.structs.replace(parcel, data=list(data), extras=extras)
 
