@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,12 +17,14 @@ from ensemble.errors import InvalidEvent, ScoreError, Unavailable
 from ensemble.event import Receipt, rfc3339
 from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
-from ensemble.rebuilding import Rebuilding
 from ensemble.score.model import Score
 from ensemble.shown import live
 from ensemble.stage.base import Answer, Stage
 from ensemble.stage.door import Door, store_folder
 from ensemble.stage.inlet import Inlet
+
+if TYPE_CHECKING:
+    from ensemble.rebuilding import Rebuilding
 
 OUTSTANDING_MOST = 32
 """How many publications of many events wait to become durable: enough to fill a commit that lingers."""

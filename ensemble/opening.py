@@ -21,7 +21,6 @@ from ensemble.log.takes import is_current, split
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
 from ensemble.ready import ready
-from ensemble.rebuilding import Rebuilding
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -33,6 +32,7 @@ from ensemble.stage.inlet import Inlet
 from ensemble.stage.solo import SoloCrew
 
 if TYPE_CHECKING:
+    from ensemble.rebuilding import Rebuilding
     from ensemble.stage.on_ray.stage import RayStage
 
 
@@ -121,6 +121,8 @@ def open(  # noqa: A001 - ensemble.open(...)
         return changed.score
 
     def rebuild(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Rebuilding:
+        from ensemble.rebuilding import Rebuilding
+
         given = {each: what for each, what in calls.items() if each != name or "play" not in document["players"][name]}
         if call is not None:
             given[name] = call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -294,6 +295,23 @@ def test_a_collector_that_refuses_or_is_not_there_is_said(store: str, key: Path,
         ensemble.audit(store, anchor=url, sign=key)
     with pytest.raises(Unavailable, match="can't be reached"):
         ensemble.audit(store, anchor="http://127.0.0.1:9/shop", sign=key)
+
+
+def test_what_does_not_speak_http_is_no_collector(store: str, key: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/shop"
+
+        def greet() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(1000)
+                caller.sendall(b"220 mail\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(Unavailable, match="can't be reached"):
+            ensemble.audit(store, anchor=url, sign=key)
+        thread.join()
 
 
 # Who, and tables

@@ -10,6 +10,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.error import HTTPError, URLError
@@ -174,7 +175,7 @@ class CollectedAnchors(_Lines):
                 f"anchors {self._url}: the collector answers {request.get_method()} with {error.code} {error.reason}; it "
                 "should take a line with POST and give all lines with GET"
             ) from error
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             raise Unavailable(
                 f"anchors {self._url}: the collector can't be reached: {error}; check the url, or try later"
             ) from error
