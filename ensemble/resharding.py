@@ -6,7 +6,7 @@ Owns what is done on the disk, and in which order: whatever is interrupted, the 
     2. generation-N.tmp/0 … is written and synced          the store is the old one; a .tmp folder is removed the next time
     3. generation-N.tmp is renamed to generation-N         the store is the old one; generation-N is read by nobody
     4. shards.json is put in place, by one rename          from here on the store is the new one
-    5. of a store that was undivided, ensemble.json, shard-0 and lock are moved to generation-0/0
+    5. of a store that was undivided, ensemble.json, shard-0, blobs and lock are moved to generation-0/0
                                                            what is left of that is done the next time; nobody reads it there
 
 What the old shards know is carried over by `ensemble.broker.carrying`.
@@ -31,9 +31,10 @@ from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
 from ensemble.listening import motif_reader, motives
-from ensemble.log import RING, division, new_id, place_of, takes
+from ensemble.log import BLOBS, RING, division, new_id, place_of, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
+from ensemble.log.blobs import ClaimLog, DirectoryBlobs
 from ensemble.log.directory import open_directory
 from ensemble.log.division import Division
 from ensemble.log.draft import Draft
@@ -140,7 +141,8 @@ def _opened(stack: ExitStack, store: Path, known: Division | None, count: int, f
             raise Unavailable(f"store {store}: it has a key ring, and a store that has one can't be divided anew yet")
         log = open_directory(folder, name="", log_id="", shard=shard, create=False, files=files, doing="divides it anew")
         stack.callback(log.close)
-        logs.append(log)
+        # What lies beside the old shard is written into the frames of the new ones: its place is that shard's own.
+        logs.append(ClaimLog(log, DirectoryBlobs(folder), None) if (folder / BLOBS).exists() else log)
     return logs
 
 
@@ -288,7 +290,7 @@ def _tidy(store: Path, known: Division | None, files: Files) -> None:
 
 def _put_away(store: Path, known: Division, files: Files) -> None:
     """Move what an undivided store consisted of out of the way of the divided one. OSError."""
-    left = [name for name in ("shard-0", manifests.NAME, "lock") if (store / name).exists()]
+    left = [name for name in ("shard-0", BLOBS, manifests.NAME, "lock") if (store / name).exists()]
     if not left or known.generation == 0:
         return
     folder = store / "generation-0" / "0"

@@ -289,6 +289,30 @@ def test_a_token_is_the_same_in_whatever_shard(store: Path) -> None:
 # Who may not
 
 
+def test_data_that_lay_beside_the_log_is_there_in_the_new_shards_and_in_what_is_kept(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    said = {key: {"text": key * size} for key, size in (("a", 5_000), ("b", 10), ("c", 3_000), ("d", 5_000))}
+    score = {"ensemble": 1, "name": "shop", "store": {"blob_above": "2KiB"}}
+
+    def found(url: Path) -> dict[str, Any]:
+        with ensemble.read(str(url)) as reader:
+            return {event.key: event.data for event in reader.events()}
+
+    with ensemble.open(score, store=str(store)) as band:
+        for key, data in said.items():
+            band.publish("said", data, key=key)
+
+    reshard(str(store), 3)
+
+    assert found(store) == said
+    assert found(store / "generation-0/0") == said
+    reshard(str(store), 1)
+    with ensemble.open(score, store=str(store)) as band:
+        band.publish("said", said["a"], key="again")
+    reshard(str(store), 2)
+    assert found(store) == said | {"again": said["a"]}
+
+
 def test_the_same_number_is_nothing_to_do(store: Path) -> None:
     done = reshard(str(store), 1)
 
