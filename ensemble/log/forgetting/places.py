@@ -58,16 +58,7 @@ class Places(ABC):
         marks = {name: visit(self, frame.marks[name]) for name, visit in MARKS.items() if name in frame.marks}
         if changed is rows and not marks:
             return frame
-        return Frame(
-            frame.first,
-            frame.time_us,
-            changed,
-            {**frame.marks, **marks} if marks else frame.marks,
-            frame.epoch,
-            frame.seq,
-            frame.prev,
-            frame.removed,
-        )
+        return msgspec.structs.replace(frame, rows=changed, marks={**frame.marks, **marks} if marks else frame.marks)
 
     def rows(self, rows: Rows) -> Rows:
         """The events of a frame."""
