@@ -58,6 +58,8 @@ class Comparison(msgspec.Struct, Shown, frozen=True):
     """The first of these."""
     unheard: tuple[Unheard, ...]
     """Events that the player can't hear now, though it heard them then."""
+    undone: tuple[str, ...] = ()
+    """Keys that differ and that a promoted take has set: the rebuilt table has lost what was corrected there."""
 
     @property
     def is_same(self) -> bool:
@@ -77,12 +79,19 @@ class Comparison(msgspec.Struct, Shown, frozen=True):
         return [
             *(f"{each.event} was answered {_words(each.then)}; now {_words(each.now)}" for each in self.sayings[:most]),
             *(f"{each.event} (key {each.key!r}) can't be heard now: {each.error}" for each in self.unheard[:most]),
+            *([f"of the keys that differ {len(self.undone):,} {_UNDONE}"] if self.undone else []),
         ]
 
     def __str__(self) -> str:
         changed = [f"{key}: {then!r} -> {now!r}" for key, (then, now) in islice(self.changes.items(), SHOWN)]
         more = [f"and {len(self.changes) - SHOWN:,} more"] if len(self.changes) > SHOWN else []
         return "\n  ".join([self.summary, *changed, *more, *self.oddities()])
+
+
+_UNDONE = (
+    "were corrected by `ensemble take promote`, which a rebuild can't know of: it hears what was said then; "
+    "replay instead (ensemble replay SCORE --from …), and promote that"
+)
 
 
 def _words(said: Sequence[tuple[str, str, Any]]) -> str:
@@ -154,6 +163,7 @@ class Rebuilding(Shown):
                 sum(shadow.differing for shadow in self._shadows),
                 tuple(each for shadow in self._shadows for each in shadow.sayings),
                 tuple(each for shadow in self._shadows for each in shadow.unheard),
+                self._undone(),
             )
 
     def switch(self, *, skip_unheard: bool = False) -> Comparison:
@@ -161,7 +171,8 @@ class Rebuilding(Shown):
 
         It is one frame: nobody sees a mixture, and no event is lost or heard twice.
         Errors: EnsembleError where events could not be heard by the new code, unless these are to be left out of its table
-                (`skip_unheard`); Unavailable if nothing is played here. Then nothing has changed.
+                (`skip_unheard`), and where it would undo what a promoted take has corrected; Unavailable if nothing is played
+                here. Then nothing has changed.
         """
         if self._switch is None:
             raise Unavailable(
@@ -169,6 +180,8 @@ class Rebuilding(Shown):
             )
         compared = self.compare()
         self._refuse_unheard(skip_unheard)
+        if compared.undone:  # nor can more come: nobody promotes to a log that is played
+            raise EnsembleError(f"player {self.player}: of the keys that differ {len(compared.undone):,} {_UNDONE}")
 
         def writes() -> list[Writes]:
             with self._lock:
@@ -222,6 +235,9 @@ class Rebuilding(Shown):
             raise self._error
         if self._is_closed:
             raise Unavailable(f"the rebuilding of {self.player} was closed; begin another")
+
+    def _undone(self) -> tuple[str, ...]:
+        return tuple(key for shadow in self._shadows if shadow.corrected for key in shadow.writes() if key in shadow.corrected)
 
     def _refuse_unheard(self, skip_unheard: bool) -> None:
         unheard = [each for shadow in self._shadows for each in shadow.unheard]
