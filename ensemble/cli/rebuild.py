@@ -52,6 +52,8 @@ def rebuild(
             if name not in players:
                 raise KeyError(f"score {score} has no player {name!r}; it has {', '.join(players)}")
         chosen = names or [name for name, player in players.items() if name in played and keeps_state(player)]
+        if not chosen:
+            talk(f"no player of {score} that keeps a table has played in {url}; there is nothing to rebuild", sign="note")
         is_unheard = False
         for name in chosen:
             if switch:

@@ -32,6 +32,18 @@ def test_what_would_differ_is_shown_and_nothing_is_changed(mended: Shell) -> Non
     assert table(mended) == {f"o-{n}": {"paid": 1} for n in (1, 2, 3)}
 
 
+def test_where_no_table_is_it_says_so(mended: Shell) -> None:
+    mended.write(
+        "other.yaml",
+        "ensemble: 1\nname: shop\nplayers: {other: {play: 'shop:tally', on: paid}}\nstore: {url: .ensemble/shop}\n",
+    )
+
+    ran = mended.run("rebuild", "other.yaml")
+
+    assert (ran.code, ran.out) == (0, "")
+    assert "there is nothing to rebuild" in ran.err
+
+
 def test_switch_puts_the_rebuilt_table_in_place_once_and_for_all(mended: Shell) -> None:
     assert mended.run("rebuild", "shop.yaml", "tally", "--switch").code == 0
 

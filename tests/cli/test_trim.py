@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import ensemble
+from ensemble import takes
 from ensemble.log.directory import open_directory
 from tests.cli.shell import Shell
 
@@ -63,3 +64,17 @@ def test_a_store_without_rules_or_that_is_played_is_left_alone(shell: Shell, fil
         played = shell.run("trim", "less.yaml")
     assert played.code == 4
     assert "it is being played already" in played.err
+
+
+def test_where_nothing_goes_it_says_why(shell: Shell, filled: Path) -> None:
+    shell.write("nothing.yaml", SCORE + "store: {url: store}\nretain: {size: 1GB}\n")
+    ran = shell.run("trim", "nothing.yaml")
+    assert (ran.code, "nothing may go yet: the newest segment" in ran.err) == (0, True)
+
+    takes.new(str(filled), "what-if")
+    ran = shell.run("trim", "less.yaml")
+    assert (ran.code, "nothing is taken, and there is what-if: ensemble take drop NAME" in ran.err) == (0, True)
+
+    takes.use(str(filled), "what-if")
+    ran = shell.run("trim", "less.yaml")
+    assert (ran.code, "ensemble take use main" in ran.err) == (4, True)
