@@ -105,7 +105,7 @@ class Rebuilding(Shown):
     """
 
     def __init__(self, player: Player, logs: Sequence[LogReader], switch: Switch | None = None) -> None:
-        _refuse_without_state(player)
+        _refuse(player)
         self.player = player.spec.name
         self._logs = logs
         self._switch = switch
@@ -259,10 +259,24 @@ def keeps_state(player: Player) -> bool:
     return not player.shape.batch and player.spec.order != "none"
 
 
-def _refuse_without_state(player: Player) -> None:
+def is_kept_inside(player: Player) -> bool:
+    """Whether a player is called where nothing is to be done outside: it has nobody in its place."""
+    return player.spec.outside in ("", "allow")
+
+
+def _refuse(player: Player) -> None:
+    if not is_kept_inside(player):
+        raise PlayerError(
+            f"player {player.spec.name} is not called where nothing is to be done outside (outside: {_how(player)}), so its "
+            "table can't be made anew; let its code ask ctx.live, and leave outside: out"
+        )
     if not keeps_state(player):
         why = "hears whole batches" if player.shape.batch else "has order: none"
         raise PlayerError(f"player {player.spec.name} {why}, so it keeps no state, and there is no table to rebuild")
+
+
+def _how(player: Player) -> str:
+    return "mute" if player.spec.outside == "mute" else "{stub: …}"
 
 
 def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparison:
