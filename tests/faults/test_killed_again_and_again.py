@@ -195,6 +195,7 @@ def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
     assert kills >= wanted
 
 
+@pytest.mark.everywhere("tests/log kills writers of object stores; this one plays the whole shop")
 @pytest.mark.patience(600)
 def test_killed_at_random_moments_over_an_object_store_it_comes_to_the_same(
     request: pytest.FixtureRequest, tmp_path: Path

@@ -185,6 +185,7 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_
 # Over an object store, whose credentials only those have who bring the band up, not the nodes
 
 
+@pytest.mark.everywhere("the test before it says the same of a directory")
 def test_a_whole_cluster_that_is_killed_and_begun_anew_over_an_object_store_goes_on(place: Place, s3: S3) -> None:
     section = {"min": 2, "max": 2, "batch": 5, "cpus": 0.1}
     place.store = s3.url()
@@ -204,6 +205,7 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_an_object_store_goes
         second.end()
 
 
+@pytest.mark.everywhere("it starts two clusters; tests/log says the same of two writers")
 def test_of_two_clusters_on_one_object_store_the_older_one_is_refused_and_told_by_whom_and_since_when(
     place: Place, s3: S3
 ) -> None:

@@ -88,6 +88,7 @@ def test_what_a_change_of_the_score_left_half_done_is_told_and_mended_by_the_nex
     assert not [note for note in told_again if "half way" in note]
 
 
+@pytest.mark.everywhere("the test before it says the same of the next up")
 @pytest.mark.patience(240)
 def test_who_joins_after_a_change_that_was_left_half_done_mends_it_too(
     store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

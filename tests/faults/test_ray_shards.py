@@ -25,6 +25,7 @@ def shard_pids(stage: Any) -> list[int]:
     return [int(line.ask("hello")["pid"]) for line in stage._lines]
 
 
+@pytest.mark.everywhere("it takes half a minute; the tests around it kill shards at moments that are known")
 @pytest.mark.patience(1800)
 def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses_between_them(
     cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

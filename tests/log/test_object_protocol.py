@@ -336,7 +336,7 @@ def explore(
         (0, "ahead", False, 30_000),
         (0, "segments first", False, 30_000),
         (1, None, True, 100_000),
-        (2, None, False, 140_000),
+        pytest.param(2, None, False, 140_000, marks=pytest.mark.everywhere("it takes as long as all the others together")),
     ],
 )
 def test_whatever_is_late_lost_or_stalled_the_log_is_one(losses: int, reader: str | None, merges: bool, worlds: int) -> None:
