@@ -78,7 +78,8 @@ def trim(
             why = f"from a store that has takes nothing is taken, and there is {', '.join(standing)}: ensemble take drop NAME"
             talk(why, sign="note")
         elif done.after == done.before:
-            talk("nothing may go yet: the newest segment, and what was not heard by all, stays (docs/size.md)", sign="note")
+            stays = "the newest segment, what came after the newest snapshot but one, and what was not heard by all"
+            talk(f"nothing may go yet: {stays}, stay (docs/size.md)", sign="note")
 
 
 COMMANDS = (
