@@ -58,6 +58,8 @@ class Comparison(msgspec.Struct, Shown, frozen=True):
     """The first of these."""
     unheard: tuple[Unheard, ...]
     """Events that the player can't hear now, though it heard them then."""
+    undone: tuple[str, ...] = ()
+    """Keys that differ and that a promoted take has set: the rebuilt table has lost what was corrected there."""
 
     @property
     def is_same(self) -> bool:
@@ -77,12 +79,19 @@ class Comparison(msgspec.Struct, Shown, frozen=True):
         return [
             *(f"{each.event} was answered {_words(each.then)}; now {_words(each.now)}" for each in self.sayings[:most]),
             *(f"{each.event} (key {each.key!r}) can't be heard now: {each.error}" for each in self.unheard[:most]),
+            *([f"of the keys that differ {len(self.undone):,} {_UNDONE}"] if self.undone else []),
         ]
 
     def __str__(self) -> str:
         changed = [f"{key}: {then!r} -> {now!r}" for key, (then, now) in islice(self.changes.items(), SHOWN)]
         more = [f"and {len(self.changes) - SHOWN:,} more"] if len(self.changes) > SHOWN else []
         return "\n  ".join([self.summary, *changed, *more, *self.oddities()])
+
+
+_UNDONE = (
+    "were corrected by `ensemble take promote`, which a rebuild can't know of: it hears what was said then; "
+    "replay instead (ensemble replay SCORE --from …), and promote that"
+)
 
 
 def _words(said: Sequence[tuple[str, str, Any]]) -> str:
@@ -96,7 +105,7 @@ class Rebuilding(Shown):
     """
 
     def __init__(self, player: Player, logs: Sequence[LogReader], switch: Switch | None = None) -> None:
-        _refuse_without_state(player)
+        _refuse(player)
         self.player = player.spec.name
         self._logs = logs
         self._switch = switch
@@ -154,6 +163,7 @@ class Rebuilding(Shown):
                 sum(shadow.differing for shadow in self._shadows),
                 tuple(each for shadow in self._shadows for each in shadow.sayings),
                 tuple(each for shadow in self._shadows for each in shadow.unheard),
+                self._undone(),
             )
 
     def switch(self, *, skip_unheard: bool = False) -> Comparison:
@@ -161,7 +171,8 @@ class Rebuilding(Shown):
 
         It is one frame: nobody sees a mixture, and no event is lost or heard twice.
         Errors: EnsembleError where events could not be heard by the new code, unless these are to be left out of its table
-                (`skip_unheard`); Unavailable if nothing is played here. Then nothing has changed.
+                (`skip_unheard`), and where it would undo what a promoted take has corrected; Unavailable if nothing is played
+                here. Then nothing has changed.
         """
         if self._switch is None:
             raise Unavailable(
@@ -169,6 +180,8 @@ class Rebuilding(Shown):
             )
         compared = self.compare()
         self._refuse_unheard(skip_unheard)
+        if compared.undone:  # nor can more come: nobody promotes to a log that is played
+            raise EnsembleError(f"player {self.player}: of the keys that differ {len(compared.undone):,} {_UNDONE}")
 
         def writes() -> list[Writes]:
             with self._lock:
@@ -223,6 +236,9 @@ class Rebuilding(Shown):
         if self._is_closed:
             raise Unavailable(f"the rebuilding of {self.player} was closed; begin another")
 
+    def _undone(self) -> tuple[str, ...]:
+        return tuple(key for shadow in self._shadows if shadow.corrected for key in shadow.writes() if key in shadow.corrected)
+
     def _refuse_unheard(self, skip_unheard: bool) -> None:
         unheard = [each for shadow in self._shadows for each in shadow.unheard]
         if unheard and not skip_unheard:
@@ -243,10 +259,24 @@ def keeps_state(player: Player) -> bool:
     return not player.shape.batch and player.spec.order != "none"
 
 
-def _refuse_without_state(player: Player) -> None:
+def is_kept_inside(player: Player) -> bool:
+    """Whether a player is called where nothing is to be done outside: it has nobody in its place."""
+    return player.spec.outside in ("", "allow")
+
+
+def _refuse(player: Player) -> None:
+    if not is_kept_inside(player):
+        raise PlayerError(
+            f"player {player.spec.name} is not called where nothing is to be done outside (outside: {_how(player)}), so its "
+            "table can't be made anew; let its code ask ctx.live, and leave outside: out"
+        )
     if not keeps_state(player):
         why = "hears whole batches" if player.shape.batch else "has order: none"
         raise PlayerError(f"player {player.spec.name} {why}, so it keeps no state, and there is no table to rebuild")
+
+
+def _how(player: Player) -> str:
+    return "mute" if player.spec.outside == "mute" else "{stub: …}"
 
 
 def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparison:

@@ -19,7 +19,7 @@ import msgspec
 from ensemble.broker.state import State
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import EPOCH, Frame, microseconds
-from ensemble.log import Fork, LogReader, Position, hold, make_take, own_logs, take_of
+from ensemble.log import Fork, LogReader, Position, has_log, hold, make_take, own_logs, take_of
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.log.takes import MAIN
@@ -128,7 +128,9 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
 
 
 def _held(store: str, take: str, what: str) -> ExitStack:
-    """The take, held so that nobody plays it. Unavailable, with what to do, if somebody does."""
+    """The take, held so that nobody plays it. Unavailable, with what to do, if somebody does, or there is no store."""
+    if not has_log(f"{store}#{MAIN}"):
+        raise Unavailable(f"store {store}: there is no store; check the path, or play a score into it first")
     with ExitStack() as stack:
         try:
             stack.enter_context(hold(store, take))

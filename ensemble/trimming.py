@@ -90,6 +90,11 @@ def _trim(log: EventLog, score: Score | None, shards: int, url: str, *, is_rehea
             "store:, and name the score: ensemble trim SCORE"
         )
     packing = log.packing()
+    if packing is None and log.fork is not None:
+        raise Unavailable(
+            f"store {url}: a take is current, and nothing is taken from a store that has takes, since they stand on it; "
+            "ensemble take list shows them. Make main current (ensemble take use main) and drop them (ensemble take drop NAME)"
+        )
     if packing is None:
         raise Unavailable(f"store {url}: this kind of store keeps all as it is so far; a directory can be trimmed")
     played = score if recorded is None else recorded

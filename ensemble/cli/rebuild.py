@@ -41,7 +41,7 @@ def rebuild(
     """
     import ensemble
     from ensemble.ready import ready
-    from ensemble.rebuilding import Rebuilding, keeps_state, rewrite
+    from ensemble.rebuilding import Rebuilding, is_kept_inside, keeps_state, rewrite
 
     url = store_url(store or score)
     players = ready(score, None).players
@@ -51,7 +51,12 @@ def rebuild(
             reader._check_player(name)
             if name not in players:
                 raise KeyError(f"score {score} has no player {name!r}; it has {', '.join(players)}")
-        chosen = names or [name for name, player in players.items() if name in played and keeps_state(player)]
+        able = [name for name, player in players.items() if name in played and keeps_state(player)]
+        chosen = names or [name for name in able if is_kept_inside(players[name])]
+        if left_out := [] if names else [name for name in able if name not in chosen]:
+            talk(f"{', '.join(left_out)}: left out, since outside: in the score says not to call it here", sign="note")
+        if not chosen:
+            talk(f"no player of {score} that keeps a table has played in {url}; there is nothing to rebuild", sign="note")
         is_unheard = False
         for name in chosen:
             if switch:

@@ -62,7 +62,8 @@ def trim(
     from ensemble.trimming import trim_store
 
     score = load(store) if store.endswith((".yaml", ".yml")) else None
-    done = trim_store(store_url(store), score, is_rehearsal=dry_run)
+    url = store_url(store)
+    done = trim_store(url, score, is_rehearsal=dry_run)
     if json:
         result_json({**msgspec.structs.asdict(done), "removed": [msgspec.structs.asdict(each) for each in done.removed]})
         return
@@ -70,6 +71,15 @@ def trim(
         result(f"{counted(each.events, 'event')} of offsets {each.first:,} to {each.end - 1:,} by {each.rule}")
     would = "would have" if dry_run else "has"
     result(f"{done.name}: {would} {sized(done.after)} instead of {sized(done.before)}")
+    if not done.removed:
+        from ensemble.log.takes import names
+
+        if standing := names(url):
+            why = f"from a store that has takes nothing is taken, and there is {', '.join(standing)}: ensemble take drop NAME"
+            talk(why, sign="note")
+        elif done.after == done.before:
+            stays = "the newest segment, what came after the newest snapshot but one, and what was not heard by all"
+            talk(f"nothing may go yet: {stays}, stay (docs/size.md)", sign="note")
 
 
 COMMANDS = (

@@ -111,6 +111,8 @@ def take_of(url: str) -> tuple[str, str]:
     if take != takes.MAIN and count_own(takes.place(store, take)) is None:
         from ensemble.score.finding import nearest
 
+        if count_own(takes.place(store, takes.MAIN)) is None:
+            raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
         there = takes.names(store)
         near = nearest(take, [*there, takes.MAIN])
         hint = (

@@ -26,9 +26,10 @@ def place_of_offset(log: LogReader, offset: int) -> Position:
     """
     begin, end = log.begin(), log.end()
     if not begin.offset <= offset <= end.offset:
+        has = f"has the offsets {begin.offset} to {end.offset - 1}" if end.offset > begin.offset else "has no events"
+        gone = ", what was before was removed" if begin.offset else ""
         raise OffsetError(
-            f"log {log.name!r}: there was no moment before event {offset}; it has the offsets {begin.offset} to "
-            f"{end.offset - 1}, and {end.offset} stands for now"
+            f"log {log.name!r}: there was no moment before event {offset}; it {has}{gone}, and {end.offset} stands for now"
         )
     return end if offset == end.offset else _before(log, log.frame_at(offset))
 

@@ -7,7 +7,7 @@ batch it is the outcome of. Must not know how anything is played again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -96,15 +96,44 @@ class Record:
         self.listeners = {name: listener(spec) for name, spec in self.score.players.items()}
 
     def heard(self, frame: Frame) -> Heard | None:
-        """The batch of which a frame is the outcome; None: of none."""
+        """The batch of which a frame is the outcome; None: of none.
+
+        Errors: Unavailable where retention took events of it.
+        """
         for name, mark in frame.marks.get("heard", {}).items():
             failed = {each[0]: (each[1], each[2], str(each[3])) for each in frame.marks.get("failed", {}).get(name, ())}
             if mark[5] or failed:
-                return self._batch(frame, name, mark, failed)
+                handed = self._handed(name, mark, failed)
+                if handed is None:
+                    self._refuse_gaps(frame, name)
+                return self._batch(frame, name, mark, failed, *handed)
         return None
 
-    def _batch(self, frame: Frame, name: str, mark: Sequence[Any], failed: Mapping[int, tuple[int, int, str]]) -> Heard:
-        offsets, lanes = self._handed(name, mark, failed)
+    def _refuse_gaps(self, frame: Frame, name: str) -> NoReturn:
+        """Say that events of a frame's batch are gone, and from where on nothing is."""
+        end = frame.end
+        self.apply(frame)
+        for each in self.frames():
+            for player, mark in each.marks.get("heard", {}).items():
+                failed = {failure[0]: failure for failure in each.marks.get("failed", {}).get(player, ())}
+                if self._handed(player, mark, failed) is None:
+                    end = each.end
+            self.apply(each)
+        cure = f"replay from {end} on" if end < self.upto.offset else "nor does any later place do"
+        raise Unavailable(
+            f"log {self.log.name!r}: retention took events that player {name!r} heard in frame {frame.seq}, so what it says to "
+            f"them now can't be known; {cure}"
+        )
+
+    def _batch(
+        self,
+        frame: Frame,
+        name: str,
+        mark: Sequence[Any],
+        failed: Mapping[int, tuple[int, int, str]],
+        offsets: Sequence[int],
+        lanes: Sequence[str],
+    ) -> Heard:
         attempts = self.state.section(name).attempts
         tried = {offset: attempts[offset][0] + 1 for offset in offsets if offset in attempts} if attempts else {}
         batch = Batch(name, offsets, lanes, tried, mark[7] or frame.time_us)
@@ -113,11 +142,9 @@ class Record:
         later = [fields for fields in frame.marks.get("later", ()) if str(fields[6]).endswith(source)]
         return Heard(batch, events, refs, roots, failed, frame.marks.get("wrote", {}).get(name, {}), later)
 
-    def _handed(
-        self, name: str, mark: Sequence[Any], failed: Mapping[int, tuple[int, int, str]]
-    ) -> tuple[Sequence[int], Sequence[str]]:
-        """The events that the mark says were dealt with, those that failed among them, and their lanes."""
-        position, _passed, opened, closed, *_ = mark
+    def _handed(self, name: str, mark: Sequence[Any], failed: Mapping[int, Any]) -> tuple[Sequence[int], Sequence[str]] | None:
+        """The events that the mark says were dealt with, those that failed among them, and their lanes; None: some are gone."""
+        position, _passed, opened, closed, _, count, *_ = mark
         section = self.state.section(name)
         if name not in self.listeners:
             raise Unavailable(f"log {self.log.name!r}: player {name!r} heard there without being in the score that was played")
@@ -128,6 +155,9 @@ class Record:
         while at < position:
             frame = self.tape.at(at)
             assert frame.rows is not None
+            if frame.first > at:  # all that was before it is gone
+                at = min(frame.first, position)
+                continue
             heed = listening.heed(frame.rows, at - frame.first)
             if not offsets and (not heed.offsets or heed.offsets[-1] < position):
                 offsets, lanes = heed.offsets, heed.keys
@@ -137,7 +167,7 @@ class Record:
                 lanes = [*lanes, *(lane for _, lane in pairs)]
             at = frame.end
         if not (opened or closed or failed):
-            return offsets, lanes
+            return (offsets, lanes) if len(offsets) >= count else None
         found = dict(zip(offsets, lanes, strict=True))
         for offset in opened:
             found.pop(offset, None)
@@ -145,7 +175,11 @@ class Record:
             if offset not in found:
                 frame = self.tape.at(offset)
                 assert frame.rows is not None
+                if frame.first > offset:
+                    return None
                 [found[offset]] = listening.lanes(frame.rows, [offset - frame.first])
+        if len(found.keys() - failed.keys()) < count:
+            return None
         attempts = section.attempts
         order = sorted(found, key=lambda offset: (offset not in attempts, offset))  # what is tried again goes first
         return order, [found[offset] for offset in order]

@@ -47,6 +47,11 @@ class _Code:
 
     def types(self) -> None:
         for topic, event in self._score.events.items():
+            for play in event.upcast.values():
+                try:
+                    find(play, self._score.folder)
+                except PlayerError as error:
+                    self._add("event-upcast", ("events", topic, "upcast"), str(error))
             if event.type is None:
                 continue
             try:

@@ -23,6 +23,7 @@ CODES = {
     "motif": Code("error", "a motif that can't be read"),
     "condition": Code("error", "a condition that is no CEL, or names what it does not know"),
     "event-type": Code("error", "an event's type: can't be imported, or is no type of data"),
+    "event-upcast": Code("error", "what lifts an event from a version can't be imported"),
     "evolution": Code("error", "the store has events that the score can't play: nothing lifts them, or they may not fit"),
     "player-import": Code("error", "a player's code can't be imported"),
     "player-signature": Code("error", "a player's code can't be called as the score has it called"),

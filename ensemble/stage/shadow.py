@@ -77,6 +77,8 @@ class Shadow:
         """Events that it was told what was said to, by then or now, and those of them at which the two differ."""
         self.sayings: list[Saying] = []
         self.unheard: list[Unheard] = []
+        self.corrected: set[str] = set()
+        """Keys whose state a promoted take has set: what that rests on was never heard."""
         self._name = player.spec.name
         self._instance = player.build()
         self._log, self._shards = log, shards
@@ -152,6 +154,8 @@ class Shadow:
             self._compare(now, _recorded(frame, name, self._log.id, refs))
         for key in marks.get("expired", {}).get(name, ()):
             self.table.pop(key, None)
+        if "promoted" in marks:
+            self.corrected.update(marks.get("wrote", {}).get(name, ()))
         self._state.apply(frame)
 
     def _score_to_come(self, seq: int) -> Mapping[str, Any]:

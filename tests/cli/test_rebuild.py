@@ -32,6 +32,32 @@ def test_what_would_differ_is_shown_and_nothing_is_changed(mended: Shell) -> Non
     assert table(mended) == {f"o-{n}": {"paid": 1} for n in (1, 2, 3)}
 
 
+def test_where_no_table_is_it_says_so(mended: Shell) -> None:
+    mended.write(
+        "other.yaml",
+        "ensemble: 1\nname: shop\nplayers: {other: {play: 'shop:tally', on: paid}}\nstore: {url: .ensemble/shop}\n",
+    )
+
+    ran = mended.run("rebuild", "other.yaml")
+
+    assert (ran.code, ran.out) == (0, "")
+    assert "there is nothing to rebuild" in ran.err
+
+
+def test_who_is_muted_is_not_called(mended: Shell) -> None:
+    sent = "    open('sent', 'a').write('!')\n"
+    mended.write("shop.py", SHOP_PLAYERS.replace("def tally(event, ctx):\n", "def tally(event, ctx):\n" + sent))
+    score = (mended.folder / "shop.yaml").read_text()
+    mended.write("shop.yaml", score.replace('"shop:tally"', '"shop:tally", outside: mute'))
+
+    all_of_them = mended.run("rebuild", "shop.yaml")
+    assert (all_of_them.code, "tally: left out" in all_of_them.err) == (0, True)
+    named = mended.run("rebuild", "shop.yaml", "tally")
+    assert named.code == 1
+    assert "player tally is not called where nothing is to be done outside (outside: mute)" in named.err
+    assert not (mended.folder / "sent").exists()
+
+
 def test_switch_puts_the_rebuilt_table_in_place_once_and_for_all(mended: Shell) -> None:
     assert mended.run("rebuild", "shop.yaml", "tally", "--switch").code == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ensemble
+from ensemble import takes
 from ensemble.log.directory import open_directory
 from tests.cli.shell import Shell
 
@@ -76,3 +77,17 @@ def test_an_object_store_that_is_played_is_not_taken_over_to_be_trimmed(shell: S
     assert busy.code == free.code == 4
     assert f"it is played by process {os.getpid()} on " in busy.err
     assert "this kind of store keeps all as it is" in free.err
+
+
+def test_where_nothing_goes_it_says_why(shell: Shell, filled: Path) -> None:
+    shell.write("nothing.yaml", SCORE + "store: {url: store}\nretain: {size: 1GB}\n")
+    ran = shell.run("trim", "nothing.yaml")
+    assert (ran.code, "nothing may go yet: the newest segment" in ran.err) == (0, True)
+
+    takes.new(str(filled), "what-if")
+    ran = shell.run("trim", "less.yaml")
+    assert (ran.code, "nothing is taken, and there is what-if: ensemble take drop NAME" in ran.err) == (0, True)
+
+    takes.use(str(filled), "what-if")
+    ran = shell.run("trim", "less.yaml")
+    assert (ran.code, "ensemble take use main" in ran.err) == (4, True)

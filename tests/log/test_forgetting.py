@@ -333,7 +333,7 @@ def test_the_state_with_which_a_log_begins_later_is_encrypted_and_never_of_who_w
 def test_the_state_of_a_player_that_the_score_has_no_more_stays_encrypted(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     log = opened(url)
-    say(log, "stock.counted", ("s", {}), marks={"wrote": {"customers": {"ella": encode({"name": "SECRET-1"})}}})
+    say(log, "stock.counted", ("s", {}), marks={"wrote": {"customers": {"ella": encode({"name": "SECRET-1", "n": 2})}}})
     log.close()
     log = opened(url)
     log.encrypt(None)
@@ -347,7 +347,12 @@ def test_the_state_of_a_player_that_the_score_has_no_more_stays_encrypted(tmp_pa
     assert kept is not None and State.load(kept.state) == state
     log.forget("ella")
     kept = log.snapshot()
-    assert kept is not None and b"SECRET" not in kept.state
+    [frame] = log.frames()
+    assert kept is not None and State.load(kept.state).sections["customers"].table == frame.marks["wrote"]["customers"]
+    assert decode(frame.marks["wrote"]["customers"]["ella"]) == {"name": FORGOTTEN, "n": 2}
+
+    log.save(Snapshot(log.end(), kept.state))  # nothing of hers is in it, so she gets no new key
+    assert log.forget("ella") == 0
     log.close()
 
 

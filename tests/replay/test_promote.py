@@ -9,7 +9,7 @@ import pytest
 
 import ensemble
 from ensemble import Event, emit, takes
-from ensemble.errors import Unavailable
+from ensemble.errors import EnsembleError, Unavailable
 from ensemble.replay import promote, replay
 from tests.replay.test_replay import PLAYERS, SHOP, dearer, play
 
@@ -54,6 +54,23 @@ def test_a_correction_says_what_was_and_what_is_and_is_found_from_what_it_correc
     assert (told["take"], told["kind"], told["player"]) == (made.take, "different", "price")
     assert told["was"] == {"id": wrong[0], "topic": "priced", "key": "k1", "data": {"n": 4}}
     assert told["now"]["data"] == {"n": 104}
+
+
+def test_a_rebuilt_table_does_not_undo_what_was_corrected(store: str) -> None:
+    play(store, range(9))
+    made = replay(SHOP, 0, store=store, calls=FIXED)
+    assert made.take is not None
+    promote(store, made.take)
+
+    with ensemble.open(SHOP, store=store, players=FIXED) as band:
+        rebuilding = band.rebuild("tally", FIXED["tally"])
+        assert rebuilding.compare().undone == ("k1",)
+        assert "of the keys that differ 1 were corrected" in str(rebuilding.compare())
+        with pytest.raises(EnsembleError, match="replay instead"):
+            rebuilding.switch()
+        rebuilding.close()
+
+    assert sums(store) == {"k0": 9, "k1": 112, "k2": 15}
 
 
 def test_players_go_on_from_what_was_corrected(store: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import ensemble
 from ensemble import emit, takes
-from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.errors import LogCorrupt, OffsetError, Unavailable
 from ensemble.log import takes as kept
 from tests.takes.conftest import PLAYERS, SCORE, played, said
 
@@ -51,6 +51,19 @@ def test_what_is_played_is_not_rolled_back(tmp_path: Path) -> None:
 
         assert [each.name for each in takes.listed(store)] == ["main"]
     assert said(store) == [{"sum": 1}]
+
+
+def test_where_no_store_is_it_says_so(store: str) -> None:
+    for ask in (lambda: takes.rollback(store, 0), lambda: takes.use(store, "main"), lambda: takes.drop(store, "mine")):
+        with pytest.raises(Unavailable, match=r"there is no store; check the \w+, or play a score into it first"):
+            ask()
+
+
+def test_a_place_that_is_not_there_is_told_with_those_that_are(store: str) -> None:
+    played(store)
+
+    with pytest.raises(OffsetError, match="it has no events, and 0 stands for now"):
+        takes.rollback(store, 7)
 
 
 def test_a_pointer_that_was_damaged_is_told(tmp_path: Path) -> None:

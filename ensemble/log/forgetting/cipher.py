@@ -90,12 +90,7 @@ def decrypt(payload: bytes, key: Key) -> bytes:
     Errors: LogCorrupt if it was not encrypted by this key.
     """
     body = _body(payload)
-    try:
-        taken = _secrets.decode(key.cipher.decrypt(body.nonce, body.ciphertext, body.key_id))
-    except (InvalidTag, ValueError) as error:
-        raise LogCorrupt(
-            f"what was encrypted with key {body.key_id.hex()} can't be decrypted with it: the key ring was changed"
-        ) from error
+    taken = _taken(body, key)
     if isinstance(taken[0], bytes):
         whole: bytes = taken[0]
         return whole
@@ -106,6 +101,18 @@ def decrypt(payload: bytes, key: Key) -> bytes:
             at = at[name]
         at[path[-1]] = value
     return encode(data)
+
+
+def rule_of(payload: bytes, key: Key) -> Rule:
+    """By which the same payload is encrypted again so that the same is left of it.
+
+    Errors: as `decrypt`.
+    """
+    body = _body(payload)
+    taken = _taken(body, key)
+    if isinstance(taken[0], bytes):
+        return Rule(None, blank=body.blank)
+    return Rule(None, tuple(tuple(path) for path, _ in taken))
 
 
 def neutral(value: Any, names: frozenset[str]) -> Any:
@@ -134,6 +141,17 @@ def _without(data: Any, path: Sequence[str], above: tuple[str, ...], names: froz
         taken.append([here, value])
         changed = neutral(value, names)
     return data if changed is value else {**data, name: changed}
+
+
+def _taken(body: _Body, key: Key) -> list[Any]:
+    """What is in the ciphertext: the payload as a whole, or paths and what stood there."""
+    try:
+        taken: list[Any] = _secrets.decode(key.cipher.decrypt(body.nonce, body.ciphertext, body.key_id))
+    except (InvalidTag, ValueError) as error:
+        raise LogCorrupt(
+            f"what was encrypted with key {body.key_id.hex()} can't be decrypted with it: the key ring was changed"
+        ) from error
+    return taken
 
 
 def _body(payload: bytes) -> _Body:

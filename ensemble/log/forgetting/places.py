@@ -205,22 +205,21 @@ class Decrypting(Places):
         self._ring = ring
         self.ruled: frozenset[str] | None = None
         """The players whose state is personal by the score that is played; None: only reading."""
-        self.orphans: dict[tuple[str, str], str] = {}
-        """Player and key of a state that came encrypted, of players that are not `ruled` -> whose it is."""
+        self.orphans: dict[tuple[str, str], tuple[str, Rule]] = {}
+        """Player and key of a state that came encrypted, of players that are not `ruled` -> whose it is, and what of it."""
 
     def payload(self, topic: str, key: str, data: bytes, cause: Any = ELSEWHERE) -> bytes:
-        return self._plain(data)[0] if is_encrypted(data) else data
+        return self._plain(data) if is_encrypted(data) else data
 
     def written(self, section: str, key: str, data: bytes) -> bytes:
         if not is_encrypted(data):
             return data
-        plain, subject = self._plain(data)
         if self.ruled is not None and section not in self.ruled:
-            self.orphans[section, key] = subject
-        return plain
+            self._adopt(section, key, data)
+        return self._plain(data)
 
     def text(self, section: str, offset: int, error: Any) -> Any:
-        return decode(self._plain(error)[0]) if isinstance(error, bytes) else error
+        return decode(self._plain(error)) if isinstance(error, bytes) else error
 
     def letter(self, data: bytes) -> bytes:
         return self.payload("", "", data)
@@ -228,16 +227,28 @@ class Decrypting(Places):
     def is_lost(self, before: bytes) -> bool:
         return self._ring.find(cipher.key_id(before)) is None
 
-    def _plain(self, data: bytes) -> tuple[bytes, str]:
+    def _adopt(self, section: str, key: str, data: bytes) -> None:
+        """Remember whose a state is: no rule tells that any more."""
+        found = self._ring.find(cipher.key_id(data))
+        if found is None:  # nothing of theirs is left in it
+            self.orphans.pop((section, key), None)
+        else:
+            self.orphans[section, key] = found.subject, cipher.rule_of(data, found)
+
+    def _plain(self, data: bytes) -> bytes:
         key = self._ring.find(cipher.key_id(data))
-        return (cipher.blank(data), NOBODY) if key is None else (cipher.decrypt(data, key), key.subject)
+        return cipher.blank(data) if key is None else cipher.decrypt(data, key)
 
 
 class Encrypting(Places):
     """What is personal, encrypted. `frame_at` reads the log: the event at which a player failed."""
 
     def __init__(
-        self, ring: Ring, personal: Personal | None, frame_at: Callable[[int], Frame], orphans: Mapping[tuple[str, str], str]
+        self,
+        ring: Ring,
+        personal: Personal | None,
+        frame_at: Callable[[int], Frame],
+        orphans: Mapping[tuple[str, str], tuple[str, Rule]],
     ) -> None:
         self._ring = ring
         self._rule = (lambda topic: None) if personal is None else personal.event
@@ -263,8 +274,8 @@ class Encrypting(Places):
         rule = self._states.get(section)
         if rule is not None:
             return self._by(rule, key, data)
-        subject = self._orphans.get((section, key))  # of a player that the score does not have any more
-        return data if subject is None else self._of(subject, _ORPHANED, data)
+        orphan = self._orphans.get((section, key))  # of a player that the score does not have any more
+        return data if orphan is None else self._of(*orphan, data)
 
     def text(self, section: str, offset: int, error: Any) -> Any:
         subject = None if isinstance(error, bytes) else self._subject_at(section, offset)
@@ -301,6 +312,3 @@ class Encrypting(Places):
         if section not in self._states:
             return None
         return event.key if self._states[section].subject is None else NOBODY
-
-
-_ORPHANED = Rule(None, blank=encode({}))
