@@ -8,7 +8,8 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TESTS  ?=
 
-MEASURED := tests/broker tests/log tests/properties
+MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tests/test_auditing.py tests/stage/test_anchoring.py \
+	tests/band/test_forget.py tests/band/test_retention.py
 # Two processes share the tests; one has all that play on Ray, whose processes take what is left of two cores.
 SHARED   := -n 2 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95

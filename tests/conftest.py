@@ -192,6 +192,7 @@ def cluster() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
     logging.getLogger("ray").setLevel(logging.ERROR)
+    others = _descendants(os.getpid())  # a server that other tests share, for instance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other
         import ray
@@ -206,9 +207,9 @@ def cluster() -> Iterator[None]:
             log_to_driver=False,
             configure_logging=False,
         )
-    started = _descendants(os.getpid())
+    started = _descendants(os.getpid()) - others
     yield
-    started |= _descendants(os.getpid())
+    started |= {pid for each in started for pid in _descendants(each)}
     ray.shutdown()
     home.close()
     until = time.monotonic() + 20
