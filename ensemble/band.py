@@ -15,6 +15,7 @@ import msgspec
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import InvalidEvent, ScoreError, Unavailable
 from ensemble.event import Receipt, rfc3339
+from ensemble.log import linger_us
 from ensemble.progress import Bar, settle_seen
 from ensemble.reader import FOLLOW_S, Reader
 from ensemble.score.model import Score
@@ -26,8 +27,10 @@ from ensemble.stage.inlet import Inlet
 if TYPE_CHECKING:
     from ensemble.rebuilding import Rebuilding
 
-OUTSTANDING_MOST = 32
-"""How many publications of many events wait to become durable: enough to fill a commit that lingers."""
+OUTSTANDING = 8
+"""How many publications of many events wait to become durable: more only pile up where commits are quick."""
+OUTSTANDING_LINGERING = 32
+"""The same where a commit lingers: enough to fill it."""
 OUTSTANDING_BYTES = 32 << 20
 """How much data at the most."""
 
@@ -89,6 +92,8 @@ class Band(Reader):
                 return self.publish_many(bar.over(items), topic=topic, wait=wait)
         count = 0
         most, most_bytes = self._stage.publication_most
+        lingers = linger_us(self.url, self.score.store.linger_us) > 0
+        outstanding = OUTSTANDING_LINGERING if lingers else OUTSTANDING
         replies: deque[tuple[Answer, int]] = deque()
         waiting = 0
         batch = self._inlet.batch(topic)
@@ -100,7 +105,7 @@ class Band(Reader):
                     count += len(batch)
                     waiting += batch.size
                     batch = self._inlet.batch(topic)
-                    while len(replies) > OUTSTANDING_MOST or waiting > OUTSTANDING_BYTES:
+                    while len(replies) > outstanding or waiting > OUTSTANDING_BYTES:
                         reply, size = replies.popleft()
                         reply.wait()
                         waiting -= size
