@@ -385,7 +385,11 @@ def test_a_band_that_plays_changes_over_to_another_version_if_that_lifts_what_wa
 def test_what_was_never_said_may_change_as_it_likes(stand: Stand) -> None:
     stand.play(events={"ordered": {"type": f"{HERE}:Was"}}).publish("other", 1)
 
-    stand.play(SEE, events={"ordered": {"type": f"{HERE}:Is"}}).settle(30)
+    band = stand.play(SEE, events={"ordered": {"type": f"{HERE}:Is"}})
+    band.settle(30)
+
+    assert [event.topic for event in band.events()] == ["other"]
+    assert band.dead() == []
 
 
 # The score
