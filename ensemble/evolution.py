@@ -34,7 +34,7 @@ def recorded(score: Score, vocabulary: Vocabulary) -> dict[str, Any]:
 
 def faults(state: State, score: Score, vocabulary: Vocabulary) -> list[Finding]:
     """What a store has that this score can't play. Empty as a rule."""
-    return [*_another_band(state, score), *_unlifted(state, score, vocabulary), *_broken(state, score, vocabulary)]
+    return [*_unlifted(state, score, vocabulary), *_broken(state, score, vocabulary)]
 
 
 def refuse(state: State, score: Score, vocabulary: Vocabulary) -> None:
@@ -42,14 +42,6 @@ def refuse(state: State, score: Score, vocabulary: Vocabulary) -> None:
     found = faults(state, score, vocabulary)
     if found:
         raise ScoreError(found)
-
-
-def _another_band(state: State, score: Score) -> Iterator[Finding]:
-    has = (state.score or {}).get("name", score.name)
-    if has != score.name:
-        file, line, column = score.places.of(("name",)) or ("<score>", None, None)
-        message = f"the store is that of the band {has!r}, not of {score.name!r}; name another store, or write name: {has}"
-        yield Finding(code="evolution", message=message, path="name", file=file, line=line, column=column)
 
 
 def _unlifted(state: State, score: Score, vocabulary: Vocabulary) -> Iterator[Finding]:

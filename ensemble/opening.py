@@ -57,8 +57,8 @@ def open(  # noqa: A001 - ensemble.open(...)
             the place of the score's `file:` sources; `again` plays finished files once more; `strict` stops at the first
             line that is refused; `address` is that of a Ray cluster; `clock` is an `ensemble.testing.ManualClock`,
             under which players are called in the caller's thread, where nothing can interrupt a function: its `timeout:` is not
-            kept there. `breaking` plays also where the store is that of another band, or has events that the score can't lift,
-            or of whose schema it made another.
+            kept there. `breaking` plays also where the store has events that the score can't lift, or of whose schema it made
+            another.
             `take` names a take of the store, which is played for itself: unless it is the current one, `ctx.live` is False.
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
@@ -191,7 +191,7 @@ def connect(url: str, *, take: str | None = None) -> Band | Guest:
         log.close()
         raise
     # Nobody plays here: neither the players nor the sources of the score, and what it keeps of ids is as it was recorded.
-    loop = begin(Score(name=score.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
+    loop = begin(Score(name=log.name, store=score.store), log, {}, SoloCrew({}, by_hand=False))
     return Band(score, loop, inlet_of(Vocabulary(score), loop.broker.source(), loop), url)
 
 

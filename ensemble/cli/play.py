@@ -69,7 +69,7 @@ def run(
         bool,
         typer.Option(
             "--breaking",
-            help="Play though the store is that of another band, or has events that the score can't lift.",
+            help="Play though the store has events that the score can't lift, or of whose schema it made another.",
             show_default=False,
         ),
     ] = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -412,20 +411,3 @@ def test_a_wrong_version_or_upcast_is_told_with_its_place(entry: dict[str, Any],
         ensemble.open({"name": "test", "events": {"ordered": entry}}, store="memory:")
     assert why in str(told.value)
     assert "events" in str(told.value)
-
-
-def test_the_store_of_another_band_is_refused_unless_the_band_was_renamed(tmp_path: Path) -> None:
-    shop: dict[str, Any] = {"ensemble": 1, "name": "shop", "players": {}}
-    mill = {**shop, "name": "mill"}
-    store = str(tmp_path / "store")
-    with ensemble.open(shop, store=store) as band:
-        band.publish("ordered", 1)
-
-    with pytest.raises(ScoreError, match="the band 'shop', not of 'mill'; name another store, or write name: shop"):
-        ensemble.open(mill, store=store)
-    with ensemble.open(mill, store=store, breaking=True) as band:
-        band.publish("ordered", 2)
-    with ensemble.connect(store) as guest:
-        guest.publish("ordered", 3)
-    with ensemble.open(mill, store=store) as band:
-        assert [event.data for event in band.events()] == [1, 2, 3]
