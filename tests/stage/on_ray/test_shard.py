@@ -146,9 +146,8 @@ def test_the_score_of_now_is_played_on_whatever_was_played_at_the_place(store: s
         plan = Plan.load(asker.plan)
         plan.document = {**DOCUMENT, "about": "of now"}
         await asker.ask("rescore", plan.dump(), [])
-        await asker.publish(2)
         await asker.ask("rest", "me")
-        takes.rollback(store, 1)
+        takes.rollback(store, 0)
         await asker.ask("go_on", "me", plan.dump())
 
         assert await asker.ask("plan") == plan.dump()
