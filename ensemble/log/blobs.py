@@ -163,8 +163,8 @@ class ClaimReader(Layer):
         rows = frame.rows
         claims = {} if rows is None else claims_of(rows)
         if rows is not None and claims:
-            extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
-            rows.extras = {row: extra for row, extra in extras.items() if extra} or None
+            extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in rows.odd.items()}
+            rows.extras = rows.with_odd({row: extra for row, extra in extras.items() if extra})
             rows.data = Claimed(rows.data, claims, self._blobs)
         return frame
 
@@ -198,7 +198,7 @@ class ClaimLog(ClaimReader):
         rows, above = frame.rows, self._above
         if rows is None or above is None or max(map(len, rows.data)) <= above:
             return self._writer.seal(frame)
-        data, extras = list(rows.data), dict(rows.extras or {})
+        data, extras = list(rows.data), dict(rows.odd)
         put: list[tuple[bytes, bytes]] = []
         for ix, payload in enumerate(data):
             if len(payload) > above:
@@ -206,7 +206,7 @@ class ClaimLog(ClaimReader):
                 put.append((digest, payload))
                 data[ix] = b""
                 extras[ix] = {**extras.get(ix, {}), EXTRA: [digest, len(payload)]}
-        lean = msgspec.structs.replace(frame, rows=msgspec.structs.replace(rows, data=data, extras=extras))
+        lean = msgspec.structs.replace(frame, rows=msgspec.structs.replace(rows, data=data, extras=rows.with_odd(extras)))
         sealed = self._writer.seal(lean)
         frame.epoch, frame.seq, frame.prev = lean.epoch, lean.seq, lean.prev
         with self._keeping:
@@ -290,4 +290,4 @@ class ClaimPacking:
 
 def claims_of(rows: Rows) -> dict[int, bytes]:
     """Row -> SHA-256 of its data, of the rows whose data lies elsewhere."""
-    return {row: extra[EXTRA][0] for row, extra in (rows.extras or {}).items() if EXTRA in extra}
+    return {row: extra[EXTRA][0] for row, extra in rows.odd.items() if EXTRA in extra}
