@@ -182,6 +182,7 @@ def tally(event, ctx):
 def test_a_table_is_rebuilt_beside_a_band_that_is_up_and_put_in_place(cluster: Cluster) -> None:
     cluster.shell.write("better.py", BETTER)
     cluster.write_score(("shop:tally", "better:tally"), name="better.yaml")
+    cluster.write_score()
     assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
     cluster.publish(10, 20)
     eventually(lambda: len(cluster.look("table", "tally")) == 2, "the tally", PATIENCE_S)
