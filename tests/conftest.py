@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--everywhere", action="store_true", help="play each test with every kind of store, on Ray and in objects too"
     )
     parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
+    parser.addoption("--takes", action="store_true", help="play each test that stands on a store that lasts in a take of it")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
@@ -166,6 +167,8 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     if setup.stage == "ray":
         request.getfixturevalue("cluster")
     stand = Stand(setup, folder, shards=request.config.getoption("--shards") if setup.stage == "ray" else 1)
+    if request.config.getoption("--takes") and setup.store != "memory" and "takes" not in request.node.path.stem:
+        stand.go_into_a_take()
     yield stand
     stand.end()
     home.forget()
