@@ -43,7 +43,7 @@ def in_one_process(band: Band, loop: Loop, crew: SoloCrew, calls: dict[str, Call
         from ensemble.rebuilding import Rebuilding
 
         given = calls if call is None and "play" not in document["players"][name] else _with(calls, name, call)
-        changed = _ready(document, folder, given, is_live=True)
+        changed = _ready(document, folder, given, is_live=is_live)
 
         def switch(writes: Callable[[int], Writes]) -> None:
             before = crew.players[name]
@@ -69,7 +69,7 @@ def on_ray(band: Band, stage: RayStage, calls: dict[str, Call]) -> Band:
 
     def own(document: dict[str, Any], name: str, call: Call | None, given: dict[str, Call]) -> tuple[Ready, Plan]:
         """The changed score made ready, and a plan that has this player."""
-        changed = _ready(document, folder, given, is_live=True)
+        changed = _ready(document, folder, given, is_live=stage.is_live())
         plan = plan_of(changed.score, given if call is None else {name: call}, changed.players, "")
         plan.folders = {name: str(Path(folder).resolve())}
         return changed, plan

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ensemble.errors import LogCorrupt
 from ensemble.event import Frame, Named, Rows
 from ensemble.log.frame import decode, encode
-from ensemble.log.own import open_own
+from ensemble.log.own import Terms, open_own
 from ensemble.log.remnant import decode_remnant, encode_remnant
 from tests.log.log_samples import frame, rows
 
@@ -82,7 +82,7 @@ def test_what_is_left_of_such_a_frame_keeps_its_ids() -> None:
 
 
 def test_data_that_lies_beside_the_log_leaves_ids_as_they_are() -> None:
-    log = open_own("memory:", name="band", blob_above=10)
+    log = open_own("memory:", Terms("band", blob_above=10))
     made = frame(log.end(), 3, data=[b"\xc0", b"\xc4\x14" + bytes(20), b"\xc0"], extras=Named("was", 5, 3))
     log.append([log.seal(made)])
 
