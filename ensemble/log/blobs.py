@@ -38,13 +38,24 @@ class Blobs(Protocol):
         """Returns once they are durable there. Unavailable if the store refuses."""
         ...
 
-    def get(self, digest: bytes) -> bytes:
-        """Errors: LogCorrupt if they are missing or damaged; Unavailable."""
+    def get(self, digest: bytes, epoch: int = 0) -> bytes:
+        """`epoch` is that of the frame that names them, where it is known: it may say where they lie.
+
+        Errors: LogCorrupt if they are missing or damaged; Unavailable.
+        """
         ...
 
-    def names(self) -> Iterator[bytes]: ...
+    def names(self) -> Iterator[bytes]:
+        """What there is."""
+        ...
 
-    def drop(self, digest: bytes) -> None: ...
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        """The same, each as often as it is kept: for the frames of one epoch, or of all (0)."""
+        ...
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
+        """Take one of these away."""
+        ...
 
 
 class DirectoryBlobs:
@@ -64,7 +75,7 @@ class DirectoryBlobs:
         except OSError as error:
             raise refusal(f"{path}: can't be written", error) from error
 
-    def get(self, digest: bytes) -> bytes:
+    def get(self, digest: bytes, epoch: int = 0) -> bytes:
         path = self._path(digest)
         try:
             data = path.read_bytes()
@@ -88,7 +99,10 @@ class DirectoryBlobs:
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         try:
             self._files.remove(self._path(digest))
         except OSError as error:
@@ -108,23 +122,26 @@ class MemoryBlobs:
     def put(self, digest: bytes, data: bytes) -> None:
         self._kept[digest] = data
 
-    def get(self, digest: bytes) -> bytes:
+    def get(self, digest: bytes, epoch: int = 0) -> bytes:
         return self._kept[digest]
 
     def names(self) -> Iterator[bytes]:
         return iter(list(self._kept))
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._kept.pop(digest, None)
 
 
 class Claimed(Sequence[bytes]):
     """A column of data, some of which is fetched when it is looked at."""
 
-    __slots__ = ("_blobs", "_claims", "_data")
+    __slots__ = ("_blobs", "_claims", "_data", "_epoch")
 
-    def __init__(self, data: Sequence[bytes], claims: dict[int, bytes], blobs: Blobs) -> None:
-        self._data, self._claims, self._blobs = data, claims, blobs
+    def __init__(self, data: Sequence[bytes], claims: dict[int, bytes], blobs: Blobs, epoch: int = 0) -> None:
+        self._data, self._claims, self._blobs, self._epoch = data, claims, blobs, epoch
 
     def __len__(self) -> int:
         return len(self._data)
@@ -137,9 +154,9 @@ class Claimed(Sequence[bytes]):
         if isinstance(ix, slice):
             chosen = range(*ix.indices(len(self._data)))
             claims = {row: self._claims[at] for row, at in enumerate(chosen) if at in self._claims}
-            return Claimed(self._data[ix], claims, self._blobs) if claims else self._data[ix]
+            return Claimed(self._data[ix], claims, self._blobs, self._epoch) if claims else self._data[ix]
         digest = self._claims.get(ix if ix >= 0 else ix + len(self._data))
-        return self._data[ix] if digest is None else self._blobs.get(digest)
+        return self._data[ix] if digest is None else self._blobs.get(digest, self._epoch)
 
 
 class ClaimReader(Layer):
@@ -165,7 +182,7 @@ class ClaimReader(Layer):
         if rows is not None and claims:
             extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
             rows.extras = {row: extra for row, extra in extras.items() if extra} or None
-            rows.data = Claimed(rows.data, claims, self._blobs)
+            rows.data = Claimed(rows.data, claims, self._blobs, frame.epoch)
         return frame
 
 
@@ -252,19 +269,18 @@ class ClaimLog(ClaimReader):
         with self._keeping:
             self._claimed = set(self._named)
         try:
-            known = list(self._blobs.names())
+            known = list(self._blobs.copies())
             past = [part for part in packing.parts() if part.is_past]
-            kept = {
-                digest
-                for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames())
-                if frame.rows is not None
-                for digest in claims_of(frame.rows).values()
-            }
-            for digest in known:
-                if digest not in kept:
+            kept: set[tuple[bytes, int]] = set()
+            for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames()):
+                for digest in () if frame.rows is None else claims_of(frame.rows).values():
+                    kept |= {(digest, 0), (digest, frame.epoch)}
+            for digest, epoch in known:
+                # What a later epoch names, only its own writer knows: this one was replaced then.
+                if (digest, epoch) not in kept and epoch <= self.epoch:
                     with self._keeping:
-                        if digest not in self._claimed:  # said again meanwhile
-                            self._blobs.drop(digest)
+                        if 0 < epoch < self.epoch or digest not in self._claimed:  # else it was said again meanwhile
+                            self._blobs.drop(digest, epoch)
         finally:
             with self._keeping:
                 self._claimed = None
@@ -277,6 +293,7 @@ class ClaimPacking:
         self._log = log
         self._packing = packing
         self.parts = packing.parts
+        self.until_us = packing.until_us
         self.frames = packing.frames
         self.pack = packing.pack
         self.put = packing.put

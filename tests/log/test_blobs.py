@@ -162,7 +162,7 @@ def test_what_is_said_while_it_is_swept_stays(tmp_path: Path) -> None:
     inner = open_directory(tmp_path, name="band", log_id="log", files=Quick())
 
     class Late(DirectoryBlobs):
-        def drop(self, digest: bytes) -> None:
+        def drop(self, digest: bytes, epoch: int = 0) -> None:
             raise AssertionError("it is named")
 
     blobs = Late(tmp_path, Quick())
@@ -186,12 +186,13 @@ def test_a_column_is_fetched_row_by_row() -> None:
 
     class Counting:
         def put(self, digest: bytes, data: bytes) -> None: ...
-        def get(self, digest: bytes) -> bytes:
+        def get(self, digest: bytes, epoch: int = 0) -> bytes:
             asked.append(digest)
             return digest * 2
 
         def names(self) -> Any: ...
-        def drop(self, digest: bytes) -> None: ...
+        def copies(self) -> Any: ...
+        def drop(self, digest: bytes, epoch: int = 0) -> None: ...
 
     column = Claimed([b"a", b"", b"c", b""], {1: b"B", 3: b"D"}, Counting())
 
