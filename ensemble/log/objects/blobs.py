@@ -25,39 +25,37 @@ class ObjectBlobs:
 
     def __init__(self, objects: Objects, epoch: int = 0) -> None:
         self._objects = objects
-        self._epoch = epoch
+        self._epoch = self._found = epoch
 
     def put(self, digest: bytes, data: bytes) -> None:
         self._objects.patiently(lambda: self._objects.put(_path(digest, self._epoch), data))
 
-    def get(self, digest: bytes, epoch: int = 0) -> bytes:
-        for path in self._paths(digest, epoch):
+    def get(self, digest: bytes) -> bytes:
+        for path in self._paths(digest):
             data = self._objects.patiently(lambda path=path: self._objects.get(path))  # type: ignore[misc]
             if data is not None:
                 if sha256(data).digest() != digest:
                     raise self._corrupt(path, "was changed: it does not have its hash")
+                self._found = _epoch_of(path)
                 return data
-        raise self._corrupt(_path(digest, epoch), "is missing")
+        raise self._corrupt(_path(digest, self._found), "is missing")
 
     def names(self) -> Iterator[bytes]:
         return iter({digest: None for digest, _ in self.copies()})
 
     def copies(self) -> Iterator[tuple[bytes, int]]:
         for path in self._objects.patiently(lambda: self._objects.list(FOLDER)) or []:
-            name, _, epoch = path.rpartition("/")[2].partition(".")
-            yield bytes.fromhex(name), int(epoch or 0)
+            yield bytes.fromhex(path.rpartition("/")[2].partition(".")[0]), _epoch_of(path)
 
     def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._objects.patiently(lambda: self._objects.delete(_path(digest, epoch)))
 
-    def _paths(self, digest: bytes, epoch: int) -> Iterator[str]:
-        """Where it may lie: for the frames of this epoch, of all, or of any."""
-        if epoch:
-            yield _path(digest, epoch)
-        own = _path(digest)
-        yield own
-        found = self._objects.patiently(lambda: self._objects.sizes(FOLDER, own, COPIES_MOST)) or {}
-        yield from (path for path in reversed(found) if path.startswith(own))
+    def _paths(self, digest: bytes) -> Iterator[str]:
+        """Where it may lie: by what was found last, or else by looking."""
+        guess, own = _path(digest, self._found), _path(digest)
+        yield guess
+        found = self._objects.patiently(lambda: self._objects.sizes(FOLDER, own[:-1], COPIES_MOST)) or {}
+        yield from (path for path in reversed(found) if path.startswith(own) and path != guess)
 
     def _corrupt(self, path: str, what: str) -> LogCorrupt:
         return LogCorrupt(f"{self._objects.where}/{path}: this data {what}; restore the object from a copy of the store")
@@ -65,3 +63,7 @@ class ObjectBlobs:
 
 def _path(digest: bytes, epoch: int = 0) -> str:
     return f"{FOLDER}/{digest.hex()}.{epoch:020d}" if epoch else f"{FOLDER}/{digest.hex()}"
+
+
+def _epoch_of(path: str) -> int:
+    return int(path.partition(".")[2] or 0)

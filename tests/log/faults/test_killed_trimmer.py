@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +13,11 @@ from ensemble.log import read_log
 from ensemble.log.audit import audit_log
 from ensemble.log.pieces import pieces_of
 from tests.log.faults.trimming_writer import check, opened
+from tests.log.faults.writers import killed, said_by, writer
 from tests.log.past_samples import verify
 from tests.s3 import S3
 
 WRITER = Path(__file__).with_name("trimming_writer.py")
-ROOT = WRITER.parents[3]
 
 
 class Place(NamedTuple):
@@ -43,31 +39,15 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(str(tmp_path / "store"), 15, tmp_path / "store")
 
 
-@contextmanager
-def writer(url: str, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), url, str(seed)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
 def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(place: Place) -> None:
     chance = random.Random(7)
     begins, midway = set(), 0
     for seed in range(place.kills):
-        with writer(place.url, seed) as process:
-            assert process.stdout is not None
+        with writer(WRITER, place.url, seed) as process:
             acknowledged = 0
             for _ in range(chance.randrange(5, 100)):
-                acknowledged = int(process.stdout.readline())
-            process.kill()
-            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+                acknowledged = int(said_by(process).readline())
+            acknowledged = killed(process, acknowledged)
 
         midway += place.folder is not None and _is_midway(place.folder / "shard-0")
         with closing(read_log(place.url)) as reader:
@@ -97,9 +77,8 @@ def _is_midway(shard: Path) -> bool:
 
 
 def test_readers_beside_a_writer_that_trims_meet_no_damage(place: Place) -> None:
-    with writer(place.url, 3) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with writer(WRITER, place.url, 3) as process:
+        said_by(process).readline()
         reader = read_log(place.url)
         at, jumps = 0, 0
         while jumps < 2 or at < 800:
