@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 
 import msgspec
 
@@ -18,6 +19,9 @@ from ensemble.log import blobs_at
 from ensemble.log.blobs import Blobs, Claim, Claimed, Fetch
 from ensemble.player import Work
 from ensemble.stage.on_ray.peers import Peers
+
+ANY_LOG = ""
+"""Whichever the shard plays: in a take the event may be of one of those before it."""
 
 log = logging.getLogger("ensemble.stage")
 
@@ -48,7 +52,9 @@ class Claims:
         return data
 
     def _from_shard(self, shard: int, claim: Claim) -> bytes:
-        data: bytes = self._peers.ask(shard, "data", claim.offset)
+        data: bytes = self._peers.ask(shard, "data", ANY_LOG, claim.offset)
+        if not claim.key_id and sha256(data).digest() != claim.digest:
+            raise LogCorrupt(f"shard {shard}: event {claim.offset} is not what was handed out: the band was rolled back since")
         return data
 
     def _from_store(self, shard: int, claim: Claim) -> bytes | None:

@@ -19,7 +19,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought_along
+from ensemble.event import Event, Frame, Match, Past, Picked, Ref, Rows, brought_along, written_in
 from ensemble.log import frame as frames
 from ensemble.log.blobs import Claim, Fetch, bare, whole
 from ensemble.player import Work
@@ -69,6 +69,8 @@ class _Batch(msgspec.Struct, array_like=True, gc=False):
     """The events that matches among them are made of."""
     reads: dict[str, dict[str, bytes]] = {}
     enriched: dict[str, list[bytes | None]] = {}
+    past: Past = ()
+    """Of a take: whose the events are that lie before its own."""
 
 
 class _Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -107,9 +109,11 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
     events = work.events
     pieces: list[_Piece] = []
     lo, count = 0, len(events)
-    shard, log_id = events[0]._rows.shard, events[0]._rows.log_id
+    latest = events[0]._rows  # in a take, of those that know most logs before them: all others are of one of these
     while lo < count:
         rows = events[lo]._rows
+        if len(rows.past) > len(latest.past):
+            latest = rows
         hi = lo + 1
         if isinstance(work.batch.offsets, range) and events[-1]._rows is rows:
             hi = count  # a run between two rows of one frame is all of that frame
@@ -125,8 +129,8 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
     return _encode(
         _Batch(
             work.batch.section,
-            log_id,
-            shard,
+            latest.log_id,
+            latest.shard,
             pieces,
             None if is_by_key else list(lanes),
             work.batch.attempts,
@@ -135,6 +139,7 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
             _parts(events),
             work.reads,  # type: ignore[arg-type]
             work.enriched,  # type: ignore[arg-type]
+            latest.past,
         )
     )
 
@@ -201,19 +206,20 @@ def unpack_work(data: bytes, along: Sequence[Shared] = (), fetch: Fetch = _nowhe
 
 def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared], fetch: Fetch) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets."""
-    if piece.of >= 0:
-        rows, where = _chosen(piece, frames.decode(along[piece.of].data, wire.log_id, wire.shard, is_checked=True).rows)
-        return whole(rows, fetch), where
-    decoded = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
-    assert decoded is not None, "a batch has events"
+    is_whole = piece.of >= 0
+    rows = frames.decode(along[piece.of].data if is_whole else piece.frame, wire.log_id, wire.shard, is_checked=True).rows
+    assert rows is not None, "a batch has events"
+    rows.log_id, rows.past = written_in(wire.past, wire.log_id, rows.first)
+    if is_whole:
+        chosen, where = _chosen(piece, rows)
+        return whole(chosen, fetch), where
     if piece.offsets is None:
-        return whole(decoded, fetch), range(decoded.first, decoded.first + len(decoded))
-    return whole(Picked(**msgspec.structs.asdict(decoded), offsets=piece.offsets), fetch), piece.offsets
+        return whole(rows, fetch), range(rows.first, rows.first + len(rows))
+    return whole(Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), fetch), piece.offsets
 
 
-def _chosen(piece: _Piece, rows: Rows | None) -> tuple[Rows, Sequence[int]]:
+def _chosen(piece: _Piece, rows: Rows) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets, out of a whole frame."""
-    assert rows is not None, "a frame that is shared has events"
     if piece.offsets is None:
         return rows.between(piece.lo, piece.hi), range(rows.first + piece.lo, rows.first + piece.hi)
     return rows.pick([offset - rows.first for offset in piece.offsets]), piece.offsets

@@ -29,13 +29,13 @@ class Shard(Peers):
     def __init__(self, *has: bytes) -> None:
         super().__init__(["shard"], 0)
         self.has = has
-        self.asked: list[tuple[int, str, int]] = []
+        self.asked: list[tuple[Any, ...]] = []
 
     def ask(self, number: int, verb: str, *given: Any) -> Any:
         self.asked.append((number, verb, *given))
         if not self.has:
             raise LogCorrupt("this data is missing")
-        return self.has[given[0]]
+        return self.has[given[1]]
 
 
 def claims(url: str, *shard_has: bytes) -> tuple[Claims, Shard]:
@@ -77,7 +77,7 @@ def test_where_the_store_can_not_be_reached_the_shard_is_asked_by_the_offset(
     got, shard = claims(url, b"", b"", LARGE)
 
     assert [got.of(0)(claim(offset=2)) for _ in range(3)] == [LARGE] * 3
-    assert shard.asked == [(0, "data", 2)], "what was got last is at hand"
+    assert shard.asked == [(0, "data", "", 2)], "what was got last is at hand"
 
 
 def refused(url: str, shard: int) -> None:
@@ -89,7 +89,7 @@ def test_what_lies_there_under_its_name_and_is_not_it_is_not_taken(tmp_path: Pat
     got, shard = claims(str(tmp_path), LARGE)
 
     assert got.of(0)(claim()) == LARGE
-    assert shard.asked == [(0, "data", 0)]
+    assert shard.asked == [(0, "data", "", 0)]
 
 
 def test_what_is_encrypted_the_shard_opens_whenever_it_is_looked_at(tmp_path: Path) -> None:
@@ -98,7 +98,14 @@ def test_what_is_encrypted_the_shard_opens_whenever_it_is_looked_at(tmp_path: Pa
     got, shard = claims(str(tmp_path), plain)
 
     assert [got.of(0)(claim(b"key")) for _ in range(2)] == [plain] * 2
-    assert shard.asked == [(0, "data", 0)] * 2, "it may be forgotten in between"
+    assert shard.asked == [(0, "data", "", 0)] * 2, "it may be forgotten in between"
+
+
+def test_what_the_shard_gives_is_taken_only_if_it_is_what_was_named() -> None:
+    got, _ = claims("memory:", b"another")
+
+    with pytest.raises(LogCorrupt, match="not what was handed out"):
+        got.of(0)(claim())
 
 
 # On the wire
