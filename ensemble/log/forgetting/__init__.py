@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import EventLog, LogReader, Packed, Packing, Part, Removal, Snapshot, Taken
+from ensemble.log.blobs import Claimed
 from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
@@ -84,10 +85,18 @@ class ForgettingLog(ForgettingReader):
     def notes(self) -> Sequence[str]:
         return self._writing.notes
 
+    def hidden(self, frame: Frame) -> Frame:
+        """The frame as it is kept: what is personal in it encrypted. Its keys are durable."""
+        kept = self._encrypting.frame(frame)
+        self.ring.sync()
+        return kept
+
     def seal(self, frame: Frame) -> bytes:
         kept = self._encrypting.frame(frame)
         sealed = self._writing.seal(kept)
         frame.epoch, frame.seq, frame.prev = kept.epoch, kept.seq, kept.prev
+        if kept is not frame and kept.rows is not None and isinstance(kept.rows.data, Claimed):
+            frame.rows = self._decrypting.rows(kept.rows)  # as `ClaimLog.seal` leaves it, and what is in it is decrypted again
         return sealed
 
     def append(self, sealed: Sequence[bytes]) -> None:
@@ -121,7 +130,7 @@ class ForgettingPacking:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
         self._ring, self._ended = ring, ring.ended
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
-        self.has_takes = packing.has_takes
+        self.until_us, self.has_takes = packing.until_us, packing.has_takes
 
     def frames(self, part: Part) -> Iterator[Frame]:
         return map(self._decrypting.frame, self._packing.frames(part))

@@ -163,7 +163,7 @@ class LogIsAList(RuleBasedStateMachine):
 
 
 quick = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 
@@ -200,13 +200,13 @@ def exchange_entries(machine: LogIsAList) -> None:
 
 
 def forget_a_frame(machine: LogIsAList) -> None:
-    store = machine.memory
+    store = machine.memory.held
     if len(store.data) > 3:
         store.data[1] = store.data[2]
 
 
 def misplace_rows(machine: LogIsAList) -> None:
-    store = machine.memory
+    store = machine.memory.held
     if len(store.filled) > 2:
         store.filled[1] = store.filled[2]
 
