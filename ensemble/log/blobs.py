@@ -9,7 +9,8 @@ of it nothing names any more. Where it lies is the store's: `Blobs`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ import msgspec
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Rows
 from ensemble.log import manifest as manifests
-from ensemble.log.base import EventLog, LogReader, Packing, Snapshot
+from ensemble.log.base import EventLog, LogReader, Packing, Part, Snapshot
 from ensemble.log.files import Files, refusal
 from ensemble.log.frame import peek
 from ensemble.log.layer import Layer
@@ -29,6 +30,9 @@ from ensemble.log.layer import Layer
 FOLDER = "blobs"
 """As `ensemble.log` knows it, which looks for it."""
 EXTRA = "blob"
+
+NAME = re.compile("[0-9a-f]{64}")
+"""How a file of such data is called; what is called otherwise is none."""
 
 
 class Blobs(Protocol):
@@ -45,6 +49,20 @@ class Blobs(Protocol):
     def names(self) -> Iterator[bytes]: ...
 
     def drop(self, digest: bytes) -> None: ...
+
+
+class Beside(Protocol):
+    """The same place, for who looks at what lies there: all of it, and as it is."""
+
+    def names(self) -> Iterator[bytes]: ...
+
+    def found(self, digest: bytes) -> bytes | None:
+        """What lies there by that name, whatever it is; None: nothing does. Unavailable."""
+        ...
+
+    def where(self, digest: bytes) -> str:
+        """What it is called: a file, or an object."""
+        ...
 
 
 class DirectoryBlobs:
@@ -65,25 +83,33 @@ class DirectoryBlobs:
             raise refusal(f"{path}: can't be written", error) from error
 
     def get(self, digest: bytes) -> bytes:
-        path = self._path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
+        path, data = self._path(digest), self.found(digest)
+        if data is None:
             raise LogCorrupt(
                 f"{path}: this data is missing: retention took it since its event was read, or the file was lost; look for the "
                 "event anew, or restore the file from a copy of the store"
-            ) from error
-        except OSError as error:
-            raise refusal(f"{path}: can't be read", error) from error
+            )
         if sha256(data).digest() != digest:
             raise LogCorrupt(f"{path}: this data was changed, its hash does not fit; restore the file from a copy of the store")
         return data
 
+    def found(self, digest: bytes) -> bytes | None:
+        path = self._path(digest)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise refusal(f"{path}: can't be read", error) from error
+
+    def where(self, digest: bytes) -> str:
+        return str(self._path(digest))
+
     def names(self) -> Iterator[bytes]:
         try:
             for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-                for path in sorted(folder.iterdir()):
-                    if path.suffix == "":
+                for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                    if NAME.fullmatch(path.name):
                         yield bytes.fromhex(path.name)
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
@@ -110,6 +136,12 @@ class MemoryBlobs:
 
     def get(self, digest: bytes) -> bytes:
         return self._kept[digest]
+
+    def found(self, digest: bytes) -> bytes | None:
+        return self._kept.get(digest)
+
+    def where(self, digest: bytes) -> str:
+        return f"blob {digest.hex()} in memory"
 
     def names(self) -> Iterator[bytes]:
         return iter(list(self._kept))
@@ -242,7 +274,7 @@ class ClaimLog(ClaimReader):
 
     def packing(self) -> Packing | None:
         packing = self._writer.packing()
-        return None if packing is None else ClaimPacking(self, packing)
+        return None if packing is None else ClaimPacking(self, packing, self._blobs)
 
     def sweep(self, packing: Packing) -> None:
         """Take away what no frame names any more. It reads the log, without what lies beside it.
@@ -254,12 +286,7 @@ class ClaimLog(ClaimReader):
         try:
             known = list(self._blobs.names())
             past = [part for part in packing.parts() if part.is_past]
-            kept = {
-                digest
-                for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames())
-                if frame.rows is not None
-                for digest in claims_of(frame.rows).values()
-            }
+            kept = named(chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames()))
             for digest in known:
                 if digest not in kept:
                     with self._keeping:
@@ -273,9 +300,12 @@ class ClaimLog(ClaimReader):
 class ClaimPacking:
     """See `ensemble.log.base.Packing`: frames are packed as they are kept, and what they no longer name is swept away."""
 
-    def __init__(self, log: ClaimLog, packing: Packing) -> None:
+    def __init__(self, log: ClaimLog, packing: Packing, blobs: Blobs) -> None:
         self._log = log
         self._packing = packing
+        self._blobs = blobs
+        self.home = packing.home
+        self.copy = packing.copy
         self.parts = packing.parts
         self.frames = packing.frames
         self.pack = packing.pack
@@ -283,9 +313,18 @@ class ClaimPacking:
         self.drop = packing.drop
         self.has_takes = packing.has_takes
 
+    def carry(self, part: Part, into: Blobs) -> None:
+        for digest in sorted(named(self._packing.frames(part))):
+            into.put(digest, self._blobs.get(digest))
+
     def sweep(self) -> None:
         self._packing.sweep()
         self._log.sweep(self._packing)
+
+
+def named(frames: Iterable[Frame]) -> set[bytes]:
+    """The SHA-256 of all data that frames name, as they are kept."""
+    return {digest for frame in frames if frame.rows is not None for digest in claims_of(frame.rows).values()}
 
 
 def claims_of(rows: Rows) -> dict[int, bytes]:

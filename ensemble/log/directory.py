@@ -56,6 +56,11 @@ def open_directory(
     known = manifests.read(folder)
     if known is None and not create:
         raise _no_store(folder)
+    if known is not None and known.store:
+        raise Unavailable(
+            f"store {folder}: this is the archive of band {known.name}, which can be read and not played; play its store, "
+            f"{known.store}"
+        )
     try:
         files.make_folder(folder)
         lock = StoreLock(folder, doing)

@@ -15,6 +15,7 @@ from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
+    from ensemble.log.archived import ArchiveReader
     from ensemble.log.forgetting.ring import Ring
     from ensemble.log.objects.store import Objects
     from ensemble.score.personal import Personal
@@ -138,6 +139,9 @@ def read_own(url: str, shard: int) -> LogReader:
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
+    archive = _archive_in(folder)
+    if archive is not None:
+        return _with_keys(ClaimReader(archive, DirectoryBlobs(folder)), archive.store)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
 
@@ -161,6 +165,45 @@ def count_own(url: str) -> int | None:
 def new_id() -> str:
     """What a new log is called."""
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
+
+
+def _archive_in(folder: Path) -> ArchiveReader | None:
+    """The archive that a folder is; None: it is none."""
+    from ensemble.log import manifest
+
+    known = manifest.read(folder)
+    if known is None or not known.store:
+        return None
+    from ensemble.log.archived import ArchiveReader
+    from ensemble.log.shelf import FolderShelf
+
+    return ArchiveReader(FolderShelf(folder), known)
+
+
+def _with_keys(log: LogReader, store: str) -> LogReader:
+    """An archive, with the keys that lie beside its log, in the store at this url: where that is not, nothing personal can be
+    read."""
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import AbsentRing
+
+    kind, place = place_of(store)
+    if kind == "memory":
+        from ensemble.log.memory import memory_store
+
+        kept = memory_store(place)
+        if kept is None:
+            return ForgettingReader(log, AbsentRing(store))
+        return log if kept.ring is None else ForgettingReader(log, kept.ring)
+    try:
+        if count_own(store) is None:
+            return ForgettingReader(log, AbsentRing(store))
+        if kind == "directory":
+            return _readable(log, Path(place))
+        from ensemble.log.objects.store import objects_at
+
+        return _readable(log, objects_at(store))
+    except Unavailable as error:
+        return ForgettingReader(log, AbsentRing(store, str(error)))
 
 
 def _claiming(log: EventLog, folder: Path, above: int | None) -> EventLog:

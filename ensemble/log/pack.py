@@ -182,6 +182,14 @@ class Pack:
         if at is not None:
             self._refuse_gap(at, self.head.end, "its end")
 
+    def checked(self) -> bytes:
+        """The bytes of the file, once all that it holds was looked at. Gone; Damage."""
+        self.state()
+        for _ in self.items():
+            pass
+        with open_to_read(self.path) as fd:
+            return os.pread(fd, self.whole, 0)
+
     def _block(self, fd: int, block: Block) -> bytes:
         data = os.pread(fd, block.size, self._from + block.place)
         if len(data) != block.size or crc32(data) != block.crc:

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import Packed, Part, Position, Removal, Taken
+from ensemble.log.base import Copied, Packed, Part, Position, Removal, Taken
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt, refusal
 from ensemble.log.group import RECORD_BYTES
@@ -32,7 +32,17 @@ from ensemble.log.remnant import encode_remnant
 from ensemble.log.segment import Damage, Window, walk_headers
 
 if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
     from ensemble.log.directory import DirectoryLog
+
+
+class _Written(NamedTuple):
+    begin: Position
+    end: Position
+    generation: int
+    """The highest of the packs that went into it."""
+    new: list[Removal]
+    data: bytes
 
 
 class DirectoryPacking:
@@ -99,6 +109,29 @@ class DirectoryPacking:
         *,
         compress: bool,
     ) -> Packed:
+        written = self._written(parts, choose, removals, state, compress=compress)
+        data, name = written.data, name_of(written.begin.seq, written.generation + 1)
+        files, path = self._log.files, self._shard / f"{name}.tmp"
+        files.remove(path)
+        fd = files.create(path)
+        try:
+            files.write(fd, data, 0)
+            files.sync(fd)
+        finally:
+            os.close(fd)
+        digest = sha256(data).digest()
+        return Packed(tuple(parts), written.begin, written.end, digest, written.new, len(data), state is not None, name)
+
+    def _written(
+        self,
+        parts: Sequence[Part],
+        choose: Callable[[Frame], Taken | None] | None,
+        removals: Callable[[], Sequence[Removal]],
+        state: Callable[[], bytes] | None,
+        *,
+        compress: bool,
+    ) -> _Written:
+        """Parts as one pack, in memory. Damage."""
         writer = PackWriter(compress=compress)
         begin: Position | None = None
         epoch = generation = 0
@@ -120,16 +153,24 @@ class DirectoryPacking:
         new = list(removals())
         whole = None if state is None else state()
         data = writer.finish(self._log.id, self._log.shard, begin, at, epoch, [*said, *new], whole)
-        name = name_of(begin.seq, generation + 1)
-        files, path = self._log.files, self._shard / f"{name}.tmp"
-        files.remove(path)
-        fd = files.create(path)
+        return _Written(begin, at, generation, new, data)
+
+    @property
+    def home(self) -> str:
+        return str(self._log.folder)
+
+    def copy(self, part: Part) -> Copied:
         try:
-            files.write(fd, data, 0)
-            files.sync(fd)
-        finally:
-            os.close(fd)
-        return Packed(tuple(parts), begin, at, sha256(data).digest(), new, len(data), state is not None, name)
+            ((piece, _),) = self._of([part])
+            if isinstance(piece, Pack):
+                return Copied(piece.begin, piece.end, piece.head.removals, piece.checked())
+            written = self._written([part], None, tuple, None, compress=True)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+        return Copied(written.begin, written.end, (), written.data)
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        """Nothing lies beside the log."""
 
     def has_takes(self) -> bool:
         folder = self._log.folder  # of one shard of several: generation-N/SHARD

@@ -56,6 +56,10 @@ class Audited(msgspec.Struct):
     notes: list[str] = []
     verdicts: dict[Position, Verdict] = {}
     """On each place that was asked for."""
+    unseen: list[Position] = []
+    """Those of these that can't be looked at here any more, and are taken to be held: retention took what lay there."""
+    archive: str = ""
+    """Where the log says that it lies, as it was, since it last said so; empty: nowhere."""
 
 
 def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ()) -> Audited:

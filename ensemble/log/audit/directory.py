@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +19,11 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
 from ensemble.log.audit import Audited, Finding, Known, of_error
+from ensemble.log.audit.glance import glance
+from ensemble.log.audit.named import Named
+from ensemble.log.audit.statements import unsaid
 from ensemble.log.base import Position
+from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
@@ -30,6 +33,9 @@ from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
 from ensemble.log.segment import Damage, Segment, Window
 
+GLANCE_BYTES = 1 << 20
+"""So much is looked at all at once."""
+
 MOMENT_S = 0.2
 """How long a writer may take between beginning to write a group and its end."""
 
@@ -37,7 +43,7 @@ MOMENT_S = 0.2
 def audit_directory(folder: Path, known: Known) -> Audited:
     """Everything in a store of one shard. Unavailable if there is none, or it can't be read."""
     path = folder / manifests.NAME
-    found = Audited(findings=[], notes=[], verdicts={})
+    found = Audited(findings=[], notes=[], verdicts={}, unseen=[])
     try:
         manifest = manifests.read(folder)
     except LogCorrupt as error:
@@ -45,25 +51,30 @@ def audit_directory(folder: Path, known: Known) -> Audited:
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
+    otherwise = written_otherwise(path)
+    if manifest.store:
+        from ensemble.log.audit.archive import audit_archive
+        from ensemble.log.shelf import FolderShelf
+
+        archive = audit_archive(FolderShelf(folder), manifest, known)
+        archive.findings[:0] = otherwise
+        return archive
     found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
-    found.findings += written_otherwise(path)
+    found.findings += otherwise
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     walk = _Walk(folder, found)
     walk.all()
-    if walk.lost and not found.findings:
-        _compare_statements(walk.lost, DirectoryReader(folder, manifest), found)
-    return found
-
-
-def _compare_statements(packs: Sequence[Pack], reader: DirectoryReader, found: Audited) -> None:
-    """What was taken out of packs is said in the log that is left, with their hashes: else they are not what was written."""
-    said = [each for frame in reader.frames() for each in frame.marks.get("removed", ())]
-    for pack in packs:
-        digest = sha256(pack.path.read_bytes()).digest()
-        if [pack.begin.seq, *pack.end[:2], pack.end.hash, digest] not in [[s[0], s[1], *s[3:6]] for s in said]:
+    reader = DirectoryReader(folder, manifest)
+    if walk.lost and not found.findings:  # what was taken out of packs is said, or they are not what was written
+        archives: list[str] = []
+        lost = [(pack, sha256(pack.path.read_bytes()).digest()) for pack in walk.lost]
+        for pack in unsaid(lost, reader, archives):
             wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
             found.findings.append(Finding(str(pack.path), 0, wrong))
+        found.archive = archives[-1] if archives else ""
+    walk.named.judge(DirectoryBlobs(folder), reader.frame_at, found)
+    return found
 
 
 def written_otherwise(path: Path) -> list[Finding]:
@@ -86,6 +97,7 @@ class _Walk:
         self._at: Position | None = found.begin
         self._expected = found.begin.seq
         self._epoch = 0
+        self.named = Named(found.id, found.shard)
         self.lost: list[Pack] = []
         """Packs out of which something was taken."""
         self._end = found.begin
@@ -138,15 +150,14 @@ class _Walk:
             pack.state()
             for item in pack.items():
                 self._judge(item.after)
+                self.named.note(item.data)
         except Damage as damage:
             self._tell(damage.path, damage.place, str(damage.why))
         if pack.is_past:
             self._found.begin = pack.end
             gone = [at for at, verdict in self._verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
             self._verdicts.update(dict.fromkeys(gone, "held"))
-            if gone:
-                told = "one anchored place" if len(gone) == 1 else f"{len(gone)} anchored places"
-                self._found.notes.append(f"{pack.path}: {told} can't be looked at any more: retention took what lay there")
+            self._found.unseen += [at for at in gone if at in self._found.verdicts]
         for seq, size in self._sizes:
             if pack.seq <= seq < pack.end.seq:
                 self._sizes[seq, size] = True
@@ -169,6 +180,9 @@ class _Walk:
         place = 0
         with Window(segment.path) as window:
             while place < window.stop and self._expected != segment.end_seq:
+                place = self._glance(window, place, segment)
+                if place >= window.stop or self._expected == segment.end_seq:
+                    break
                 place = self._group(window, place, segment)
                 if (segment.seq, place) in self._sizes:
                     self._sizes[segment.seq, place] = True
@@ -177,6 +191,24 @@ class _Walk:
                     f"{segment.path}: {window.stop - place:,} bytes from byte {place} on are no part of the log: they "
                     "stand behind its end, where a writer that was replaced may have left them"
                 )
+
+    def _glance(self, window: Window, place: int, segment: Segment) -> int:
+        """Pass the groups that are as they should be. Where the first is that must be looked at closely comes back."""
+        while self._at is not None:
+            begin = window.at(place, GLANCE_BYTES)
+            before = place - begin
+            ends = {size - before for seq, size in self._sizes if seq == segment.seq}
+            end, self._at, self._epoch = glance(
+                window.bytes, begin, self._at, self._epoch, segment.end_seq, self._places, self._judge, ends,
+                lambda byte, before=before: self._sizes.update({(segment.seq, before + byte): True}),  # type: ignore[misc]
+            )  # fmt: skip
+            if end == begin:
+                break
+            self.named.note(window.bytes, begin, end)
+            self._end, self._expected = self._at, self._at.seq
+            self._found.bytes += end - begin
+            place = before + end
+        return place
 
     def _group(self, window: Window, place: int, segment: Segment) -> int:
         """Look at the group that should begin here. Where to go on comes back."""
@@ -200,6 +232,8 @@ class _Walk:
         self._judge(after)
         self._at, self._end, self._expected = after, after, after.seq
         size = RECORD_BYTES + record.length
+        at = window.at(place, size)
+        self.named.note(window.bytes, at + RECORD_BYTES, at + size)
         self._found.bytes += size
         return place + size
 

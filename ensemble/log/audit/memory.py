@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ensemble.errors import LogCorrupt
 from ensemble.log.audit import Audited, Finding, Known
+from ensemble.log.audit.named import Named
 from ensemble.log.base import begin_of
+from ensemble.log.blobs import MemoryBlobs
 from ensemble.log.chain import follow
 from ensemble.log.frame import check
-from ensemble.log.memory import MemoryStore
+from ensemble.log.memory import MemoryReader, MemoryStore
 
 
 def audit_memory(store: MemoryStore, known: Known) -> Audited:
@@ -26,4 +28,9 @@ def audit_memory(store: MemoryStore, known: Known) -> Audited:
         found.verdicts.update((place, "held" if place == at else "other") for place in wanted if place.seq == at.seq)
     found.verdicts.update((place, "beyond") for place in wanted if place.seq > at.seq)
     found.end = at
+    if not found.findings:
+        named = Named(store.id, store.shard)
+        for data in store.data:
+            named.note(data)
+        named.judge(MemoryBlobs(store.blobs), MemoryReader(store).frame_at, found)
     return found

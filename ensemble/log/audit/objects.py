@@ -12,12 +12,15 @@ from contextlib import closing
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.audit import Audited, Finding, Known, of_error
+from ensemble.log.audit.named import Named
 from ensemble.log.base import Position
+from ensemble.log.group import RECORD_BYTES
 from ensemble.log.objects import codec
+from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.log import own_manifest, part_of, read_root
 from ensemble.log.objects.protocol import Entry, Follow, Seen
-from ensemble.log.objects.reading import ObjectFrames, View, snapshots_of
+from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View, snapshots_of
 from ensemble.log.objects.store import MANIFEST, Objects
 
 
@@ -49,6 +52,7 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
         walk.all()
+        walk.named.judge(ObjectBlobs(objects), lambda offset: ObjectReader(objects, manifest).frame_at(offset), found)
     return found
 
 
@@ -63,6 +67,7 @@ class _Walk(ObjectFrames):
         self._known, self._end = None, manifest.begin
         self._number = self._epoch = self._merged = 0
         self._found = found
+        self.named = Named(found.id, found.shard)
         self._kept = None
         self._expected = manifest.begin.seq
         self._snapshots: list[tuple[str, Kept]] = []
@@ -161,6 +166,7 @@ class _Walk(ObjectFrames):
             self._judge(after)
             at = after
         self._expected, self._found.end, self._after = at.seq, at, number + 1
+        self.named.note(entry.body, RECORD_BYTES)
         self._found.bytes += len(entry.body)
 
     def _is_end(self) -> bool:

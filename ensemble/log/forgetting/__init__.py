@@ -121,7 +121,7 @@ class ForgettingPacking:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
         self._ring, self._ended = ring, ring.ended
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
-        self.has_takes = packing.has_takes
+        self.has_takes, self.home, self.copy, self.carry = packing.has_takes, packing.home, packing.copy, packing.carry
 
     def frames(self, part: Part) -> Iterator[Frame]:
         return map(self._decrypting.frame, self._packing.frames(part))

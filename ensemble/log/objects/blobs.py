@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from ensemble.errors import LogCorrupt
+from ensemble.log.blobs import NAME
 from ensemble.log.objects.store import Objects
 
 PREFIX = "blobs/"
@@ -24,16 +25,22 @@ class ObjectBlobs:
         self._objects.patiently(lambda: self._objects.put(_path(digest), data))
 
     def get(self, digest: bytes) -> bytes:
-        path = _path(digest)
-        data = self._objects.patiently(lambda: self._objects.get(path))
+        data = self.found(digest)
         if data is None or sha256(data).digest() != digest:
             what = "is missing" if data is None else "was changed: it does not have its hash"
-            raise LogCorrupt(f"{self._objects.where}/{path}: this data {what}; restore the object from a copy of the store")
+            raise LogCorrupt(f"{self.where(digest)}: this data {what}; restore the object from a copy of the store")
         return data
+
+    def found(self, digest: bytes) -> bytes | None:
+        return self._objects.patiently(lambda: self._objects.get(_path(digest)))
+
+    def where(self, digest: bytes) -> str:
+        return f"{self._objects.where}/{_path(digest)}"
 
     def names(self) -> Iterator[bytes]:
         paths = self._objects.patiently(lambda: self._objects.list(PREFIX)) or []
-        return (bytes.fromhex(path.removeprefix(PREFIX)) for path in paths)
+        names = (path.removeprefix(PREFIX) for path in paths)
+        return (bytes.fromhex(name) for name in names if NAME.fullmatch(name))
 
     def drop(self, digest: bytes) -> None:
         self._objects.patiently(lambda: self._objects.delete(_path(digest)))

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ensemble.log import read_log
-from tests.log.faults.trimming_writer import check, opened
+from ensemble.log.audit import audit_log
+from ensemble.log.cut import goes_through
+from tests.log.faults.trimming_writer import check, event, opened
 from tests.log.past_samples import verify
 
 WRITER = Path(__file__).with_name("trimming_writer.py")
@@ -18,8 +20,8 @@ ROOT = WRITER.parents[3]
 
 
 @contextmanager
-def writer(store: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), str(store), str(seed)]
+def writer(store: Path, seed: int, *archive: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(WRITER), str(store), str(seed), *map(str, archive)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
     try:
         yield process
@@ -53,6 +55,37 @@ def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(tm
         begins.add(log_begin(store))
     assert len(begins) > 3, "the log began later and later"
     assert midway > 0, "some were killed while a pack was on its way"
+
+
+def test_a_writer_killed_while_it_archives_has_all_in_the_archive_or_in_its_log(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    store, cold = tmp_path / "store", tmp_path / "cold"
+    ends = set()
+    for seed in range(7):
+        with writer(store, seed, cold) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(5, 100)):
+                acknowledged = int(process.stdout.readline())
+            process.kill()
+            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+
+        log = opened(store)
+        check(log, acknowledged)
+        if (cold / "ensemble.json").exists():
+            archive = read_log(str(cold))
+            end, at = archive.end(), 0
+            for frame in archive.frames():
+                for ix in range(frame.count):
+                    assert frame.rows is not None
+                    assert (frame.rows.topic(ix), frame.rows.keys[ix], frame.rows.data[ix]) == event(frame.first + ix)
+                at = frame.end
+            assert at == end.offset
+            assert log.begin().seq <= end.seq and goes_through(log, end)
+            assert all(frame.removed is None for frame in log.frames(end.seq)), "what lost something is archived"
+            assert audit_log(str(cold)).findings == []
+            ends.add(end.seq)
+        log.close()
+    assert len(ends) > 2, "more and more was archived"
 
 
 def log_begin(store: Path) -> int:

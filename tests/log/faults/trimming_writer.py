@@ -1,4 +1,4 @@
-"""A process that says events, saves and trims until it is killed: `python trimming_writer.py STORE SEED`.
+"""A process that says events, saves and trims until it is killed: `python trimming_writer.py STORE SEED [ARCHIVE]`.
 
 After each group that was acknowledged it prints the offset of the next event. What an event holds follows from its offset.
 """
@@ -23,7 +23,7 @@ from tests.log.past_samples import rules
 
 NEEDED_EVERY = 97
 """Each event at such an offset is needed for ever."""
-RULES = rules({"size": "60KB"}, {"b": {"compact": True}}, compress="zstd")
+RETAIN, EVENTS = {"size": "60KB"}, {"b": {"compact": True}}
 
 
 def opened(folder: Path) -> DirectoryLog:
@@ -54,7 +54,8 @@ def folded(log: LogReader) -> State:
     return state
 
 
-def write(log: DirectoryLog, seed: int) -> None:
+def write(log: DirectoryLog, seed: int, archive: str | None = None) -> None:
+    which = rules(RETAIN if archive is None else {**RETAIN, "archive": archive}, EVENTS, compress="zstd")
     chance = random.Random(seed)
     state = folded(log)
     print(state.end, flush=True)
@@ -74,7 +75,7 @@ def write(log: DirectoryLog, seed: int) -> None:
             print(state.end, flush=True)
         log.save(Snapshot(log.end(), state.dump()))
         floor = max(0, state.end - chance.randrange(50))
-        trim(log, RULES, Needs(floor, range(0, floor, NEEDED_EVERY)), state.time_us, say, worth=chance.choice([0, 0.2, 0.9]))
+        trim(log, which, Needs(floor, range(0, floor, NEEDED_EVERY)), state.time_us, say, worth=chance.choice([0, 0.2, 0.9]))
 
 
 def check(log: LogReader, acknowledged: int) -> None:
@@ -115,4 +116,4 @@ def check(log: LogReader, acknowledged: int) -> None:
 
 
 if __name__ == "__main__":
-    write(opened(Path(sys.argv[1])), int(sys.argv[2]))
+    write(opened(Path(sys.argv[1])), int(sys.argv[2]), *sys.argv[3:])
