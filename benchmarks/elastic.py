@@ -10,7 +10,8 @@ Prints one JSON line on stdout:
     quiet_p50_ms, quiet_p99_ms         nothing happens: `--instances` instances, each event with a key of its own
     restless_p50_ms, restless_p99_ms   the same load; each second one instance is killed with SIGKILL, whose place
                                        another takes, and one or two more are asked for or let go again
-    restless_of_quiet                  the second p99 by the first
+    restless_of_quiet                  the second p99 by the first, each over all rounds: these two phases and the control are
+                                       played in turn `--rounds` times; and that of each round
     born, killed                       instances that came and that were killed in the restless phase
     after_a_kill_ms                    the longest that an event waited which was published just before a kill or in the
                                        half second after it: the median and the worst of all kills
@@ -55,6 +56,8 @@ from ensemble.event import Event, emit
 BIRTHS_EVERY_S = 0.6
 """How often the restless phase starts an instance: one a second in place of the killed, two in three seconds more."""
 PARTS = ("quiet", "control", "restless", "hot", "grow", "wake", "order")
+IN_TURN = PARTS[:3]
+"""Those that are compared with each other; played in turn, several times, since a machine is never the same for long."""
 HOT = "hot"
 HOT_LOAD = 1.2
 """How much more the hot key has to hear than can be heard one at a time."""
@@ -283,9 +286,15 @@ class Elastic:
         self.band, self.options = band, options
         self.stage: Any = band._stage
         self.load = Load(band, options)
+        self._numbers = itertools.count()
         self.figures: dict[str, Any] = {}
         self.phases: dict[str, list[Heard]] = {}
+        """What was heard the last time that a part was played."""
+        self.waits: dict[str, list[float]] = {}
+        """Of each part how long each event waited, whenever the part was played, but for those of the hot key."""
         self.changes: list[Change] = []
+        self.after_a_kill_ms: list[float] = []
+        self.ratios: list[float] = []
         self.busy: dict[str, tuple[float, float] | None] = {}
 
     def scale(self, count: int) -> None:
@@ -296,12 +305,13 @@ class Elastic:
         self.band.settle(30)
 
     def phase(self, part: str, *, hot: bool = False) -> list[Heard]:
-        busy = Busy()
+        busy, name = Busy(), f"{part} {next(self._numbers)}"
         with busy.watched():
-            self.load.play(part, self.options.seconds, hot=hot)
+            self.load.play(name, self.options.seconds, hot=hot)
         self.busy[part] = busy.figures
         self.band.settle(60)
-        self.phases[part] = heard = self.load.heard(part)
+        self.phases[part] = heard = self.load.heard(name)
+        self.waits.setdefault(part, []).extend(each.waited_ms for each in heard if not each.is_hot)
         wanted = int(self.options.rate * self.options.seconds)
         assert len(heard) == wanted, f"{part}: {wanted} were published, {len(heard)} were heard"
         assert self.band.dead() == []
@@ -309,7 +319,8 @@ class Elastic:
 
     def quiet(self) -> None:
         self.scale(self.options.instances)
-        waits = [each.waited_ms for each in self.phase("quiet")]
+        self.phase("quiet")
+        waits = self.waits["quiet"]
         self.figures["quiet_p50_ms"] = round(statistics.median(waits), 2)
         self.figures["quiet_p99_ms"] = round(p(0.99, waits), 2)
 
@@ -333,10 +344,10 @@ class Elastic:
 
         thread = threading.Thread(target=bear)
         thread.start()
-        waits = [each.waited_ms for each in self.phase("control")]
+        self.phase("control")
         is_over.set()
         thread.join()
-        self.figures["control_p99_ms"] = round(p(0.99, waits), 2)
+        self.figures["control_p99_ms"] = round(p(0.99, self.waits["control"]), 2)
 
     def restless(self) -> None:
         pests = Pests(self.band, "work", self.options.instances)
@@ -345,25 +356,28 @@ class Elastic:
             heard = self.phase("restless")
         self.changes = pests.changes
         killed = [change.at_s for change in pests.changes if change.what == "killed"]
-        waits = [each.waited_ms for each in heard]
-        after = [
+        self.after_a_kill_ms += [
             max((each.waited_ms for each in heard if at_s - 0.05 <= each.due_s <= at_s + 0.5), default=0.0) for at_s in killed
         ]
+        quiet, restless = ([each.waited_ms for each in self.phases[part]] for part in ("quiet", "restless"))
+        self.ratios.append(round(p(0.99, restless) / p(0.99, quiet), 2))
+        waits = self.waits["restless"]
         p99_ms = p(0.99, waits)
         self.figures |= {
             "restless_p50_ms": round(statistics.median(waits), 2),
             "restless_p99_ms": round(p99_ms, 2),
             "restless_of_quiet": self.of_quiet(p99_ms),
+            "restless_of_quiet_by_round": self.ratios,
             "restless_of_control": round(p99_ms / self.figures["control_p99_ms"], 2),
-            "born": len({each.pid for each in heard} - pids),
-            "killed": len(killed),
-            "after_a_kill_ms": [round(statistics.median(after), 1), round(max(after), 1)],
+            "born": self.figures.get("born", 0) + len({each.pid for each in heard} - pids),
+            "killed": len(self.after_a_kill_ms),
+            "after_a_kill_ms": [round(statistics.median(self.after_a_kill_ms), 1), round(max(self.after_a_kill_ms), 1)],
         }
 
     def hot(self) -> None:
         self.scale(self.options.instances)
         heard = self.phase("hot", hot=True)
-        others = p(0.99, [each.waited_ms for each in heard if not each.is_hot])
+        others = p(0.99, self.waits["hot"])
         self.figures |= {
             "hot_others_p99_ms": round(others, 2),
             "hot_of_quiet": self.of_quiet(others),
@@ -506,9 +520,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             store = str(Path(folder) / "waits")
             with ensemble.open(wait_score(options.instances), stage="ray", store=store, players={"work": work}) as band:
                 elastic = Elastic(band, options)
-                for part in parts:
-                    if part != "order":
-                        getattr(elastic, part)()
+                in_turn = [part for part in IN_TURN if part in parts]
+                for part in [*in_turn * options.rounds, *(part for part in parts if part not in (*IN_TURN, "order"))]:
+                    getattr(elastic, part)()
             line |= elastic.figures
             busy = [elastic.busy[part] for part in ("quiet", "control", "restless") if elastic.busy.get(part)]
             if busy:
@@ -526,6 +540,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100, help="events published a second (default: %(default)s)")
     parser.add_argument("--wait-ms", type=float, default=5, help="how long an event is heard (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=12, help="length of a phase (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often what is compared is played (default: %(default)s)")
     parser.add_argument("--instances", type=int, default=6, help="instances in the quiet phase (default: %(default)s)")
     parser.add_argument("--keys", type=int, default=100_000, help="keys of the order check (default: %(default)s)")
     parser.add_argument("--order-instances", type=int, default=32, help="instances of the order check (default: %(default)s)")

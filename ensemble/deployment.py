@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ensemble.band import Band
+from ensemble.log.takes import is_current
 from ensemble.opening import inlet_of, with_adding
 from ensemble.ready import ready
-from ensemble.score import Score
+from ensemble.score import Score, load
 from ensemble.stage.on_ray import stage as ray_stage
 from ensemble.stage.on_ray.join import joined as with_joined
 from ensemble.stage.on_ray.join import left
-from ensemble.stage.on_ray.plan import plan_of
+from ensemble.stage.on_ray.plan import Plan, plan_of
 
 
 def up(
@@ -32,8 +33,9 @@ def up(
     Closing the band leaves it up; `ensemble.down` ends it, `ensemble.connect("ray:NAME")` speaks to it from anywhere.
     Errors: as `open`; Unavailable if there is no cluster.
     """
-    score, calls, vocabulary, prepared = ready(score, players)
+    score = score if isinstance(score, Score) else load(score)
     url = store or score.store.url or f".ensemble/{score.name}"
+    score, calls, vocabulary, prepared = ready(score, players, is_live=is_current(url))
     plan = plan_of(score, calls, prepared, url)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)
     return with_adding(Band(score, stage, inlet_of(vocabulary, f"/{score.name}", stage), f"ray:{score.name}"), stage, calls)
@@ -58,8 +60,13 @@ def join(
 
     Errors: ScoreError if the scores do not go together; Unavailable if there is no such band.
     """
-    score, calls, _, prepared = ready(score, players)
-    ray_stage.change(name, address, lambda plan: with_joined(plan, score, plan_of(score, calls, prepared, plan.url)))
+    loaded = score if isinstance(score, Score) else load(score)
+
+    def to(plan: Plan) -> tuple[Plan, list[str]]:
+        made = ready(loaded, players, is_live=plan.is_live)
+        return with_joined(plan, made.score, plan_of(made.score, made.calls, made.players, ""))
+
+    ray_stage.change(name, address, to)
 
 
 def leave(name: str, joined: str, *, address: str | None = None) -> None:

@@ -210,10 +210,15 @@ class Rows(msgspec.Struct, gc=False):
 
 def id_at(past: Past, log_id: str, offset: int) -> str:
     """The id that the log gave the event at an offset: this log, or that of its past in which it lies."""
-    for end, before in past:
+    return f"{written_in(past, log_id, offset)[0]}-{offset}"
+
+
+def written_in(past: Past, log_id: str, offset: int) -> tuple[str, Past]:
+    """The log that wrote the event at an offset, this one or one of its past, and the past that it has itself."""
+    for ix, (end, before) in enumerate(past):
         if offset < end:
-            return f"{before}-{offset}"
-    return f"{log_id}-{offset}"
+            return before, past[:ix]
+    return log_id, past
 
 
 class Picked(Rows, gc=False):

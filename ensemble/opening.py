@@ -169,7 +169,7 @@ def connect(url: str, *, take: str | None = None) -> Band | Guest:
     if url.startswith("ray:"):
         from ensemble.stage.on_ray.stage import attach
 
-        stage = attach(*_of_ray(url))
+        stage = attach(*of_ray(url))
         score = load(stage.score())
         return Band(score, stage, inlet_of(Vocabulary(score), f"/{score.name}", stage), url)
     folder = store_folder(url)
@@ -230,7 +230,7 @@ def with_adding(band: Band, on_ray: RayStage, calls: dict[str, Callable[..., Any
         given = {each: what for each, what in calls.items() if each != name}
         if call is not None:
             given[name] = call
-        changed = ready(msgspec.structs.replace(load(document), folder=folder), given)
+        changed = ready(msgspec.structs.replace(load(document), folder=folder), given, is_live=on_ray.is_live())
         own = plan_of(changed.score, given if call is None else {name: call}, changed.players, "")
         own.folders = {name: str(Path(folder).resolve())}
         on_ray.add(name, own)
@@ -248,7 +248,7 @@ def inlet_of(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
     return Inlet(vocabulary, source, *(log.id for log in logs), *(before for log in logs for _, before in log.past))
 
 
-def _of_ray(url: str) -> tuple[str, str | None]:
+def of_ray(url: str) -> tuple[str, str | None]:
     """Name and address of `ray:NAME@ADDRESS`."""
     name, _, address = url.removeprefix("ray:").partition("@")
     if not name:

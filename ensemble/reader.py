@@ -20,7 +20,7 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
-from ensemble.errors import EnsembleError, InvalidEvent, OffsetError
+from ensemble.errors import EnsembleError, InvalidEvent, OffsetError, Unavailable
 from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
 from ensemble.history import History, failures, history
 from ensemble.log import place_of
@@ -142,10 +142,13 @@ class Reader(Shown):
                 offsets[ix] = frame.end
                 yield from self._whole(_fitting(frame, pattern, key, starts[ix], None))
 
+        log_ids = [shard.log.id for shard in self._shards]
         while True:
             yield from _in_time(new(ix) for ix in range(len(offsets)))
             if not self._follow(offsets):
                 return
+            if [shard.log.id for shard in self._shards] != log_ids:
+                raise Unavailable(f"{self.url}: it was rolled back, or plays another take now; read it again from there")
 
     def event(self, id: str) -> Event:
         """The event with this id.

@@ -13,10 +13,11 @@ import msgspec
 
 from ensemble.errors import ScoreError
 from ensemble.player import Player
+from ensemble.player.outside import stand_in
 from ensemble.score import Score, check, load
 from ensemble.score.callable import find
 from ensemble.score.composing import Callables
-from ensemble.score.model import PlayerSpec, Stub
+from ensemble.score.model import PlayerSpec
 from ensemble.score.vocabulary import Vocabulary
 
 
@@ -58,11 +59,9 @@ def ready(
 
 
 def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabulary: Vocabulary, is_live: bool) -> Player:
-    if not is_live and spec.outside == "mute":
-        return Player(spec, muted, vocabulary, is_live=False)
-    if not is_live and isinstance(spec.outside, Stub):
-        return Player(spec, find(spec.outside.stub, score.folder), vocabulary, is_live=False)
-    call = players.get(spec.name)
+    call = None if is_live else stand_in(spec, score.folder)
+    if call is None:
+        call = players.get(spec.name)
     if call is None:
         if spec.play is None:
             raise ScoreError(
@@ -71,10 +70,6 @@ def _prepare(spec: PlayerSpec, players: Mapping[str, Any], score: Score, vocabul
             )
         call = find(spec.play, score.folder)
     return Player(spec, call, vocabulary, is_live=is_live or spec.outside == "allow")
-
-
-def muted(event: Any) -> None:
-    """Stands in for a player with effects outside, where these are not to be: it hears, and says nothing."""
 
 
 def _check_players(score: Score, players: Mapping[str, Any]) -> None:

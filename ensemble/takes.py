@@ -10,9 +10,11 @@ Invariants of a cut, for any two shards a and b, in their states there:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,7 +25,10 @@ from ensemble.log import Fork, LogReader, Position, has_log, hold, make_take, ow
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.log.takes import MAIN
-from ensemble.opening import read
+from ensemble.opening import of_ray, read
+
+if TYPE_CHECKING:
+    from ensemble.stage.on_ray.stage import Act
 
 When = int | datetime | str | None
 """An offset, a time, or the id of an event; None: the end."""
@@ -102,8 +107,14 @@ def drop(url: str, name: str) -> None:
 def use(url: str, name: str) -> None:
     """Make a take the current one: it is played where none is named, and it is played live.
 
-    Errors: Unavailable if there is none of this name, or what is current is being played.
+    Shapes: `ray:NAME` is a band that is up on a cluster; it goes on in that take, in all its shards or in none.
+    Errors: Unavailable if there is none of this name, or what is current is being played and not named as such a band.
     """
+    if url.startswith("ray:"):
+        kept.check_name(name)
+        with _at_rest(url) as act:
+            act(partial(_used, name=name))
+        return
     store, _ = take_of(f"{kept.split(url)[0]}#{name}")
     with _held(store, kept.current(store), "left"):
         kept.make_current(store, name)
@@ -112,8 +123,13 @@ def use(url: str, name: str) -> None:
 def rollback(url: str, to: When, name: str | None = None) -> Take:
     """Make a take at this place of the current one, and make it current. What was current stays, under its name.
 
+    Shapes: `ray:NAME` as in `use`.
     Errors: as `new` and `use`.
     """
+    if url.startswith("ray:"):
+        with _at_rest(url) as act:
+            before, name = act(partial(_planned, name=name))
+            return msgspec.convert(act(partial(_rolled_back, to=to, name=name, before=before)), Take)
     store, named = kept.split(url)
     before = kept.current(store)
     if named not in (None, before):
@@ -121,10 +137,42 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
             f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"
         )
     with _held(store, before, "rolled back"):
-        taken = kept.names(store)
-        made = new(f"{store}#{before}", name or next(f"rollback-{n}" for n in count(1) if f"rollback-{n}" not in taken), to)
+        made = new(f"{store}#{before}", name or _free_name(store), to)
         kept.make_current(store, made.name)
     return msgspec.structs.replace(made, is_current=True)
+
+
+def _free_name(store: str) -> str:
+    taken = kept.names(store)
+    return next(f"rollback-{n}" for n in count(1) if f"rollback-{n}" not in taken)
+
+
+# Of a band that is up: what is done where its first shard is, while all of them rest; twice, where an answer was lost.
+
+
+def _at_rest(url: str) -> AbstractContextManager[Act]:
+    from ensemble.stage.on_ray.stage import at_rest
+
+    return at_rest(*of_ray(url))
+
+
+def _planned(url: str, name: str | None) -> tuple[str, str]:
+    """What is current, and the name of the take that a rollback makes."""
+    store, _ = kept.split(url)
+    return kept.current(store), name or _free_name(store)
+
+
+def _rolled_back(url: str, to: When, name: str, before: str) -> Take:
+    store, _ = kept.split(url)
+    now = kept.current(store)
+    return rollback(url, to, name) if now == before else _told(store, now, now)
+
+
+def _used(url: str, name: str) -> None:
+    store, named = kept.split(url)
+    if named is not None:
+        raise Unavailable(f"{store}: this band plays take {named!r}, whichever is current; take it down, and use {name!r} then")
+    use(url, name)
 
 
 def _held(store: str, take: str, what: str) -> ExitStack:
@@ -135,7 +183,8 @@ def _held(store: str, take: str, what: str) -> ExitStack:
         try:
             stack.enter_context(hold(store, take))
         except Unavailable as error:
-            raise Unavailable(f"take {take!r} can't be {what} now: {error}; stop who plays it first") from error
+            up = "" if what == "dropped" else "; or, of a band that is up on Ray, name that one: --store ray:NAME"
+            raise Unavailable(f"take {take!r} can't be {what} now: {error}{up}") from error
         return stack.pop_all()
 
 

@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--everywhere", action="store_true", help="play each test with every kind of store, on Ray and in objects too"
     )
     parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
+    parser.addoption("--takes", action="store_true", help="play each test that stands on a store that lasts in a take of it")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
@@ -87,7 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Ray, where opening a band takes a second, every other test plays, with one kind of store and one set of parameters.
+    """On Ray, where opening a band takes a second, one test in three plays, with one kind of store and one set of parameters.
 
     An object store is to a band a slower directory, so one test in eight plays there too. All play with all where that, or
     certain tests, are asked for.
@@ -109,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_left:
             continue
         name = item.nodeid.partition("[")[0]
-        if _stage(item) == "ray" and crc32(name.encode()) % 2:
+        if _stage(item) == "ray" and crc32(name.encode()) % 3:
             left_out.add(item)
             continue
         chosen = played.setdefault(name, item)
@@ -166,6 +167,8 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     if setup.stage == "ray":
         request.getfixturevalue("cluster")
     stand = Stand(setup, folder, shards=request.config.getoption("--shards") if setup.stage == "ray" else 1)
+    if request.config.getoption("--takes") and setup.store != "memory" and "takes" not in request.node.path.stem:
+        stand.go_into_a_take()
     yield stand
     stand.end()
     home.forget()

@@ -11,6 +11,20 @@ import typer
 
 from ensemble.cli.terminal import quoted
 
+
+def take_name(text: str | None) -> str | None:
+    """What a take may be called, as it is; anything else is wrong usage."""
+    if text is not None:
+        from ensemble.errors import Unavailable
+        from ensemble.log.takes import check_name
+
+        try:
+            check_name(text)
+        except Unavailable as error:
+            usage(str(error))
+    return text
+
+
 Store = Annotated[
     str | None,
     typer.Option(
@@ -22,7 +36,9 @@ Store = Annotated[
 ]
 Take = Annotated[
     str | None,
-    typer.Option("--take", metavar="NAME", help="A take of the store. Left out: the current one.", show_default=False),
+    typer.Option(
+        "--take", metavar="NAME", help="A take of the store. Left out: the current one.", callback=take_name, show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", help="Only events of this key.", show_default=False)]
@@ -64,9 +80,13 @@ def store_url(given: str | None, take: str | None = None) -> str:
 
     Errors: Unavailable where there is none; wrong usage where there are several.
     """
+    from ensemble.errors import Unavailable
     from ensemble.log.takes import split
 
-    store, named = (None, None) if given is None else split(given)
+    try:
+        store, named = (None, None) if given is None else split(given)
+    except Unavailable as error:
+        usage(str(error))
     if take is not None and named not in (None, take):
         usage(f"--store names the take {named}, and --take {take}; name one")
     url, named = _bare_url(store), take or named

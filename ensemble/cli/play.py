@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ensemble.cli.codes import Code
-from ensemble.cli.options import usage
+from ensemble.cli.options import take_name, usage
 from ensemble.cli.terminal import Enough, json_text, talk
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def run(
         typer.Option("--store", metavar="URL", help="Where the log is kept: a folder, or memory:", show_default=False),
     ] = None,
     take: Annotated[
-        str | None, typer.Option("--take", metavar="NAME", help="Play a take of the store, for itself.", show_default=False)
+        str | None,
+        typer.Option(
+            "--take", metavar="NAME", help="Play a take of the store, for itself.", callback=take_name, show_default=False
+        ),
     ] = None,
     stage: Annotated[Literal["solo", "ray"] | None, typer.Option("--stage", help="Where it plays.", show_default=False)] = None,
     inputs: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensemble.cli.options import Json, Store, store_url, usage
+from ensemble.cli.options import Json, Store, store_url, take_name, usage
 from ensemble.cli.takes import Name, place
 from ensemble.cli.terminal import counted, json_text, result, result_columns, result_json, shown, talk, width
 
@@ -39,7 +39,12 @@ def replay(
     ] = None,
     take: Annotated[
         str | None,
-        typer.Option("--take", metavar="NAME", help="What the take is called that is made. Left out: replay-1, and so on."),
+        typer.Option(
+            "--take",
+            metavar="NAME",
+            help="What the take is called that is made. Left out: replay-1, and so on.",
+            callback=take_name,
+        ),
     ] = None,
     store: Store = None,
     json: Json = False,
@@ -82,8 +87,8 @@ def replay(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A take, such as main.", show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="A take, such as main.", callback=take_name, show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.", callback=take_name, show_default=False)],
     store: Store = None,
     json: Json = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble.cli.options import Json, Store, is_id, moment, store_url
+from ensemble.cli.options import Json, Store, is_id, moment, store_url, take_name
 from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, sized, talk
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ABOUT = "Takes: branches of a log, which share its past and cost nothing."
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The take.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The take.", callback=take_name, show_default=False)]
 At = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +66,10 @@ def show_all(store: Store = None, json: Json = False) -> None:
 
 
 def use(name: Name, store: Store = None, json: Json = False) -> None:
-    """Make a take the current one: it is played, live, where none is named. Nobody may play what is current now."""
+    """Make a take the current one: it is played, live, where none is named.
+
+    A band that is up on Ray (--store ray:NAME) goes on in it; else nobody may play what is current now.
+    """
     from ensemble import takes
 
     url = store_url(store)
@@ -98,14 +101,18 @@ def rollback(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="What the take is called. Left out: rollback-1, and so on.", show_default=False)
+        str | None,
+        typer.Option(
+            "--name", help="What the take is called. Left out: rollback-1, and so on.", callback=take_name, show_default=False
+        ),
     ] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Go back: make a take at this place and make it current. What was current stays, under its name.
 
-    Nobody may play the store meanwhile. What was done outside stays done.
+    A band that is up on Ray (--store ray:NAME) stops meanwhile and goes on from there; else nobody may play the store. What was
+    done outside stays done.
     """
     from ensemble import takes
 

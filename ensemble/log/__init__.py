@@ -9,23 +9,23 @@ docs/log-format.md has the format, `base.py` the promises.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import Unavailable
 from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
-from ensemble.log.own import BLOBS, RING, count_own, new_id, open_own, read_own
+from ensemble.log.own import BLOBS, RING, Terms, count_own, new_id, open_own, read_own
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot",
-    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "own_logs", "place_of",
-    "read_log", "take_of", "where",
+    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms",
+    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take", "own_logs",
+    "place_of", "read_log", "take_of", "where",
 ]  # fmt: skip
 
 
@@ -52,25 +52,35 @@ def open_log(
     Errors: Unavailable if it can't be used (in use, read-only, no store, a newer format, another number of shards);
             LogCorrupt if it is damaged.
     """
-    store, take = take_of(url)
-    own = open_own(
-        takes.place(store, take), name=name, durability=durability, id=id, create=create and take == takes.MAIN,
-        shard=shard, shards=shards, personal=personal, blob_above=blob_above, takes_over=takes_over,
-    )  # fmt: skip
-    if own.fork is None:
-        return own
-    from ensemble.log.forgetting import forgetting_of
+    terms = Terms(name, durability, id, create, shard, shards, personal, blob_above, takes_over)
+    return open_take(url, terms)[0]
 
-    try:
-        _refuse_bare(url, take)
-        log = BranchLog(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
-        forgetting = forgetting_of(log)
-        if forgetting is not None:
-            forgetting.look_through(log.frame_at)
+
+def open_take(url: str, terms: Terms) -> tuple[EventLog, str]:
+    """What `open_log` opens, and which take that is."""
+    while True:
+        store, take = take_of(url, is_wanted=terms.create)
+        log = _open(store, take, terms)
+        if takes.split(url)[1] is not None or takes.current(store) == take:
+            return log, take
+        log.close()  # another was made current while this process came to hold it: that one is meant now
+
+
+def _open(store: str, take: str, terms: Terms) -> EventLog:
+    with ExitStack() as stack:
+        own = open_own(takes.place(store, take), terms if take == takes.MAIN else terms._replace(create=False))
+        stack.callback(own.close)
+        log = own
+        if own.fork is not None:
+            from ensemble.log.forgetting import forgetting_of
+
+            parent = stack.enter_context(closing(_parent(store, take, own, terms.shard)))
+            log = BranchLog(own, parent, own.fork)
+            forgetting = forgetting_of(log)
+            if forgetting is not None:
+                forgetting.look_through(log.frame_at)
+        stack.pop_all()
         return log
-    except BaseException:
-        own.close()
-        raise
 
 
 def read_log(url: str, shard: int = 0) -> LogReader:
@@ -81,11 +91,23 @@ def read_log(url: str, shard: int = 0) -> LogReader:
     Errors: Unavailable if there is none or it can't be read; LogCorrupt if it is damaged.
     """
     store, take = take_of(url)
-    own = read_own(takes.place(store, take), shard)
-    if own.fork is None:
-        return own
-    _refuse_bare(url, take)
-    return Branch(own, read_log(f"{store}#{own.fork.take}", shard), own.fork)
+    with ExitStack() as stack:
+        own = stack.enter_context(closing(read_own(takes.place(store, take), shard)))
+        log = own
+        if own.fork is not None:
+            parent = stack.enter_context(closing(_parent(store, take, own, shard)))
+            log = Branch(own, parent, own.fork)
+        stack.pop_all()
+        return log
+
+
+def _parent(store: str, take: str, own: LogReader, shard: int) -> LogReader:
+    assert own.fork is not None, "only main has none"
+    if take == takes.MAIN:
+        raise Unavailable(
+            f"store {store}: this is the own log of a take, which begins in another store; name it as STORE#NAME"
+        )
+    return read_log(f"{store}#{own.fork.take}", shard)
 
 
 def count_shards(url: str) -> int | None:
@@ -102,10 +124,10 @@ def has_log(url: str) -> bool:
     return count_shards(url) is not None
 
 
-def take_of(url: str) -> tuple[str, str]:
+def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
     """The store and the take that a url means: the take that it names, else the current one.
 
-    Errors: Unavailable if it names one that is not there.
+    Errors: Unavailable if it names one that is not there; with how it is made, if it `is_wanted`.
     """
     store, take = _named(url)
     if take != takes.MAIN and count_own(takes.place(store, take)) is None:
@@ -113,27 +135,20 @@ def take_of(url: str) -> tuple[str, str]:
 
         if count_own(takes.place(store, takes.MAIN)) is None:
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
-        there = takes.names(store)
-        near = nearest(take, [*there, takes.MAIN])
-        hint = (
-            f"did you mean {near!r}?"
-            if near
-            else f"there is {', '.join([takes.MAIN, *there])}; make it with: ensemble take new {take}"
-        )
+        there = [takes.MAIN, *takes.names(store)]
+        near = nearest(take, there)
+        hint = f"did you mean {near!r}?" if near else f"there is {', '.join(there)}"
+        if is_wanted and not near:
+            hint += f"; make it with: ensemble take new {take}"
         raise Unavailable(f"store {store}: there is no take {take!r}; {hint}")
     return store, take
 
 
 def _named(url: str) -> tuple[str, str]:
     store, take = takes.split(url)
-    if store == "memory:" and take is not None:
+    if store == "memory:" and take not in (None, takes.MAIN):
         raise Unavailable(f"store {url!r}: a log in memory without a name has no takes; call it memory:NAME")
     return store, take or takes.current(store)
-
-
-def _refuse_bare(url: str, take: str) -> None:
-    if take == takes.MAIN:
-        raise Unavailable(f"store {url}: this is the own log of a take, which begins in another store; name it as STORE#NAME")
 
 
 def where(url: str) -> str:
@@ -161,7 +176,7 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(open_own(url, name="", create=False, shard=shard, shards=shards, takes_over=False))
+            logs.append(open_own(url, Terms(create=False, shard=shard, shards=shards, takes_over=False)))
             stack.callback(logs[-1].close)
         yield logs
 
@@ -180,6 +195,6 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
-            open_own(place, name=name, shard=shard, shards=len(forks), fork=fork).close()
+            open_own(place, Terms(name, shard=shard, shards=len(forks)), fork).close()
 
     takes.make(store, take, build)

@@ -4,18 +4,18 @@ Owns the layer over a log that puts such data away when a frame is sealed, and f
 of it nothing names any more. Where it lies is the store's: `Blobs`.
 
     a frame that is durable names only what is durable
-    in the log   data = b"" and extras["blob"] = [SHA-256, size]     <=>     outside  data = the bytes with that hash
+    in the log   data = b"" and extras["blob"] = [SHA-256, size, key]   <=>   outside  data = the bytes with that hash
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, overload
+from typing import NamedTuple, Protocol, overload
 
 import msgspec
 
@@ -23,6 +23,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Rows
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog, LogReader, Packing, Part, Snapshot
+from ensemble.log.envelope import envelope_of, is_encrypted
 from ensemble.log.files import Files, refusal
 from ensemble.log.frame import peek
 from ensemble.log.layer import Layer
@@ -30,6 +31,24 @@ from ensemble.log.layer import Layer
 FOLDER = "blobs"
 """As `ensemble.log` knows it, which looks for it."""
 EXTRA = "blob"
+RECENT_BYTES = 32 << 20
+"""How much of what was put away last a writer has at hand."""
+
+
+class Claim(NamedTuple):
+    """What a frame says of data that lies beside it."""
+
+    digest: bytes
+    """Its SHA-256."""
+    size: int
+    key_id: bytes | None
+    """Of the key that it is encrypted with; empty: it is plain; None: the frame was written before frames said so."""
+    offset: int
+    """Of the event."""
+
+
+Fetch = Callable[[Claim], bytes]
+"""What gets such data. LogCorrupt if it is missing or damaged; Unavailable."""
 
 NAME = re.compile("[0-9a-f]{64}")
 """How a file of such data is called; what is called otherwise is none."""
@@ -151,12 +170,13 @@ class MemoryBlobs:
 
 
 class Claimed(Sequence[bytes]):
-    """A column of data, some of which is fetched when it is looked at."""
+    """A column of data, some of which is fetched whenever it is looked at."""
 
-    __slots__ = ("_blobs", "_claims", "_data")
+    __slots__ = ("_data", "claims", "fetch")
 
-    def __init__(self, data: Sequence[bytes], claims: dict[int, bytes], blobs: Blobs) -> None:
-        self._data, self._claims, self._blobs = data, claims, blobs
+    def __init__(self, data: Sequence[bytes], claims: Mapping[int, Claim], fetch: Fetch) -> None:
+        """`claims` are of the rows that are to be fetched; what `data` has there is of no account."""
+        self._data, self.claims, self.fetch = data, claims, fetch
 
     def __len__(self) -> int:
         return len(self._data)
@@ -168,10 +188,39 @@ class Claimed(Sequence[bytes]):
     def __getitem__(self, ix: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(ix, slice):
             chosen = range(*ix.indices(len(self._data)))
-            claims = {row: self._claims[at] for row, at in enumerate(chosen) if at in self._claims}
-            return Claimed(self._data[ix], claims, self._blobs) if claims else self._data[ix]
-        digest = self._claims.get(ix if ix >= 0 else ix + len(self._data))
-        return self._data[ix] if digest is None else self._blobs.get(digest)
+            claims = {row: self.claims[at] for row, at in enumerate(chosen) if at in self.claims}
+            return Claimed(self._data[ix], claims, self.fetch) if claims else self._data[ix]
+        claim = self.claims.get(ix if ix >= 0 else ix + len(self._data))
+        return self._data[ix] if claim is None else self.fetch(claim)
+
+    def bare(self) -> list[bytes]:
+        """The column as frames have it: nothing where data lies elsewhere."""
+        return [b"" if ix in self.claims else data for ix, data in enumerate(self._data)]
+
+
+def whole(rows: Rows, fetch: Fetch) -> Rows:
+    """Rows that were read from a frame just now, as they were said: what lies elsewhere is fetched when somebody looks."""
+    claims = {}
+    for row, extra in (rows.extras or {}).items():
+        if EXTRA in extra:
+            digest, size, *key_id = extra[EXTRA]
+            claims[row] = Claim(digest, size, key_id[0] if key_id else None, rows.offset(row))
+    if claims:
+        extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
+        rows.extras = {row: extra for row, extra in extras.items() if extra} or None
+        rows.data = Claimed(rows.data, claims, fetch)
+    return rows
+
+
+def bare(rows: Rows) -> Rows:
+    """The same rows as frames have them: what lies elsewhere is only named."""
+    column = rows.data
+    if not isinstance(column, Claimed):
+        return rows
+    extras = dict(rows.extras or {})
+    for row, claim in column.claims.items():
+        extras[row] = {**extras.get(row, {}), EXTRA: [claim.digest, claim.size, claim.key_id]}
+    return msgspec.structs.replace(rows, data=column.bare(), extras=extras)
 
 
 class ClaimReader(Layer):
@@ -180,6 +229,8 @@ class ClaimReader(Layer):
     def __init__(self, log: LogReader, blobs: Blobs) -> None:
         super().__init__(log)
         self._blobs = blobs
+        self._last = b"", b""
+        """What was fetched last, and its digest."""
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         return map(self._whole, self._log.frames(seq))
@@ -192,13 +243,16 @@ class ClaimReader(Layer):
 
     def _whole(self, frame: Frame) -> Frame:
         """The frame as it was said; what lies elsewhere is fetched when somebody looks."""
-        rows = frame.rows
-        claims = {} if rows is None else claims_of(rows)
-        if rows is not None and claims:
-            extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
-            rows.extras = {row: extra for row, extra in extras.items() if extra} or None
-            rows.data = Claimed(rows.data, claims, self._blobs)
+        if frame.rows is not None:
+            frame.rows = whole(frame.rows, self._fetch)
         return frame
+
+    def _fetch(self, claim: Claim) -> bytes:
+        digest, data = self._last  # of one event several views may look at it, one after the other
+        if digest != claim.digest:
+            data = self._blobs.get(claim.digest)
+            self._last = claim.digest, data
+        return data
 
 
 class ClaimLog(ClaimReader):
@@ -211,9 +265,12 @@ class ClaimLog(ClaimReader):
         self._waiting: dict[int, list[tuple[bytes, bytes]]] = {}
         """Number of a frame that is sealed and not appended -> what it names, and the bytes."""
         self._keeping = Lock()
-        """Held while something is put away, or taken away."""
+        """Held while something is put away, or taken away. Never while `seal` may wait for it."""
+        self._naming = Lock()
+        """Guards what follows."""
         self._named: dict[bytes, int] = {}
         """What frames name that are sealed and not appended yet, and how often."""
+        self._recent = _Recent(self._named)
         self._refuses: str | None = None
         self._claimed: set[bytes] | None = None
         """While a sweep goes on: all that was named since it began."""
@@ -230,20 +287,24 @@ class ClaimLog(ClaimReader):
         rows, above = frame.rows, self._above
         if rows is None or above is None or max(map(len, rows.data)) <= above:
             return self._writer.seal(frame)
-        data, extras = list(rows.data), dict(rows.extras or {})
+        claims: dict[int, Claim] = {}
         put: list[tuple[bytes, bytes]] = []
-        for ix, payload in enumerate(data):
+        for ix, payload in enumerate(rows.data):
             if len(payload) > above:
                 digest = sha256(payload).digest()
+                key_id = envelope_of(payload).key_id if is_encrypted(payload) else b""
+                claims[ix] = Claim(digest, len(payload), key_id, rows.offset(ix))
                 put.append((digest, payload))
-                data[ix] = b""
-                extras[ix] = {**extras.get(ix, {}), EXTRA: [digest, len(payload)]}
-        lean = msgspec.structs.replace(frame, rows=msgspec.structs.replace(rows, data=data, extras=extras))
+        lean_data = Claimed(rows.data, claims, self._fetch).bare()
+        said = msgspec.structs.replace(rows, data=Claimed(lean_data, claims, self._fetch))
+        lean = msgspec.structs.replace(frame, rows=bare(said))
         sealed = self._writer.seal(lean)
         frame.epoch, frame.seq, frame.prev = lean.epoch, lean.seq, lean.prev
-        with self._keeping:
-            for digest, _ in put:
+        frame.rows = said  # whoever keeps the frame in memory need not keep what is large in it
+        with self._naming:
+            for digest, payload in put:
                 self._named[digest] = self._named.get(digest, 0) + 1
+                self._recent.add(digest, payload)
                 if self._claimed is not None:
                     self._claimed.add(digest)
         self._waiting[frame.seq] = put
@@ -263,11 +324,12 @@ class ClaimLog(ClaimReader):
             self._refuses = f"{error}; this log takes no more until it is opened again"
             raise
         self._writer.append(sealed)
-        with self._keeping:
+        with self._naming:
             for digest in done:
                 self._named[digest] -= 1
                 if not self._named[digest]:
                     del self._named[digest]
+            self._recent.trim()
 
     def save(self, snapshot: Snapshot) -> None:
         self._writer.save(snapshot)
@@ -281,7 +343,7 @@ class ClaimLog(ClaimReader):
 
         Errors: Unavailable; LogCorrupt, and then nothing went.
         """
-        with self._keeping:
+        with self._naming:
             self._claimed = set(self._named)
         try:
             known = list(self._blobs.names())
@@ -290,11 +352,43 @@ class ClaimLog(ClaimReader):
             for digest in known:
                 if digest not in kept:
                     with self._keeping:
-                        if digest not in self._claimed:  # said again meanwhile
+                        with self._naming:
+                            is_named = digest in self._claimed  # said again meanwhile
+                        if not is_named:
                             self._blobs.drop(digest)
         finally:
-            with self._keeping:
+            with self._naming:
                 self._claimed = None
+
+    def _fetch(self, claim: Claim) -> bytes:
+        at_hand = self._recent.get(claim.digest)
+        return super()._fetch(claim) if at_hand is None else at_hand
+
+
+class _Recent:
+    """Data that was put away last, at hand: up to RECENT_BYTES, and all that is `named` and not durable yet."""
+
+    def __init__(self, named: Mapping[bytes, int]) -> None:
+        self._named = named
+        self._kept: dict[bytes, bytes] = {}
+        self._size = 0
+
+    def get(self, digest: bytes) -> bytes | None:
+        """Any thread."""
+        return self._kept.get(digest)
+
+    def add(self, digest: bytes, data: bytes) -> None:
+        if self._kept.pop(digest, None) is None:
+            self._size += len(data)
+        self._kept[digest] = data
+        self.trim()
+
+    def trim(self) -> None:
+        while self._size > RECENT_BYTES:
+            oldest = next((digest for digest in self._kept if digest not in self._named), None)
+            if oldest is None:
+                return
+            self._size -= len(self._kept.pop(oldest))
 
 
 class ClaimPacking:

@@ -93,8 +93,9 @@ class MemoryReader:
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         store = self._open()
         begin, end = store.ends[0].offset, store.ends[-1].offset
-        if not begin <= offset <= end:
+        if not 0 <= offset <= end:
             raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
+        offset = max(offset, begin)
         # Those who append may be ahead of `ends` in the other lists, never behind.
         hi = bisect_right(store.firsts, end - 1)
         lo = bisect_right(store.firsts, offset, 0, hi) - 1 if offset < end else hi

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, Fork, LogReader
@@ -30,21 +30,23 @@ BLOBS = "blobs"
 """The folder in a store that has the data which is too large for its frames."""
 
 
-def open_own(
-    url: str,
-    *,
-    name: str,
-    durability: Literal["disk", "memory"] = "disk",
-    id: str | None = None,
-    create: bool = True,
-    shard: int = 0,
-    shards: int = 1,
-    fork: Fork | None = None,
-    personal: Personal | None = None,
-    blob_above: int | None = None,
-    takes_over: bool = True,
-) -> EventLog:
+class Terms(NamedTuple):
+    """How a log is to be opened for writing: see `ensemble.log.open_log`."""
+
+    name: str = ""
+    durability: Literal["disk", "memory"] = "disk"
+    id: str | None = None
+    create: bool = True
+    shard: int = 0
+    shards: int = 1
+    personal: Personal | None = None
+    blob_above: int | None = None
+    takes_over: bool = True
+
+
+def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
     """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
+    name, durability, id, create, shard, shards, personal, blob_above, takes_over = terms
     kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryLog, make_memory_store, memory_store

@@ -95,7 +95,7 @@ class DirectoryFrames(ABC):
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
         begin, end = self._manifest.begin.offset, view.end.offset
-        if not begin <= offset <= end:
+        if not 0 <= offset <= end:
             raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         offset = max(offset, self._begins(view).offset)
         if offset == end:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble.broker.failure import one_line
 from ensemble.broker.words import Failure, Later, Outcome, Said
-from ensemble.errors import InvalidEvent, PlayerError, Reject, Retry
+from ensemble.errors import InvalidEvent, LogCorrupt, PlayerError, Reject, Retry, Unavailable
 from ensemble.event import NESTED_MOST, Emission, decode, encode, is_utf8, payload_of, refuse_deep, unlifted_why, writable
 from ensemble.player.codec import Tables
 from ensemble.player.context import Context
@@ -23,6 +23,7 @@ from ensemble.player.work import Work, hearing_of
 from ensemble.score.units import duration_us
 
 if TYPE_CHECKING:
+    from ensemble.event import Event
     from ensemble.player.player import Instance
 
 TRIED_ENOUGH = 100
@@ -367,7 +368,7 @@ class Hearing:
     def _fail(self, ix: int, error: BaseException) -> None:
         _let_interrupt(error)
         event, lane = self.work.events[ix], self.work.batch.keys[ix]
-        why = unlifted_why(event._rows.data[event._ix])
+        why = _unlifted_why(event)
         is_final = isinstance(error, (Reject, Misfit)) or why is not None
         if why is not None:  # whatever came of that
             error = InvalidEvent(why)
@@ -487,6 +488,14 @@ class Hearing:
         )  # fmt: skip
         self._begin()
         return outcome
+
+
+def _unlifted_why(event: Event) -> str | None:
+    """Why an event could not be lifted; None: it is as it is to be heard, or it can't be told."""
+    try:
+        return unlifted_why(event._rows.data[event._ix])
+    except (LogCorrupt, Unavailable):  # large data that can't be had: the failure of who looked at it, and of nobody else
+        return None
 
 
 def _let_interrupt(error: BaseException) -> None:

@@ -15,7 +15,7 @@ from ensemble.broker.words import Outcome
 from ensemble.event import Event, Ref
 from ensemble.listening import lookups
 from ensemble.player import Player, Work
-from ensemble.ready import muted
+from ensemble.player.outside import muted
 from ensemble.stage.inbox import Item, Role
 from ensemble.stage.seat import look_up
 from ensemble.stage.solo import SoloCrew

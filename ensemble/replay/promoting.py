@@ -87,7 +87,7 @@ def _enter(stack: ExitStack, store: str, take: str, what: str) -> None:
     try:
         stack.enter_context(hold(store, take))
     except Unavailable as error:
-        raise Unavailable(f"{what} can't be promoted now: {error}; stop who plays it first") from error
+        raise Unavailable(f"{what} can't be promoted now: {error}") from error
 
 
 def _replayed(log: LogReader) -> Position | None:

@@ -74,13 +74,20 @@ def test_a_band_forgets_what_is_older_than_its_score_says_and_plays_on(tmp_path:
         assert {name: section.lag for name, section in band.status().sections.items()} == {"tally": 0, "late": 0}
 
 
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # retention took it meanwhile
+        return 0
+
+
 def test_a_band_on_threads_keeps_within_its_size(tmp_path: Path) -> None:
     with ensemble.open(score({"size": "40KB"}), players={"tally": tally}, store=str(tmp_path / "s")) as band:
         for _ in range(40):
             band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
             band.settle(timeout=10)
 
-        eventually(lambda: sum(path.stat().st_size for path in (tmp_path / "s/shard-0").glob("*.*")) < 60_000)
+        eventually(lambda: sum(map(_bytes, (tmp_path / "s/shard-0").glob("*.*"))) < 60_000)
         assert band.table("tally")[""] == {"count": 800}
         assert next(band.events()).offset > 0
 

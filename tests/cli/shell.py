@@ -14,8 +14,10 @@ import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.cli.forked import can_fork, run
 from tests.conformance.stand import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -82,17 +84,25 @@ class Shell:
 
     def run(self, *arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
         """Run a command to its end."""
-        ended = subprocess.run(
-            self._command(arguments),
-            cwd=self.folder,
-            env=self._env(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
+        given = self._env(env)
+        if not can_fork(given, self._env(None)):
+            ended = subprocess.run(
+                self._command(arguments),
+                cwd=self.folder,
+                env=given,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            return Ran(ended.returncode, ended.stdout, ended.stderr)
+        with TemporaryDirectory() as streams:
+            files = [Path(streams, name) for name in ("in", "out", "err")]
+            for file, text in zip(files, (stdin, "", ""), strict=True):
+                file.write_text(text, encoding="utf-8")
+            code = run(list(map(str, arguments)), self.folder, given, files, timeout=120)
+            return Ran(code, files[1].read_text(encoding="utf-8"), files[2].read_text(encoding="utf-8"))
 
     def start(self, *arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command; it is killed when the test ends, if it still runs."""

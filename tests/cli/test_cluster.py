@@ -173,7 +173,27 @@ def test_a_band_is_brought_up_spoken_to_by_each_command_and_taken_down(cluster: 
     assert len(cluster.run("events", "order.paid", "--store", "kept", "--json").json_lines) == 2
 
 
-@pytest.mark.everywhere("the test after it says the same of one with a motif")
+@pytest.mark.everywhere("tests/faults/test_ray_rolled_back.py rolls back from Python")
+def test_a_band_that_is_up_is_rolled_back_and_goes_forward_again(cluster: Cluster) -> None:
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
+    cluster.publish(5, 7)
+    cluster.wait_for("order.paid", 2)
+    placed = cluster.look("events", "order.placed")
+
+    refused = cluster.run("rollback", "--to", placed[0]["id"], "--store", "kept")
+    back = cluster.run("rollback", "--to", placed[0]["id"], "--store", cluster.store, "--json")
+    cluster.publish(9, first=3)
+    [paid] = cluster.wait_for("order.paid", 1)
+
+    assert_said(refused, 4, "take 'main' can't be rolled back now", "--store ray:NAME")
+    assert (back.code, back.json["parent"], back.json["is_current"]) == (0, "main", True), back.err
+    assert paid["data"] == {"total": 9} and paid["id"].startswith(back.json["id"])
+    assert [each["key"] for each in cluster.look("events", "order.placed")] == ["o-3"]
+    used = cluster.run("take", "use", "main", "--store", cluster.store)
+    assert used.code == 0, used.err
+    assert cluster.look("events", "order.placed") == placed
+
+
 def test_a_score_that_joins_hears_what_was_said_before_and_leaves_again(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml").code == 0
     cluster.publish(5)
@@ -191,6 +211,7 @@ def test_a_score_that_joins_hears_what_was_said_before_and_leaves_again(cluster:
     assert_said(cluster.run("leave", cluster.name, "loyalty"), 1, "no score 'loyalty' has joined")
 
 
+@pytest.mark.everywhere("the test before it says most of it")
 def test_a_score_joins_with_a_motif_whose_first_events_lie_in_the_past_and_leaves_again(cluster: Cluster) -> None:
     cluster.shell.write("reviews.yaml", REVIEWS)
     cluster.shell.write("reviews.py", REVIEWS_PLAYERS)
@@ -472,7 +493,7 @@ def test_a_token_that_is_to_be_shown_and_is_not_there_is_a_sentence(cluster: Clu
     assert_said(cluster.run("status", "--store", cluster.store, env=nothing), 4, "can't be used: ", "RAY_AUTH_TOKEN")
 
 
-@pytest.mark.parametrize("kind", ["class", "function"])
+@pytest.mark.parametrize("kind", [pytest.param("class", marks=pytest.mark.everywhere("as of a function")), "function"])
 def test_a_player_that_the_nodes_cannot_import_is_told_of_with_its_node(
     cluster: Cluster, tmp_path_factory: Any, kind: str
 ) -> None:

@@ -98,5 +98,10 @@ def test_a_replay_in_json_is_one_line(played: Shell) -> None:
 def test_slips_are_told_with_what_to_type(played: Shell) -> None:
     assert "did you mean 'tally'" in played.run("replay", "shop.yaml", "--from", "0", "--players", "taly").err
     assert "there was no moment before event 5000" in played.run("take", "new", "a", "--at", "5000").err
+    for typed in (("take", "new", "a/b"), ("events", "--take", "a/b"), ("events", "--store", f"{STORE}#-a")):
+        bad = played.run(*typed)
+        assert bad.code == 2 and "letters" in bad.err, typed
+    none = played.run("take", "drop", "nope")
+    assert none.code == 4 and "there is no take 'nope'; there is main" in none.err and "take new" not in none.err
     both = played.run("events", "--store", f"{STORE}#a", "--take", "b")
     assert both.code == 2 and "name one" in both.err

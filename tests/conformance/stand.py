@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ensemble
+from ensemble import takes
 from ensemble.event import Event, Frame
-from ensemble.log import LogReader
+from ensemble.log import LogReader, open_log
+from ensemble.log.takes import split
 from ensemble.stage.on_ray import cluster
 from tests.conformance.home import AtHome
 
@@ -115,10 +117,17 @@ class Stand(AtHome):
         self._bands.append(band)
         return band
 
+    def go_into_a_take(self) -> None:
+        """Be a take of this store, which has nothing in it yet."""
+        for shard in range(self.shards):
+            open_log(self.url, name="test", shard=shard, shards=self.shards).close()
+        takes.new(self.url, "other")
+        self.url = f"{self.url}#other"
+
     @property
     def path(self) -> Path:
         """The folder of a store on the disk."""
-        return Path(self.url.removeprefix("objects:"))
+        return Path(split(self.url)[0].removeprefix("objects:"))
 
     def leave(self) -> None:
         """Close the band that is open, if one is."""
@@ -139,6 +148,9 @@ class Stand(AtHome):
         """A stand with the store as a kill at this moment would leave it."""
         assert self.setup.store != "memory", "only what is on a disk outlives a kill"
         other = Stand(self.setup, self.folder, shards=self.shards)
+        take = split(self.url)[1]
+        if take is not None:
+            other.url = f"{other.url}#{take}"
         shutil.copytree(self.path, other.path, ignore=shutil.ignore_patterns("*.sock", "door"))
         return other
 

@@ -144,6 +144,7 @@ def test_a_node_that_is_lost_with_its_instance_charges_nobody_and_the_band_goes_
     assert {each["pid"] for each in told["heard"]} == left, "the other node's instance heard all"
 
 
+@pytest.mark.everywhere("a cluster of its own; test_ray_faults.py has a player that gets no more memory")
 def test_an_event_that_eats_its_node_s_memory_is_found_and_dead_lettered_and_nobody_else_suffers(
     place: Place, keeper: Keeper
 ) -> None:

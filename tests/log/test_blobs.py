@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,15 @@ import pytest
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import EventLog, Snapshot, open_log, read_log
+from ensemble.log import blobs as large
 from ensemble.log.base import Removal, Taken
-from ensemble.log.blobs import Claimed, ClaimLog, DirectoryBlobs
-from ensemble.log.directory import open_directory
+from ensemble.log.blobs import Claim, Claimed, ClaimLog, ClaimReader, DirectoryBlobs
+from ensemble.log.directory import open_directory, read_directory
+from ensemble.log.forgetting import ForgettingLog, ForgettingReader
+from ensemble.log.forgetting.ring import MemoryRing
+from ensemble.score import load
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
 from tests.log.log_samples import Failing, Plug, Quick, contents, frame
 
 LARGE = encode("x" * 5_000)
@@ -182,21 +189,136 @@ def test_what_is_said_while_it_is_swept_stays(tmp_path: Path) -> None:
 
 
 def test_a_column_is_fetched_row_by_row() -> None:
-    asked: list[bytes] = []
+    asked: list[int] = []
 
-    class Counting:
-        def put(self, digest: bytes, data: bytes) -> None: ...
-        def get(self, digest: bytes) -> bytes:
-            asked.append(digest)
-            return digest * 2
+    def fetch(claim: Claim) -> bytes:
+        asked.append(claim.offset)
+        return claim.digest * 2
 
-        def names(self) -> Any: ...
-        def drop(self, digest: bytes) -> None: ...
-
-    column = Claimed([b"a", b"", b"c", b""], {1: b"B", 3: b"D"}, Counting())
+    claims = {row: Claim(digest, 2, b"", 10 + row) for row, digest in ((1, b"B"), (3, b"D"))}
+    column = Claimed([b"a", b"", b"c", b""], claims, fetch)
 
     assert (len(column), column[0], column[-2], asked) == (4, b"a", b"c", [])
-    assert (column[1], column[-1]) == (b"BB", b"DD")
+    assert (column[1], column[-1], asked) == (b"BB", b"DD", [11, 13])
     assert column[0:1] == [b"a"]
     assert list(column[1:]) == [b"BB", b"c", b"DD"]
-    assert list(map(len, column)) == [1, 2, 1, 2]
+    assert column.bare() == [b"a", b"", b"c", b""]
+    assert len(asked) == 4
+
+
+class Counted(DirectoryBlobs):
+    """Counts what is fetched."""
+
+    got = 0
+
+    def get(self, digest: bytes) -> bytes:
+        self.got += 1
+        return super().get(digest)
+
+
+def test_what_was_put_away_last_is_at_hand_and_what_is_not_durable_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "RECENT_BYTES", 12_000)
+    blobs = Counted(tmp_path, Quick())
+    log = ClaimLog(open_directory(tmp_path, name="band", log_id="log", files=Quick()), blobs, 1_000)
+    many = [encode(f"{n}" * 5_000) for n in range(6)]
+
+    said = [say(log, data) for data in many]
+    seen = [kept.rows.data[0] for kept in reversed(said)]  # type: ignore[union-attr]
+
+    assert (seen, blobs.got) == (many[::-1], 4), "the last two were at hand"
+    sealed, at = [], log.end()
+    for _ in range(3):
+        made = frame(at, 1, data=[many[0] + b"not yet"])
+        sealed.append(log.seal(made))
+        at = at._replace(seq=made.seq + 1, offset=made.end, time_us=made.time_us)
+        assert made.rows is not None
+        assert made.rows.data[0] == many[0] + b"not yet"
+    assert blobs.got == 4
+    log.append(sealed)
+    assert log._recent._size <= 12_000
+    log.close()
+
+
+def test_who_seals_a_frame_does_not_wait_for_data_to_be_put_away(tmp_path: Path) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    class Slow(DirectoryBlobs):
+        def put(self, digest: bytes, data: bytes) -> None:
+            began.set()
+            assert goes_on.wait(20)
+            super().put(digest, data)
+
+    log = ClaimLog(open_directory(tmp_path, name="band", log_id="log"), Slow(tmp_path), 1_000)
+    first = frame(log.end(), 1, data=[LARGE])
+    appending = threading.Thread(target=log.append, args=([log.seal(first)],))
+    appending.start()
+    assert began.wait(20)
+    second = frame(log.end()._replace(seq=1, offset=1, time_us=first.time_us), 1, data=[OTHER])
+    sealed: list[bytes] = []
+    sealing = threading.Thread(target=lambda: sealed.append(log.seal(second)))
+    sealing.start()
+    sealing.join(5)
+    is_done = not sealing.is_alive()
+    goes_on.set()
+    appending.join(20)
+    sealing.join(20)
+
+    assert is_done
+    log.append(sealed)
+    assert payloads(log) == [LARGE, OTHER]
+    log.close()
+
+
+# Of people
+
+
+def people() -> Any:
+    score = load({"ensemble": 1, "name": "band", "events": {"order.placed": {"personal": {"subject": "key"}}}})
+    return personal(score, Vocabulary(score))
+
+
+def test_what_is_encrypted_is_fetched_only_when_it_is_looked_at_and_its_frame_tells_whether_it_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    ring = MemoryRing()
+    inner = open_directory(tmp_path, name="band", log_id="log", files=Quick())
+    log = ForgettingLog(ClaimLog(inner, DirectoryBlobs(tmp_path, Quick()), 1_000), ring, people())
+    first = say(log, LARGE, SMALL)
+    say(log, OTHER, LARGE)
+    assert first.rows is not None
+    assert list(first.rows.data) == [LARGE, SMALL]
+    assert all(LARGE[10:] not in path.read_bytes() for path in blobs_of(tmp_path))
+    assert len(blobs_of(tmp_path)) == 3, "two people have the same data, encrypted each with a key of their own"
+    blobs = Counted(tmp_path)
+    reader = ForgettingReader(ClaimReader(read_directory(tmp_path), blobs), ring)
+
+    kept = [event for each in reader.rows() if each.rows for event in map(each.rows.event, range(2))]
+    told = [(event.topic, event.key, event.time.year, event.forgotten) for event in kept]
+
+    assert blobs.got == 0
+    assert told == [("order.placed", f"o-{n}", 1970, False) for n in range(4)]
+    assert [event.payload for event in kept] == [LARGE, SMALL, OTHER, LARGE]
+    assert blobs.got == 3
+    assert log.forget("o-0") == 1
+    kept = [event for each in reader.rows() if each.rows for event in map(each.rows.event, range(2))]
+    assert [event.forgotten for event in kept] == [True, False, False, False]
+    assert blobs.got == 3
+    assert [event.data for event in kept][:2] == ["(forgotten)", "small"]
+    log.close()
+
+
+def test_a_frame_of_before_that_does_not_say_whether_its_data_is_encrypted_is_read_all_the_same(tmp_path: Path) -> None:
+    ring = MemoryRing()
+    inner = open_directory(tmp_path, name="band", log_id="log", files=Quick())
+    log = ForgettingLog(ClaimLog(inner, DirectoryBlobs(tmp_path, Quick()), 1_000), ring, people())
+    say(log, LARGE)
+    [named] = [kept.rows.extras[0]["blob"] for kept in inner.frames()]  # type: ignore[union-attr, index]
+    old = frame(log.end(), 2, data=[b"", SMALL], extras={0: {"blob": named[:2]}})
+    inner.append([inner.seal(old)])
+
+    assert payloads(log) == [LARGE, LARGE, SMALL]
+    log.forget("o-0")
+    assert [kept.rows.event(0).forgotten for kept in log.rows()] == [True, True]  # type: ignore[union-attr]
+    log.close()

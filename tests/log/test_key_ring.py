@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,38 @@ def test_two_that_forget_at_once_lose_neither() -> None:
     other.destroy("miles")
 
     assert [opens(in_objects(kept), key) for key in (ella, miles)] == [False, False]
+
+
+def test_who_makes_a_key_or_finds_one_does_not_wait_for_the_store_to_keep_another() -> None:
+    kept = MemoryStore()
+    ring = in_objects(kept, is_writer=True)
+    [ella] = made(ring, "ella")
+    create, began, goes_on = ring._objects.create, threading.Event(), threading.Event()
+
+    def slowly(path: str, data: bytes) -> None:
+        began.set()
+        assert goes_on.wait(20)
+        create(path, data)
+
+    ring._objects.create = slowly  # type: ignore[method-assign]
+    ring.key_for("miles")
+    keeping = threading.Thread(target=ring.sync)
+    keeping.start()
+    assert began.wait(20)
+    found: list[Key | None] = []
+    sealing = threading.Thread(target=lambda: found.extend([ring.key_for("nina"), ring.find(ella.id)]))
+    sealing.start()
+    sealing.join(5)
+    is_done = not sealing.is_alive()
+    goes_on.set()
+    keeping.join(20)
+    sealing.join(20)
+
+    assert is_done
+    assert found[1] is ella
+    ring.sync()
+    assert found[0] is not None and opens(in_objects(kept), found[0])
+    assert len(kept_keys(kept)) == 3
 
 
 def test_a_key_that_is_damaged_or_lost_is_told_and_not_taken_for_forgotten() -> None:

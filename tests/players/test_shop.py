@@ -82,7 +82,7 @@ VISITS = st.lists(
 
 
 @given(visits=VISITS, stocks=st.tuples(*[st.integers(0, 12)] * 3), seed=st.integers(0, 2**32), rules=st.sampled_from("AB"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_visits_of_any_customers_keep_every_promise_of_the_shop(
     visits: list[tuple[str, dict[str, int], str | None]], stocks: tuple[int, ...], seed: int, rules: str
 ) -> None:

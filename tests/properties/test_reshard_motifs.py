@@ -196,7 +196,7 @@ def test_each_match_is_heard_once_however_often_the_store_is_divided_anew(
 
 
 @pytest.mark.patience(300)
-@settings(CHECKS, max_examples=100)
+@settings(CHECKS, max_examples=60)
 @given(documents(), histories(), st.integers(2, 4), st.integers(0, 4), st.integers(0, 9))
 def test_a_motif_that_has_not_come_to_the_end_of_an_undivided_store_goes_on_where_it_was_in_each_shard(
     document: Any, history: list[Word], into: int, steps: int, begun: int

@@ -16,10 +16,10 @@ SECONDS = 5.0
 
 
 def refusal(path: Path | str) -> str:
-    began = time.perf_counter()
+    began_s = time.process_time()  # whatever else the machine does
     with pytest.raises(ScoreError) as caught:
         ensemble.load(path)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began_s < SECONDS
     assert len(caught.value.findings) == 1
     return str(caught.value)
 

@@ -68,7 +68,7 @@ def held_equal(text: str, data: Any) -> None:
     assert got is by_the_library(text, names)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(CONDITIONS, DATA)
 def test_what_is_decided_quickly_is_what_the_library_says(text: str, data: Any) -> None:
     held_equal(text, data)

@@ -46,7 +46,7 @@ def test_what_is_played_is_not_rolled_back(tmp_path: Path) -> None:
         band.publish("ordered", {"n": 1}, key="k")
         band.settle(10)
 
-        with pytest.raises(Unavailable, match=r"take 'main' can't be rolled back now: .*; stop who plays it first"):
+        with pytest.raises(Unavailable, match=r"'main' can't be rolled back now: .* that process; or, .* --store ray:NAME"):
             takes.rollback(store, 0)
 
         assert [each.name for each in takes.listed(store)] == ["main"]

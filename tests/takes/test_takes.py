@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ensemble
-from ensemble import takes
+from ensemble import log, takes
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.log import open_log
+from ensemble.log import Fork, open_log, own
+from ensemble.log import takes as kept
+from ensemble.log.branch import Branch
 from tests.takes.conftest import PLAYERS, SCORE, played, said, sums
 
 
@@ -126,7 +129,7 @@ def test_a_take_that_is_not_there_is_named_with_the_one_that_may_be_meant(store:
 
     with pytest.raises(Unavailable, match="there is no take 'what-of'; did you mean 'what-if'"):
         ensemble.read(store, take="what-of")
-    with pytest.raises(Unavailable, match="there is no take 'xyzzy'; there is main, what-if"):
+    with pytest.raises(Unavailable, match="'xyzzy'; there is main, what-if; make it with: ensemble take new xyzzy"):
         ensemble.open(SCORE, store=store, take="xyzzy", players=PLAYERS)
     with pytest.raises(Unavailable, match="there is a take 'what-if' already"):
         takes.new(store, "what-if")
@@ -157,8 +160,8 @@ def test_a_take_on_which_others_stand_is_not_dropped(store: str) -> None:
         takes.drop(store, "a")
     with pytest.raises(Unavailable, match="main is the trunk"):
         takes.drop(store, "main")
-    with pytest.raises(Unavailable, match="there is no take 'c'"):
-        takes.drop(store, "c")
+    with pytest.raises(Unavailable, match=r"there is no take 'zz'; there is main, a, b$"):
+        takes.drop(store, "zz")
     takes.drop(store, "b")
     takes.drop(store, "a")
 
@@ -173,7 +176,7 @@ def test_a_take_that_is_played_is_not_dropped(tmp_path: Path) -> None:
     takes.new(store, "a")
 
     with ensemble.open(SCORE, store=store, take="a", players=PLAYERS) as band:
-        with pytest.raises(Unavailable, match=r"take 'a' can't be dropped now: .*; stop who plays it first"):
+        with pytest.raises(Unavailable, match=r"take 'a' can't be dropped now: .*, or stop that process$"):
             takes.drop(store, "a")
         band.publish("ordered", {"n": 2}, key="k")
         band.settle(10)
@@ -192,6 +195,72 @@ def test_a_parent_that_lost_its_end_is_not_taken_for_the_past(tmp_path: Path) ->
 
     with pytest.raises(LogCorrupt, match=r"a take leaves main after frame .* its end was lost, or it was changed"):
         ensemble.read(str(store), take="a")
+
+
+def test_what_was_opened_is_closed_where_a_take_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+    takes.new(store, "a")
+    opened: list[Any] = []
+
+    def noted(open_: Any) -> Any:
+        def noting(*given: Any) -> Any:
+            opened.append(open_(*given))
+            return opened[-1]
+
+        return noting
+
+    def refuse(self: Branch, fork: Fork) -> None:
+        raise LogCorrupt("the joint is wrong")
+
+    for name in ("open_own", "read_own"):
+        monkeypatch.setattr(log, name, noted(getattr(own, name)))
+    monkeypatch.setattr(Branch, "_check_joint", refuse)
+
+    for url_opener in (log.read_log, lambda url: open_log(url, name="")):
+        with pytest.raises(LogCorrupt, match="the joint is wrong"):
+            url_opener(f"{store}#a")
+
+    assert len(opened) == 4
+    for each in opened:
+        with pytest.raises(Unavailable, match="closed"):
+            each.end()
+
+
+def test_the_own_log_of_a_take_gives_its_rows_to_who_asks_from_before_it_begins(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    played(store, 2, take="a")
+
+    [reader] = log.own_logs(store, "a")
+
+    begin = reader.begin().offset
+    assert begin > 0
+    assert [frame.first for frame in reader.rows(0)] == [frame.first for frame in reader.rows(begin)] != []
+    with pytest.raises(OffsetError, match="offset -1 lies outside"):
+        reader.rows(-1)
+    reader.close()
+
+
+def test_another_take_made_current_while_a_band_comes_to_hold_its_log_is_what_it_plays(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played(store, 1)
+    takes.new(store, "other")
+    opened: list[str] = []
+
+    def open_late(url: str, *given: Any) -> Any:
+        if not opened:
+            kept.make_current(store, "other")
+        opened.append(url)
+        return own.open_own(url, *given)
+
+    monkeypatch.setattr(log, "open_own", open_late)
+    played(store, 10)
+
+    assert len(opened) == 2
+    assert [each["sum"] for each in said(store, "other")] == [1, 11]
+    assert [each["sum"] for each in said(store, "main")] == [1]
 
 
 def test_the_own_log_of_a_take_is_no_store_by_itself(tmp_path: Path) -> None:

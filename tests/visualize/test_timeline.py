@@ -169,11 +169,11 @@ def test_five_thousand_events_are_drawn_within_five_seconds() -> None:
         band.settle(timeout=60)
         past = band.history()
     assert len(past.events) > 5_000
-    began = time.perf_counter()
+    began_s = time.process_time()  # whatever else the machine does
 
     text = svg(timeline(past, past.events, "all"))
 
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began_s < 5
     ElementTree.fromstring(text)
 
 

@@ -18,8 +18,8 @@ from ensemble.log.frame import decode
 from ensemble.log.group import MARKER, RECORD_BYTES
 from ensemble.log.remnant import decode_remnant, is_remnant
 
-TRACE = encode(EXTRA) + b"\x92\xc4\x20"
-"""What stands in every frame that names data: the name of the extra, an array of two, and that 32 bytes follow."""
+TRACE = encode(EXTRA)
+"""What stands in every frame that names data: the name of the extra; data that has the same name costs its decoding."""
 
 
 class Named:

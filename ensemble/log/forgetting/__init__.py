@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.log.base import EventLog, LogReader, Packed, Packing, Part, Removal, Snapshot, Taken
+from ensemble.log.blobs import Claimed
 from ensemble.log.branch import BranchLog
 from ensemble.log.forgetting.places import Decrypting, Encrypting
 from ensemble.log.forgetting.ring import Ring
@@ -88,6 +89,8 @@ class ForgettingLog(ForgettingReader):
         kept = self._encrypting.frame(frame)
         sealed = self._writing.seal(kept)
         frame.epoch, frame.seq, frame.prev = kept.epoch, kept.seq, kept.prev
+        if kept is not frame and kept.rows is not None and isinstance(kept.rows.data, Claimed):
+            frame.rows = self._decrypting.rows(kept.rows)  # as `ClaimLog.seal` leaves it, and what is in it is decrypted again
         return sealed
 
     def append(self, sealed: Sequence[bytes]) -> None:

@@ -1,6 +1,6 @@
 """A payload with what is personal in it encrypted, and back (docs/forget.md, "Bytes").
 
-Owns the bytes of it, and what is read of it once its key is gone. Knows no ring and no frame.
+Owns what is in the ciphertext, and what is read of it once its key is gone. Knows no ring and no frame.
 
     decrypt(encrypt(payload, rule, key), key) = payload          (byte for byte)
 """
@@ -18,16 +18,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import EPOCH, decode, encode
+from ensemble.log.envelope import Envelope, envelope_of, sealed
 from ensemble.score.personal import Rule
 
-CODE = 69
-"""The type of the MessagePack extension."""
 FORGOTTEN = "(forgotten)"
 """What stands for a text."""
 
 NONCE_BYTES = 12
-_MARKERS = frozenset(b"\xc7\xc8\xc9")
-"""Extensions of a length that is not fixed: 8, 16 and 32 bits."""
 
 
 class Key(NamedTuple):
@@ -38,22 +35,7 @@ class Key(NamedTuple):
     cipher: AESGCM
 
 
-class _Body(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    key_id: bytes
-    nonce: bytes
-    ciphertext: bytes
-    blank: bytes
-
-
-_bodies = msgspec.msgpack.Decoder(_Body)
 _secrets = msgspec.msgpack.Decoder(list[Any])
-
-
-def is_encrypted(payload: bytes) -> bool:
-    """Whether a payload is one that `encrypt` made."""
-    if not payload or payload[0] not in _MARKERS:
-        return False
-    return payload[1 + (1 << (payload[0] - 0xC7))] == CODE
 
 
 def encrypt(payload: bytes, data: Any, rule: Rule, key: Key) -> bytes:
@@ -70,18 +52,7 @@ def encrypt(payload: bytes, data: Any, rule: Rule, key: Key) -> bytes:
         taken = [payload]
         shown = encode(neutral(data, rule.names)) if rule.blank is None else rule.blank
     nonce = os.urandom(NONCE_BYTES)
-    body = _Body(key.id, nonce, key.cipher.encrypt(nonce, encode(taken), key.id), shown)
-    return encode(msgspec.msgpack.Ext(CODE, encode(body)))
-
-
-def key_id(payload: bytes) -> bytes:
-    """Of the key that encrypted it."""
-    return _body(payload).key_id
-
-
-def blank(payload: bytes) -> bytes:
-    """What is read of it once its key is gone."""
-    return _body(payload).blank
+    return sealed(Envelope(key.id, nonce, key.cipher.encrypt(nonce, encode(taken), key.id), shown))
 
 
 def decrypt(payload: bytes, key: Key) -> bytes:
@@ -89,7 +60,7 @@ def decrypt(payload: bytes, key: Key) -> bytes:
 
     Errors: LogCorrupt if it was not encrypted by this key.
     """
-    body = _body(payload)
+    body = envelope_of(payload)
     taken = _taken(body, key)
     if isinstance(taken[0], bytes):
         whole: bytes = taken[0]
@@ -108,7 +79,7 @@ def rule_of(payload: bytes, key: Key) -> Rule:
 
     Errors: as `decrypt`.
     """
-    body = _body(payload)
+    body = envelope_of(payload)
     taken = _taken(body, key)
     if isinstance(taken[0], bytes):
         return Rule(None, blank=body.blank)
@@ -143,7 +114,7 @@ def _without(data: Any, path: Sequence[str], above: tuple[str, ...], names: froz
     return data if changed is value else {**data, name: changed}
 
 
-def _taken(body: _Body, key: Key) -> list[Any]:
+def _taken(body: Envelope, key: Key) -> list[Any]:
     """What is in the ciphertext: the payload as a whole, or paths and what stood there."""
     try:
         taken: list[Any] = _secrets.decode(key.cipher.decrypt(body.nonce, body.ciphertext, body.key_id))
@@ -152,10 +123,3 @@ def _taken(body: _Body, key: Key) -> list[Any]:
             f"what was encrypted with key {body.key_id.hex()} can't be decrypted with it: the key ring was changed"
         ) from error
     return taken
-
-
-def _body(payload: bytes) -> _Body:
-    try:
-        return _bodies.decode(decode(payload).data)
-    except (msgspec.DecodeError, AttributeError) as error:
-        raise LogCorrupt(f"this should be encrypted data, and is none: {error}") from error

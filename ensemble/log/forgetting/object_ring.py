@@ -54,9 +54,11 @@ class ObjectRing(Ring):
         return f"{self._objects.where}/keys"
 
     def refresh(self) -> None:
-        with self._lock:
+        if self._is_writer or self._now_s() < self._looked_s + LOOK_S:
+            return
+        with self._asking:
             now_s = self._now_s()
-            if not self._is_writer and now_s >= self._looked_s + LOOK_S:
+            if now_s >= self._looked_s + LOOK_S:
                 self._looked_s = now_s
                 self._follow()
 
@@ -72,18 +74,20 @@ class ObjectRing(Ring):
 
     def _look_up(self, key_id: bytes) -> Key | None:
         path = _path(key_id)
-        data = self._objects.patiently(lambda: self._objects.get(path))
-        self._follow()  # afterwards: a key that was got may have ended already
-        if data is None or key_id in self._ended:
-            return None
-        record = read_record(data)
-        if record is None or record.id != key_id:
-            raise LogCorrupt(f"{self._objects.where}/{path}: byte 0: this key is damaged; restore this object from a copy")
-        current = self._current.get(record.subject)
-        key = self._take(record)
-        if current is not None:
-            self._current[record.subject] = current
-        return key
+        with self._asking:
+            data = self._objects.patiently(lambda: self._objects.get(path))
+            self._follow()  # afterwards: a key that was got may have ended already
+            if data is None or key_id in self._ended:
+                return None
+            record = read_record(data)
+            if record is None or record.id != key_id:
+                raise LogCorrupt(f"{self._objects.where}/{path}: byte 0: this key is damaged; restore this object from a copy")
+            with self._lock:
+                current = self._current.get(record.subject)
+                key = self._take(record)
+                if current is not None:
+                    self._current[record.subject] = current
+            return key
 
     def _keep(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -113,7 +117,8 @@ class ObjectRing(Ring):
                     f"{self._objects.where}/{path}: byte 0: these are no ids of keys; restore this object from a copy"
                 )
             last = [data[at : at + ID_BYTES] for at in range(0, len(data), ID_BYTES)]
-            self._drop(last)
+            with self._lock:
+                self._drop(last)
             self._next += 1
 
     def _create(self, path: str, data: bytes) -> None:

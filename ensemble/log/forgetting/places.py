@@ -17,8 +17,10 @@ from ensemble.broker.outbox import FORWARDED, Outbox, Parcel
 from ensemble.broker.state import MotifState, State, Timer
 from ensemble.errors import OffsetError
 from ensemble.event import Frame, Rows, decode, encode
+from ensemble.log.blobs import Claim, Claimed
+from ensemble.log.envelope import envelope_of, is_encrypted
 from ensemble.log.forgetting import cipher
-from ensemble.log.forgetting.cipher import FORGOTTEN, is_encrypted
+from ensemble.log.forgetting.cipher import FORGOTTEN
 from ensemble.log.forgetting.ring import Ring
 from ensemble.score.personal import NOBODY, OBITUARY, Personal, Rule
 
@@ -74,9 +76,9 @@ class Places(ABC):
         """Events in columns: their data, and what few of them have."""
         out: list[bytes] = []
         own: dict[int, dict[str, Any]] = {}
+        later = self.later_of(data)
         is_changed = False
-        for ix, before in enumerate(data):
-            topic = topics[ix]
+        for ix, topic in enumerate(topics):
             cause = ELSEWHERE if causes is None else causes[ix]
             extra = None if extras is None else extras.get(ix)
             if extra is not None:
@@ -84,13 +86,31 @@ class Places(ABC):
                     topic, cause = extra.get("topic", topic), ELSEWHERE
                 if "parts" in extra or "letter" in extra:
                     own[ix] = self._brought(extra)
+            if ix in later:
+                if self.is_gone(later[ix]):
+                    own[ix] = {**own.get(ix, extra or {}), MARK: True}
+                out.append(b"")
+                continue
+            before = data[ix]
             after = self.payload(topic, keys[ix], before, cause)
             if after is not before:
                 is_changed = True
                 if self.is_lost(before):
                     own[ix] = {**own.get(ix, extra or {}), MARK: True}
             out.append(after)
-        return out if is_changed else data, {**(extras or {}), **own} if own else extras
+        column: Sequence[bytes] = out if is_changed else data
+        if later and isinstance(data, Claimed):
+            fetch = data.fetch
+            column = Claimed(out, later, lambda claim: self.payload("", "", fetch(claim)))
+        return column, {**(extras or {}), **own} if own else extras
+
+    def later_of(self, data: Sequence[bytes]) -> Mapping[int, Claim]:
+        """What of a column lies elsewhere, and is seen to when somebody looks at it."""
+        return {}
+
+    def is_gone(self, claim: Claim) -> bool:
+        """Whether what lies there can't be read any more."""
+        return False
 
     def concerns(self, topics: Sequence[str]) -> bool:
         """Whether there may be something to do about events of these topics."""
@@ -224,20 +244,30 @@ class Decrypting(Places):
     def letter(self, data: bytes) -> bytes:
         return self.payload("", "", data)
 
+    def later_of(self, data: Sequence[bytes]) -> Mapping[int, Claim]:
+        if not isinstance(data, Claimed):
+            return {}
+        # Where a frame does not say with which key, whether somebody was forgotten is known only by looking.
+        return {ix: claim for ix, claim in data.claims.items() if claim.key_id is not None}
+
+    def is_gone(self, claim: Claim) -> bool:
+        return claim.key_id is not None and claim.key_id != b"" and self._ring.find(claim.key_id) is None
+
     def is_lost(self, before: bytes) -> bool:
-        return self._ring.find(cipher.key_id(before)) is None
+        return self._ring.find(envelope_of(before).key_id) is None
 
     def _adopt(self, section: str, key: str, data: bytes) -> None:
         """Remember whose a state is: no rule tells that any more."""
-        found = self._ring.find(cipher.key_id(data))
+        found = self._ring.find(envelope_of(data).key_id)
         if found is None:  # nothing of theirs is left in it
             self.orphans.pop((section, key), None)
         else:
             self.orphans[section, key] = found.subject, cipher.rule_of(data, found)
 
     def _plain(self, data: bytes) -> bytes:
-        key = self._ring.find(cipher.key_id(data))
-        return cipher.blank(data) if key is None else cipher.decrypt(data, key)
+        envelope = envelope_of(data)
+        key = self._ring.find(envelope.key_id)
+        return envelope.blank if key is None else cipher.decrypt(data, key)
 
 
 class Encrypting(Places):

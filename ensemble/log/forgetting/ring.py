@@ -48,7 +48,10 @@ class Ring(ABC):
     """The keys of one log. Any thread."""
 
     def __init__(self) -> None:
+        self._asking = RLock()
+        """Held while the file or the store is asked. It may take long, and comes before `_lock` where both are held."""
         self._lock = RLock()
+        """Guards what follows, and is never held while somebody waits: who seals a frame takes it."""
         self._keys: dict[bytes, Key] = {}
         self._current: dict[str, Key] = {}
         """Subject -> the key that encrypts what is said of it from here on."""
@@ -73,30 +76,36 @@ class Ring(ABC):
         """
         with self._lock:
             key = self._keys.get(key_id)
-            if key is None and key_id not in self._ended:
-                key = self._look_up(key_id)
-                if key is None and key_id not in self._ended:
-                    raise LogCorrupt(
-                        f"{self.where}: byte 0: it has no key {key_id.hex()}, and nobody destroyed it; restore the key "
-                        "ring from a copy"
-                    )
-            return key
+            if key is not None or key_id in self._ended:
+                return key
+        key = self._look_up(key_id)
+        if key is None and key_id not in self._ended:
+            raise LogCorrupt(
+                f"{self.where}: byte 0: it has no key {key_id.hex()}, and nobody destroyed it; restore the key ring from a copy"
+            )
+        return key
 
     def sync(self) -> None:
-        """Returns once all keys that were made are kept. Unavailable if they can't be."""
-        with self._lock:
-            if self._new:
-                self._keep(self._new)
-                self._new = []
+        """Returns once all keys that were made are kept; meanwhile others may be made. Unavailable if they can't be."""
+        with self._asking:
+            with self._lock:
+                new = list(self._new)
+            if new:
+                self._keep(new)
+                with self._lock:
+                    del self._new[: len(new)]
 
     def destroy(self, subject: str) -> int:
         """Destroy all keys of a subject, for good; how many there were. Unavailable if that can't be written."""
-        with self._lock:
+        with self._asking:
             self.sync()
             gone = self._ids_of(subject)
             if gone:
+                with self._lock:
+                    self._current.pop(subject, None)  # what is said of them meanwhile has a key that stays
                 self._end(gone)
-                self._drop(gone)
+                with self._lock:
+                    self._drop(gone)
             return len(gone)
 
     @property
@@ -106,7 +115,7 @@ class Ring(ABC):
 
     def knows(self, subject: str) -> bool:
         """Whether a subject has a key."""
-        with self._lock:
+        with self._asking:
             return bool(self._ids_of(subject))
 
     def subjects(self) -> list[str]:
@@ -115,7 +124,8 @@ class Ring(ABC):
             return sorted({key.subject for key in self._keys.values()})
 
     def _ids_of(self, subject: str) -> list[bytes]:
-        return [key.id for key in self._keys.values() if key.subject == subject]
+        with self._lock:
+            return [key.id for key in self._keys.values() if key.subject == subject]
 
     def _new_id(self, subject: str) -> bytes:
         return os.urandom(ID_BYTES)
@@ -216,7 +226,7 @@ class FileRing(Ring):
             if is_writer and not path.exists():
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
                 self._files.sync_folder(path.parent)
-            self.refresh()
+            self._take_in()
             if is_writer:
                 self._finish()
         except OSError as error:
@@ -227,14 +237,19 @@ class FileRing(Ring):
         return str(self._path)
 
     def refresh(self) -> None:
-        with self._lock:
+        if not self._is_writer:  # who writes it knows all
+            self._take_in()
+
+    def _take_in(self) -> None:
+        with self._asking:
             try:
                 if self._path.stat().st_size == self._size:
                     return
                 data = self._path.read_bytes()
             except OSError as error:
                 raise refusal(f"{self._path}: the key ring can't be read", error) from error
-            self._size = self._read(data)
+            with self._lock:
+                self._size = self._read(data)
 
     def _read(self, data: bytes) -> int:
         """Take in all records, whose end comes back. LogCorrupt at one that is damaged, unless it is being overwritten."""

@@ -119,11 +119,11 @@ class ObjectFrames(ABC):
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
         begin, end = self._manifest.begin.offset, view.end.offset
-        if not begin <= offset <= end:
+        if not 0 <= offset <= end:
             raise OffsetError(
                 f"log {self.objects.where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}"
             )
-        return self._rows(view, offset) if offset < end else iter(())
+        return self._rows(view, max(offset, begin)) if offset < end else iter(())
 
     def frame_at(self, offset: int) -> Frame:
         view = self._open_view()

@@ -16,7 +16,7 @@ import msgspec
 
 from ensemble import errors
 from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame, Past, decode
+from ensemble.event import Frame, Past, decode, written_in
 from ensemble.log import frame as frames
 from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.stage.base import View
@@ -28,6 +28,10 @@ PATIENCE_S = 60.0
 PAUSE_S = 0.2
 
 log = logging.getLogger("ensemble.stage")
+
+
+class Moved(Unavailable):
+    """The shard plays another log than the one that is asked about."""
 
 
 class Line:
@@ -79,7 +83,7 @@ class Line:
         answer = decode(data)
         if len(answer) == 1:
             return answer[0]
-        kinds: dict[str, type[Exception]] = {"KeyError": KeyError, "TimeoutError": TimeoutError}
+        kinds: dict[str, type[Exception]] = {"KeyError": KeyError, "TimeoutError": TimeoutError, "Moved": Moved}
         kind: Any = kinds.get(answer[0]) or getattr(errors, answer[0], Unavailable)
         raise kind(answer[1])
 
@@ -119,7 +123,7 @@ def find_logs(url: str) -> list[RemoteLog]:
         actor = cluster.find(name)
         if actor is not None:
             line = Line(actor, url)
-            logs.append(RemoteLog(line, line.ask("log")))
+            logs.append(RemoteLog(line, line.ask("log", "")))
     return logs
 
 
@@ -167,35 +171,50 @@ class RemoteView:
 
 
 class RemoteLog:
-    """A shard's log: `LogReader`, through a line."""
+    """A shard's log: `LogReader`, through a line.
+
+    Where the band plays another take by now it is the log of that one from then on; who asks by an offset or a number of the
+    one before gets an error first.
+    """
 
     def __init__(self, line: Line, hello: Mapping[str, Any]) -> None:
         self._line = line
-        self.id: str = hello["id"]
-        self.name: str = hello["name"]
-        self.shard: int = hello["shard"]
-        self.fork: Fork | None = None
-        self.past: Past = ()
         self._is_closed = False
+        self._be(hello)
+
+    def _be(self, about: Mapping[str, Any]) -> None:
+        self.id: str = about["id"]
+        self.name: str = about["name"]
+        self.shard: int = about["shard"]
+        self.fork: Fork | None = Fork.of(about["fork"])
+        self.past: Past = tuple((end, before) for end, before in about["past"])
+
+    def renew(self) -> None:
+        """Be the log that the shard plays now: it was rolled back, or plays another take."""
+        self._be(self._line.ask("log", ""))
 
     def begin(self) -> Position:
-        return Position(*self._ask("begin"))
+        return Position(*self._ask_any("begin"))
 
     def base(self) -> Snapshot | None:
-        return _snapshot(self._ask("base"))
+        return _snapshot(self._ask_any("base"))
 
     def end(self) -> Position:
-        return Position(*self._ask("end"))
+        return Position(*self._ask_any("end"))
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
-        end = self.end().seq
+        end = self._end_after(seq).seq
         return self._pieces("frames", seq, end)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
-        end = self.end().offset
+        end = self._end_after(offset).offset
         if not 0 <= offset <= end:
             raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets 0 to {end - 1}")
         return self._pieces("rows", offset, end)
+
+    def _end_after(self, at: int) -> Position:
+        """The end, for who reads from a place on; the beginning is the same in all takes."""
+        return Position(*self._ask("end")) if at else self.end()
 
     def _pieces(self, verb: str, at: int, end: int) -> Iterator[Frame]:
         """Frames from a place on, a piece at a time, until the end as it was."""
@@ -211,17 +230,21 @@ class RemoteLog:
         return self._frame(self._ask("frame_at", offset))
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
-        return _snapshot(self._ask("snapshot", upto))
+        return _snapshot((self._ask_any if upto is None else self._ask)("snapshot", upto))
 
     def forgotten(self) -> int:
-        return int(self._ask("forgotten"))
+        return int(self._ask_any("forgotten"))
 
     def size_bytes(self) -> int:
-        return int(self._ask("size_bytes"))
+        return int(self._ask_any("size_bytes"))
 
     def requests(self) -> Mapping[str, int]:
-        asked: dict[str, int] = self._ask("requests")
+        asked: dict[str, int] = self._ask_any("requests")
         return asked
+
+    def grows_beyond(self, offset: int, timeout: float) -> bool:
+        """Whether it is durable beyond an offset, now or within a timeout, in seconds."""
+        return bool(self._ask("beyond", offset, timeout))
 
     def close(self) -> None:
         self._is_closed = True
@@ -229,10 +252,23 @@ class RemoteLog:
     def _ask(self, verb: str, *given: Any) -> Any:
         if self._is_closed:
             raise Unavailable(f"band {self.name} is closed; open it again, or read its store with ensemble.read")
-        return self._line.ask(verb, *given)
+        try:
+            return self._line.ask(verb, self.id, *given)
+        except Moved:
+            self.renew()
+            raise
+
+    def _ask_any(self, verb: str, *given: Any) -> Any:
+        try:
+            return self._ask(verb, *given)
+        except Moved:
+            return self._ask(verb, *given)
 
     def _frame(self, data: bytes) -> Frame:
-        return frames.decode(data, self.id, self.shard)
+        frame = frames.decode(data, self.id, self.shard)
+        if frame.rows is not None:
+            frame.rows.log_id, frame.rows.past = written_in(self.past, self.id, frame.first)
+        return frame
 
 
 def _snapshot(kept: Any) -> Snapshot | None:

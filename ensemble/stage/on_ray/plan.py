@@ -18,8 +18,9 @@ import msgspec
 from ensemble.errors import PlayerError, Unavailable
 from ensemble.event import encode
 from ensemble.log import take_of
-from ensemble.log.takes import MAIN, current
+from ensemble.log.takes import MAIN, current, split
 from ensemble.player import Player
+from ensemble.player.outside import stand_in
 from ensemble.score import Score, load
 from ensemble.score.callable import find, function_of, types_of
 from ensemble.score.model import PlayerSpec
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct):
 
     document: dict[str, Any]
     url: str
+    """The store, whose current take is played, whichever that is when an actor begins; or URL#NAME: another take of it."""
     run: str = msgspec.field(default_factory=lambda: secrets.token_hex(6))
     """The same for as long as the band is up, whatever changes: by it an actor that is made anew knows what was recorded."""
     calls: dict[str, bytes] = {}
@@ -80,6 +82,11 @@ class Plan(msgspec.Struct):
 
     def dump(self) -> bytes:
         return encode(self)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what players do outside counts: so it is in the current take."""
+        return split(self.url)[1] is None
 
     @classmethod
     def load(cls, data: bytes) -> Plan:
@@ -113,19 +120,19 @@ def plan_of(
 
 
 def _absolute(url: str) -> str:
-    """The url of a store as other processes find it."""
-    url, take = take_of(url)
-    if take != MAIN:
-        raise Unavailable(f"store {url}: take {take!r} can be played solo only so far: stage='solo', or --stage solo")
-    if current(url) != MAIN:  # what is done outside would not count, and instances on a cluster don't know of that
+    """The url of a store as other processes find it. The current take goes without its name, whatever it is called."""
+    store, take = take_of(url, is_wanted=True)
+    if take != MAIN and store.startswith("memory:"):
         raise Unavailable(
-            f"store {url}: take 'main' is not the current one, so it can be played solo only so far: stage='solo', or --stage "
-            "solo; or make it current: ensemble take use main"
+            f"store {store}: it is in the memory of this process, and so are its takes: take {take!r} is played with "
+            "stage='solo'; a store in a directory or an object store has takes that play on Ray"
         )
-    if url.startswith("objects:"):
-        return f"objects:{Path(url.removeprefix('objects:')).absolute()}"
-    folder = store_folder(f"{url}#{MAIN}")
-    return url if folder is None or url.startswith("file:") else str(folder.absolute())
+    if store.startswith("objects:"):
+        place = f"objects:{Path(store.removeprefix('objects:')).absolute()}"
+    else:
+        folder = store_folder(f"{store}#{MAIN}")
+        place = store if folder is None or store.startswith("file:") else str(folder.absolute())
+    return place if take == current(store) else f"{place}#{take}"
 
 
 def versions() -> Versions:
@@ -211,6 +218,10 @@ def call_of(plan: Plan, spec: PlayerSpec, folder: str) -> Callable[..., Any]:
 
 
 def player_of(plan: Plan, name: str) -> Player:
-    """A player made ready, with its code. PlayerError if this node does not have it."""
+    """A player made ready, with its code, or with that of who stands in for it. PlayerError if this node does not have it."""
     score = load(plan.document)
-    return Player(score.players[name], call_of(plan, score.players[name], score.folder), Vocabulary(score))
+    spec = score.players[name]
+    call = None if plan.is_live else stand_in(spec, plan.folders.get(name, score.folder))
+    if call is None:
+        call = call_of(plan, spec, score.folder)
+    return Player(spec, call, Vocabulary(score), is_live=plan.is_live or spec.outside == "allow")

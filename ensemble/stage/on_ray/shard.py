@@ -2,6 +2,9 @@
 
 Owns the verbs. An answer is [value], or [kind of error, its text]. Ray makes the actor anew when its process dies; it then
 opens the store again and goes on, like a solo band that was killed.
+
+An actor may be told to rest: it plays nothing then, and does not hold its log. Who asks it something waits, until it plays on
+in the take that is current by then.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.log import LogReader, linger_us, open_log, read_log
+from ensemble.log import LogReader, Terms, linger_us, open_take, read_log
 from ensemble.log import frame as frames
+from ensemble.log.takes import MAIN
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -33,6 +37,7 @@ from ensemble.stage.loop import Loop
 from ensemble.stage.on_ray import precedence
 from ensemble.stage.on_ray.crew import Instances
 from ensemble.stage.on_ray.hiring import RayCrew
+from ensemble.stage.on_ray.line import Moved
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.turns import Turns
@@ -41,8 +46,12 @@ from ensemble.stage.workers import AsyncThread
 
 PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
+RESTS_MOST_S = 60.0
+"""How long it rests; then who told it to is taken for gone."""
 
 _parcels = msgspec.msgpack.Decoder(list[Parcel])
+
+T = TypeVar("T", bound=LogReader)
 
 log = logging.getLogger("ensemble.stage")
 
@@ -59,17 +68,30 @@ class ShardActor:
         self._error: EnsembleError | None = None
         self._plan = plan
         self._turns: dict[str, Turns] = {}
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._rests_for: str | None = None
+        """Who told it to rest; None: it does not."""
+        self._told = 0
+        """How often it was told to rest, or to go on."""
+        self._changing = asyncio.Lock()
+        self._waking: asyncio.Task[None] | None = None
+        self._take = MAIN
         self._open()
 
-    def _open(self) -> None:
-        """Open the store and begin to play. What is wrong is told to who asks: it would be lost with the constructor."""
+    def _open(self, *, is_told: bool = False) -> None:
+        """Open the store and begin to play. What is wrong is told to who asks: it would be lost with the constructor.
+
+        `is_told`: by this plan, whatever was recorded.
+        """
         try:
             plan = Plan.load(self._plan)
             check_versions(plan, "the cluster")
             peers = Peers(plan.called, self._number)
             self._crew = RayCrew(self._plan, self._async.loop(), peers)
-            self._loop, self._error = _play(plan, self._crew, peers), None
+            loop, self._take = _play(plan, self._crew, peers, is_told=is_told)
             self._plan = self._crew.plan
+            self._loop, self._error = loop, None
         except EnsembleError as error:
             self._error = error
         except Exception as error:
@@ -95,16 +117,31 @@ class ShardActor:
             return await self._answer("hello", ())
         if verb == "crew":
             return self._crew.hear(*given)
-        loop = self._loop
+        if verb == "accept":
+            return await self._accept(*given)
+        if verb == "rest":
+            return await self._rest(*given)
+        if verb == "act":
+            return await asyncio.to_thread(given[0], Plan.load(self._plan).url)
+        if verb == "go_on":
+            return await self._go_on(*given)
+        while True:
+            await self._awake.wait()
+            loop = self._loop
+            try:
+                return await self._answer_of(loop, verb, given)
+            except Unavailable:
+                if loop is None or (loop is self._loop and self._awake.is_set()):
+                    raise
+                # It was told to rest, and what was refused for that is in no log: it is asked again when it plays on.
+
+    async def _answer_of(self, loop: Loop | None, verb: str, given: Sequence[Any]) -> Any:
         if verb in LOG_VERBS:
-            return await asyncio.to_thread(self._look, verb, given)
+            return await asyncio.to_thread(self._look, verb, *given)
         if loop is None:
             raise self._error or Unavailable("the band is closed; open it again")
         if verb == "publish":
             return await self._publish(loop, *given)
-        if verb == "accept":
-            shard, first, parcels = given
-            return await _durable(loop.accept(shard, first, _parcels.decode(parcels)))
         if verb == "scale":
             return await asyncio.to_thread(self._scale, *given)
         if verb == "pids":
@@ -119,6 +156,66 @@ class ShardActor:
             # A log without a name is gone with this process: its state is all that the closed band can still be asked for.
             return loop.broker.state.dump() if Plan.load(self._plan).url == "memory:" else None
         return await asyncio.to_thread(partial(VERBS[verb], loop, *given))
+
+    # Resting
+
+    async def _rest(self, who: str) -> int:
+        """Play nothing from here on, until `go_on`: what is under way is finished first. This process comes back.
+
+        Unavailable if somebody else has it rest.
+        """
+        async with self._changing:
+            if self._rests_for not in (None, who):
+                raise Unavailable(
+                    f"shard {self._number}: the band rests already, since somebody else rolls it back, or changes its take, "
+                    "just now; try again when that is done"
+                )
+            self._rests_for = who
+            self._awake.clear()
+            if self._loop is not None:
+                await asyncio.to_thread(self._loop.close)
+                self._loop = None
+            self._told += 1
+            self._waking = asyncio.create_task(self._wake(self._told))
+        return os.getpid()
+
+    async def _wake(self, told: int) -> None:
+        """Play on by itself. Which take is current is the same for all shards, however far who is gone had come."""
+        while self._told == told:
+            await asyncio.sleep(RESTS_MOST_S)
+            async with self._changing:
+                if self._told != told:
+                    return
+                await asyncio.to_thread(self._open, is_told=True)
+                if self._loop is not None:  # else the store is held: somebody is at it still
+                    log.warning("shard %s: who told it to rest has not been heard of since; it plays on", self._number)
+                    self._stop_resting()
+
+    async def _go_on(self, who: str, plan: bytes) -> None:
+        """Play on, by this plan, what is current now; unless it rests for somebody else, or not at all."""
+        async with self._changing:
+            if self._rests_for != who:
+                return
+            self._plan = plan
+            await asyncio.to_thread(self._open, is_told=True)
+            self._stop_resting()
+            if self._error is not None:
+                raise self._error
+
+    def _stop_resting(self) -> None:
+        self._told += 1
+        self._rests_for = None
+        self._awake.set()
+
+    async def _accept(self, shard: int, take: str, first: int, parcels: bytes) -> int:
+        """Take in what another shard sends. While it rests nothing: what is still on its way may be of the take before."""
+        loop = self._loop
+        if loop is None or not self._awake.is_set():
+            raise self._error or Unavailable(f"shard {self._number} does not play now")
+        if take != self._take:
+            raise Unavailable(f"shard {self._number} plays take {self._take}, and this is said in take {take}")
+        number: int = await _durable(loop.accept(shard, first, _parcels.decode(parcels)))
+        return number
 
     def _section(self, name: str) -> Instances:
         if name not in self._crew.sections:
@@ -147,18 +244,18 @@ class ShardActor:
         loop.rescore(dict(score.document), roles, changed, plan=data)
         self._plan = data
 
-    def _look(self, verb: str, given: Sequence[Any]) -> Any:
-        """Something about the log: of who plays it; of one that is in this memory also when nobody does."""
+    def _look(self, verb: str, id: str, *given: Any) -> Any:
+        """Something about the log of this id: of who plays it; of one that is in this memory also when nobody does."""
         loop, url = self._loop, Plan.load(self._plan).url
         if loop is not None:
-            return LOG_VERBS[verb](loop.log, *given)
+            return LOG_VERBS[verb](_still(loop.log, id), *given)
         if not url.startswith("memory:"):
             raise self._error or Unavailable("the band is closed; open it again")
         with closing(read_log(url)) as event_log:
             return LOG_VERBS[verb](event_log, *given)
 
     async def _publish(self, loop: Loop, data: bytes, wait: bool, publisher: str, number: int, oldest: int) -> Any:
-        """Offsets, once durable. A publication that finds no room waits on a thread, so that others are answered."""
+        """The log, and the offsets there, once durable. One that finds no room waits on a thread: others are answered."""
         turns = self._turns.setdefault(publisher, Turns())
         await turns.come(number, oldest)
         publication = unpack_publication(data)
@@ -171,7 +268,7 @@ class ShardActor:
                 else:
                     reply = await asyncio.to_thread(loop.publish, publication)
         offsets = await _durable(reply)
-        return [offsets.start, len(offsets)] if isinstance(offsets, range) else {"each": list(offsets)}
+        return loop.log.id, [offsets.start, len(offsets)] if isinstance(offsets, range) else {"each": list(offsets)}
 
 
 async def _durable(reply: Reply) -> Any:
@@ -183,29 +280,32 @@ async def _durable(reply: Reply) -> Any:
     return reply.wait()
 
 
-def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
-    """The loop of a plan, begun or gone on with."""
+def _play(plan: Plan, crew: RayCrew, peers: Peers, *, is_told: bool) -> tuple[Loop, str]:
+    """The loop of a plan, begun or gone on with, and the take that it plays.
+
+    `is_told`: by this plan, though the log may have one of another time.
+    """
     score = load(plan.document)
     number, shards = peers.number, len(peers)
-    event_log = open_log(
-        plan.url,
-        name=score.name,
-        durability=plan.durability,  # type: ignore[arg-type]
+    terms = Terms(
+        score.name,
+        plan.durability,  # type: ignore[arg-type]
         shard=number,
         shards=shards,
         personal=personal(score, Vocabulary(score)),
         blob_above=score.store.blob_above,
     )
+    event_log, take = open_take(plan.url, terms)
     crew.epoch = event_log.epoch
     try:
-        recorded = recover(event_log).plan
+        recorded = b"" if is_told else recover(event_log).plan
         is_restarted = bool(recorded) and Plan.load(recorded).run == plan.run
         if is_restarted:  # the band may have changed its score since Ray was told how to make this actor
             plan = Plan.load(recorded)
             score, crew.plan = load(plan.document), recorded
         roles = _roles(score, plan)
         crew.audition(roles[name] for name, kind in plan.kinds.items() if kind.is_class)
-        return begin(
+        loop = begin(
             _at_home(score, plan),
             event_log,
             roles,
@@ -213,14 +313,15 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers) -> Loop:
             overlapping=list(score.players),
             calls={name: pickle.loads(plan.calls[name]) for name in score.sources if name in plan.calls},
             inputs=plan.inputs,
-            again=plan.again and not is_restarted,
+            again=plan.again and not (is_restarted or is_told),
             strict=plan.strict,
             breaking=plan.breaking,
             plan=crew.plan,
             shards=shards,
             linger_us=linger_us(plan.url, score.store.linger_us),
-            carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, first, encode(parcels))),
+            carry=lambda shard, first, parcels: int(peers.ask(shard, "accept", number, take, first, encode(parcels))),
         )
+        return loop, take
     except BaseException:
         crew.close()
         event_log.close()
@@ -246,8 +347,25 @@ def _roles(score: Score, plan: Plan) -> dict[str, Role]:
 # What may be asked
 
 
+def _still(event_log: T, id: str) -> T:
+    """The log, if it is the one of this id; empty: any. Moved."""
+    if id and event_log.id != id:
+        raise Moved(
+            f"band {event_log.name}: it goes on in another log now, since it was rolled back or another take was made current; "
+            "what was asked is of the one before: ask again"
+        )
+    return event_log
+
+
 def _about(event_log: LogReader) -> dict[str, Any]:
-    return {"id": event_log.id, "name": event_log.name, "shard": event_log.shard}
+    fork = event_log.fork
+    return {
+        "id": event_log.id,
+        "name": event_log.name,
+        "shard": event_log.shard,
+        "fork": None if fork is None else fork.entry(),
+        "past": event_log.past,
+    }
 
 
 def _hello(loop: Loop) -> dict[str, Any]:
@@ -276,7 +394,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "hello": _hello,
     "settle": _settle,
     "again": lambda loop, section, place: loop.again(section, place),
-    "beyond": lambda loop, offset, timeout: loop.grows_beyond(offset, timeout),
+    "beyond": lambda loop, id, offset, timeout: _still(loop.log, id) and loop.grows_beyond(offset, timeout),
     # the state
     "sections": lambda loop: loop.view.sections(),
     "seen": lambda loop, id: loop.view.seen(id),

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
 from typing import Any
 
@@ -40,6 +40,9 @@ FOLLOW_S = 1.0
 LOOK_EVERY_S = 0.05
 """How often several shards are asked whether there is something new."""
 
+Act = Callable[[Callable[[str], Any]], Any]
+"""Has something done at the store of a band that rests, and brings what came of it."""
+
 log = logging.getLogger("ensemble.stage")
 
 _kept: dict[str, Any] = {}
@@ -49,13 +52,15 @@ _kept: dict[str, Any] = {}
 class RayReply:
     """What the shard will say of a publication: `Reply`, from afar."""
 
-    def __init__(self, line: Line, given: tuple[Any, ...], answered: Callable[[], Any]) -> None:
-        self._line, self._given, self._answered = line, given, answered
+    def __init__(self, line: Line, log: RemoteLog, given: tuple[Any, ...], answered: Callable[[], Any]) -> None:
+        self._line, self._log, self._given, self._answered = line, log, given, answered
         self._ref = line.call("publish", *given)
 
     def wait(self, timeout: float | None = None) -> Any:
         try:
-            where = self._line.wait(self._ref, "publish", *self._given, timeout=timeout)
+            log_id, where = self._line.wait(self._ref, "publish", *self._given, timeout=timeout)
+            if log_id != self._log.id:
+                self._log.renew()
         except TimeoutError:
             raise
         except BaseException:
@@ -68,8 +73,8 @@ class RayReply:
 class Desk:
     """Where publications are sent to one shard: numbered as they are sent, without a gap, for it takes them in this order."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, line: Line, log: RemoteLog) -> None:
+        self._line, self._log = line, log
         self._publisher, self._number = secrets.token_hex(6), 0
         self._sending = threading.Lock()
         self._unanswered: dict[int, None] = {}
@@ -82,7 +87,7 @@ class Desk:
             self._unanswered[number] = None
             self._number += 1
             given = (data, wait, self._publisher, number, next(iter(self._unanswered)))
-            return RayReply(self._line, given, lambda: self._unanswered.pop(number, None))
+            return RayReply(self._line, self._log, given, lambda: self._unanswered.pop(number, None))
 
 
 class Replies:
@@ -116,12 +121,11 @@ class RayStage:
         self._lines = lines
         self._url = url
         self._is_closed = False
-        self._desks = [Desk(line) for line in lines]
         hellos = [line.ask("hello") for line in lines]
         self._views = [RemoteView(line) for line in lines]
-        self.shards = tuple(
-            Shard(RemoteLog(line, hello), view) for line, hello, view in zip(lines, hellos, self._views, strict=True)
-        )
+        self._logs = [RemoteLog(line, hello) for line, hello in zip(lines, hellos, strict=True)]
+        self._desks = [Desk(line, log) for line, log in zip(lines, self._logs, strict=True)]
+        self.shards = tuple(Shard(log, view) for log, view in zip(self._logs, self._views, strict=True))
         self.notes: tuple[str, ...] = tuple(note for hello in hellos for note in hello["notes"])
         self.publication_most = (2000 * len(lines), PUBLICATION_BYTES * len(lines))
 
@@ -170,7 +174,11 @@ class RayStage:
 
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
-        return Plan.load(self._lines[0].ask("plan")).document
+        return _plan_of(self._lines).document
+
+    def is_live(self) -> bool:
+        """Whether what its players do outside counts: it plays the current take of its store."""
+        return _plan_of(self._lines).is_live
 
     def scale(self, section: str, count: int | None) -> None:
         """Have so many instances of a section from now on; None: as its load says."""
@@ -190,15 +198,12 @@ class RayStage:
         return list(self._lines[0].ask("pids", section))
 
     def wait_beyond(self, offsets: Sequence[int], timeout: float) -> bool:
-        if len(self._lines) == 1:
-            while not self._is_closed:
-                if self._lines[0].ask("beyond", offsets[0], FOLLOW_S):
-                    return True
-            return False
+        wait_s = FOLLOW_S if len(self._logs) == 1 else 0.0
         while not self._is_closed:
-            if any(shard.log.end().offset > offset for shard, offset in zip(self.shards, offsets, strict=True)):
+            if any(log.grows_beyond(offset, wait_s) for log, offset in zip(self._logs, offsets, strict=True)):
                 return True
-            time.sleep(LOOK_EVERY_S)
+            if not wait_s:
+                time.sleep(LOOK_EVERY_S)
         return False
 
     def close(self) -> None:
@@ -304,6 +309,63 @@ def down(name: str, address: str | None) -> None:
             time.sleep(0.02 if left else 0)
     finally:
         cluster.leave()
+
+
+@contextmanager
+def at_rest(name: str, address: str | None) -> Iterator[Act]:
+    """A band that is up, stopped in all its shards; it plays on when this is left, all of it in the take that is current then.
+
+    What it has in flight is finished first; who publishes to it, or asks it something, waits meanwhile. What is given to what
+    comes is called with the url of the store, where the first shard is: what it does must do no harm when done twice.
+    Errors: Unavailable if there is none of this name, its log is in memory, or somebody else has it rest; what is raised there.
+    """
+    cluster.join(address or cluster.ANY)
+    try:
+        lines = _lines(name)
+        plan = lines[0].ask("plan")
+        if _is_memory(Plan.load(plan)):
+            raise Unavailable(
+                f"band {name} keeps its log in the cluster's memory, where there are no takes; have it play into a directory "
+                "or an object store"
+            )
+        who = secrets.token_hex(6)
+
+        def act(what: Callable[[str], Any]) -> Any:
+            pids = _rest(lines, who)
+            while True:
+                try:
+                    return lines[0].ask("act", what)
+                except Unavailable:
+                    # A shard whose process died plays again, and holds its log, until it is told to rest.
+                    before, pids = pids, _rest(lines, who)
+                    if pids == before:
+                        raise
+
+        try:
+            yield act
+        finally:
+            with suppress(Unavailable):
+                _rest(lines, who)  # again: one that was made anew a moment ago may have found the take before
+            for line in lines:
+                line.ask("go_on", who, plan)
+                if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
+                    line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
+    finally:
+        cluster.leave()
+
+
+def _rest(lines: Sequence[Line], who: str) -> list[int]:
+    """Have all shards rest, at the same time: each waits for what others have with its instances. Their processes."""
+    calls = [(line, line.call("rest", who)) for line in lines]
+    pids, errors = [], []
+    for line, call in calls:
+        try:
+            pids.append(line.wait(call, "rest", who))
+        except Unavailable as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return pids
 
 
 def change(name: str, address: str | None, to: Callable[[Plan], tuple[Plan, list[str]]]) -> None:

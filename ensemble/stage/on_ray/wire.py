@@ -18,7 +18,7 @@ import msgspec
 
 from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Match, Picked, Ref, Rows, brought_along
+from ensemble.event import Event, Frame, Match, Past, Picked, Ref, Rows, brought_along, written_in
 from ensemble.log import frame as frames
 from ensemble.player import Work
 
@@ -67,6 +67,8 @@ class _Batch(msgspec.Struct, array_like=True, gc=False):
     """The events that matches among them are made of."""
     reads: dict[str, dict[str, bytes]] = {}
     enriched: dict[str, list[bytes | None]] = {}
+    past: Past = ()
+    """Of a take: whose the events are that lie before its own."""
 
 
 class _Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -101,9 +103,11 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
     events = work.events
     pieces: list[_Piece] = []
     lo, count = 0, len(events)
-    shard, log_id = events[0]._rows.shard, events[0]._rows.log_id
+    latest = events[0]._rows  # in a take, of those that know most logs before them: all others are of one of these
     while lo < count:
         rows = events[lo]._rows
+        if len(rows.past) > len(latest.past):
+            latest = rows
         hi = lo + 1
         if isinstance(work.batch.offsets, range) and events[-1]._rows is rows:
             hi = count  # a run between two rows of one frame is all of that frame
@@ -118,8 +122,8 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
     return _encode(
         _Batch(
             work.batch.section,
-            log_id,
-            shard,
+            latest.log_id,
+            latest.shard,
             pieces,
             None if is_by_key else list(lanes),
             work.batch.attempts,
@@ -128,6 +132,7 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
             _parts(events),
             work.reads,  # type: ignore[arg-type]
             work.enriched,  # type: ignore[arg-type]
+            latest.past,
         )
     )
 
@@ -193,18 +198,19 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
 
 def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared]) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets."""
-    if piece.of >= 0:
-        return _chosen(piece, frames.decode(along[piece.of].data, wire.log_id, wire.shard, is_checked=True).rows)
-    rows = frames.decode(piece.frame, wire.log_id, wire.shard, is_checked=True).rows
+    is_whole = piece.of >= 0
+    rows = frames.decode(along[piece.of].data if is_whole else piece.frame, wire.log_id, wire.shard, is_checked=True).rows
     assert rows is not None, "a batch has events"
+    rows.log_id, rows.past = written_in(wire.past, wire.log_id, rows.first)
+    if is_whole:
+        return _chosen(piece, rows)
     if piece.offsets is None:
         return rows, range(rows.first, rows.first + len(rows))
     return Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), piece.offsets
 
 
-def _chosen(piece: _Piece, rows: Rows | None) -> tuple[Rows, Sequence[int]]:
+def _chosen(piece: _Piece, rows: Rows) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets, out of a whole frame."""
-    assert rows is not None, "a frame that is shared has events"
     if piece.offsets is None:
         return rows.between(piece.lo, piece.hi), range(rows.first + piece.lo, rows.first + piece.hi)
     return rows.pick([offset - rows.first for offset in piece.offsets]), piece.offsets

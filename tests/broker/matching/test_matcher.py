@@ -36,7 +36,7 @@ def composite(document: Any) -> Motif:
     return motif
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(documents(), histories(), st.integers(-1, 8))
 def test_a_matcher_hears_what_the_definition_says(document: Any, history: list[Said], torn: int) -> None:
     held_equal(composite(document), history, torn)

@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,10 +17,10 @@ from ensemble.log import EventLog, open_log, read_log
 from ensemble.log.objects.store import objects_at
 from tests.conformance.stand import eventually
 from tests.log.faults.log_writer import check, expected
+from tests.log.faults.writers import killed, said_by, writer
 from tests.s3 import S3
 
 WRITER = Path(__file__).with_name("log_writer.py")
-ROOT = WRITER.parents[3]
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -34,30 +31,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"objects:{tmp_path / 'store'}"
 
 
-@contextmanager
-def writer(url: str, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), url, str(seed)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
 def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(url: str) -> None:
     chance = random.Random(7)
     for seed in range(8):
-        with writer(url, seed) as process:
-            assert process.stdout is not None
+        with writer(WRITER, url, seed) as process:
             acknowledged = 0
             for _ in range(chance.randrange(1, 40)):
-                acknowledged = int(process.stdout.readline())
-            process.kill()
-            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+                acknowledged = int(said_by(process).readline())
+            acknowledged = killed(process, acknowledged)
 
         with closing(read_log(url)) as reader:
             kept = list(reader.frames())
@@ -66,13 +47,12 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(url: 
 
 
 def test_a_writer_that_was_replaced_while_it_writes_is_refused_and_told_by_whom(url: str) -> None:
-    with writer(url, 1) as old:
-        assert old.stdout is not None
+    with writer(WRITER, url, 1) as old:
         for _ in range(20):
-            acknowledged = int(old.stdout.readline())
+            acknowledged = int(said_by(old).readline())
 
         with closing(open_log(url, name="band")) as new:
-            *more, refused = old.stdout.read().splitlines()
+            *more, refused = said_by(old).read().splitlines()
             assert "taken over by another writer (process " in refused
             assert "epoch 2; our epoch is 1" in refused
             assert new.end().seq >= max([acknowledged, *map(int, more)])
@@ -86,10 +66,9 @@ def write_on(log: EventLog, groups: int) -> None:
 
 
 def test_a_writer_that_was_stopped_until_its_entries_were_deleted_and_goes_on_is_refused(url: str) -> None:
-    with writer(url, 3) as old:
-        assert old.stdout is not None
+    with writer(WRITER, url, 3) as old:
         for _ in range(10):
-            old.stdout.readline()
+            said_by(old).readline()
         os.kill(old.pid, signal.SIGSTOP)  # wherever it is
         with closing(open_log(url, name="band")) as new:
             write_on(new, 300)
@@ -99,7 +78,7 @@ def test_a_writer_that_was_stopped_until_its_entries_were_deleted_and_goes_on_is
             before = new.end()
 
             os.kill(old.pid, signal.SIGCONT)
-            refused = old.stdout.read().splitlines()[-1]
+            refused = said_by(old).read().splitlines()[-1]
 
             assert "taken over by another writer" in refused
             assert objects.list(log)[0] >= f"{log}{256:020d}", "what it still wrote is left"

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ensemble.log import read_log
 from ensemble.log.audit import audit_log
 from ensemble.log.cut import goes_through
 from tests.log.faults.trimming_writer import check, event, opened
+from tests.log.faults.writers import killed, said_by, writer
 from tests.log.past_samples import verify
 
 WRITER = Path(__file__).with_name("trimming_writer.py")
-ROOT = WRITER.parents[3]
-
-
-@contextmanager
-def writer(store: Path, seed: int, *archive: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), str(store), str(seed), *map(str, archive)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(tmp_path: Path) -> None:
@@ -37,13 +20,11 @@ def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(tm
     store = tmp_path / "store"
     begins, midway = set(), 0
     for seed in range(15):
-        with writer(store, seed) as process:
-            assert process.stdout is not None
+        with writer(WRITER, store, seed) as process:
             acknowledged = 0
             for _ in range(chance.randrange(5, 100)):
-                acknowledged = int(process.stdout.readline())
-            process.kill()
-            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+                acknowledged = int(said_by(process).readline())
+            acknowledged = killed(process, acknowledged)
 
         midway += any(store.glob("shard-0/*.tmp"))
         check(read_log(str(store)), acknowledged)
@@ -62,12 +43,11 @@ def test_a_writer_killed_while_it_archives_has_all_in_the_archive_or_in_its_log(
     store, cold = tmp_path / "store", tmp_path / "cold"
     ends = set()
     for seed in range(7):
-        with writer(store, seed, cold) as process:
-            assert process.stdout is not None
+        with writer(WRITER, store, seed, cold) as process:
+            acknowledged = 0
             for _ in range(chance.randrange(5, 100)):
-                acknowledged = int(process.stdout.readline())
-            process.kill()
-            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+                acknowledged = int(said_by(process).readline())
+            acknowledged = killed(process, acknowledged)
 
         log = opened(store)
         check(log, acknowledged)
@@ -94,9 +74,8 @@ def log_begin(store: Path) -> int:
 
 def test_readers_beside_a_writer_that_trims_meet_no_damage(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with writer(store, 3) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with writer(WRITER, store, 3) as process:
+        said_by(process).readline()
         reader = read_log(str(store))
         at, jumps = 0, 0
         while jumps < 2 or at < 800:

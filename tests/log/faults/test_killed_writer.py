@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ensemble.event import Frame
 from ensemble.log import open_log, read_log
 from tests.log.faults.log_writer import check, expected
+from tests.log.faults.writers import killed, said_by, writer
 
 WRITER = Path(__file__).with_name("log_writer.py")
-ROOT = WRITER.parents[3]
-
-
-@contextmanager
-def writer(store: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(WRITER), str(store), str(seed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(11)
     cuts = 0
     for seed in range(25):
-        with writer(tmp_path / "store", seed) as process:
-            assert process.stdout is not None
+        with writer(WRITER, tmp_path / "store", seed) as process:
             acknowledged = 0
             for _ in range(chance.randrange(1, 40)):
-                acknowledged = int(process.stdout.readline())
+                acknowledged = int(said_by(process).readline())
             reader = read_log(str(tmp_path / "store"))
             seen = reader.end().seq
             assert seen >= acknowledged, "a reader beside it sees what was acknowledged"
-            process.kill()
-            acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().splitlines())])
+            acknowledged = killed(process, acknowledged)
 
         kept = list(reader.frames())
         assert len(kept) >= max(acknowledged, seen)
@@ -60,9 +41,8 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_p
 
 
 def test_a_reader_beside_a_writer_meets_no_damage_and_sees_all_in_order(tmp_path: Path) -> None:
-    with writer(tmp_path / "store", 3) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with writer(WRITER, tmp_path / "store", 3) as process:
+        said_by(process).readline()
         reader = read_log(str(tmp_path / "store"))
         kept: list[Frame] = []
         while len(kept) < 1500:
@@ -76,10 +56,9 @@ def test_a_reader_beside_a_writer_meets_no_damage_and_sees_all_in_order(tmp_path
 
 
 def test_a_writer_that_stalled_and_was_replaced_wakes_and_writes_nothing(tmp_path: Path) -> None:
-    with writer(tmp_path / "store", 5) as process:
-        assert process.stdout is not None
+    with writer(WRITER, tmp_path / "store", 5) as process:
         for _ in range(10):
-            process.stdout.readline()
+            said_by(process).readline()
         process.send_signal(signal.SIGSTOP)
         (tmp_path / "store" / "lock").unlink()  # an operator believes it dead
 
@@ -88,7 +67,7 @@ def test_a_writer_that_stalled_and_was_replaced_wakes_and_writes_nothing(tmp_pat
             end = log.end()
             log.append([log.seal(expected(end.seq, end.offset))])
         process.send_signal(signal.SIGCONT)
-        said = process.stdout.read().splitlines()
+        said = said_by(process).read().splitlines()
 
         assert "was taken over by another writer (its epoch is 2, ours 1)" in said[-1]
         assert process.wait() == 0

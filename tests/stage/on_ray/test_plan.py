@@ -40,22 +40,53 @@ def test_a_callable_arrives_with_what_it_holds_and_the_types_that_it_hears() -> 
     assert player.decode(msgspec.msgpack.encode({"total": 2})).total == 2
 
 
-def test_a_take_is_not_played_on_a_cluster_and_nor_is_main_where_another_is_current(tmp_path: Path) -> None:
+def test_the_current_take_goes_without_its_name_and_is_played_live_whichever_it_is(tmp_path: Path) -> None:
     store, prepared = str(tmp_path / "store"), ready(DOCUMENT, {"pay": print})
 
-    def planned(url: str) -> str:
-        return plan_of(prepared.score, {}, prepared.players, url).url
+    def planned(url: str) -> tuple[str, bool]:
+        plan = plan_of(prepared.score, {}, prepared.players, url)
+        return plan.url, plan.is_live
 
     ensemble.open({"ensemble": 1, "name": "shop"}, store=store).close()
     takes.new(store, "what-if")
-    assert planned(store) == planned(f"{store}#main") == store
+    assert planned(store) == planned(f"{store}#main") == (store, True)
+    assert planned(f"{store}#what-if") == (f"{store}#what-if", False)
+
     takes.use(store, "what-if")
 
-    for url in (store, f"{store}#what-if"):
-        with pytest.raises(Unavailable, match=r"take 'what-if' can be played solo only so far"):
-            planned(url)
-    with pytest.raises(Unavailable, match=r"take 'main' is not the current one, .*ensemble take use main"):
-        planned(f"{store}#main")
+    assert planned(store) == planned(f"{store}#what-if") == (store, True)
+    assert planned(f"{store}#main") == (f"{store}#main", False)
+    with pytest.raises(Unavailable, match=r"take 'nobody'; there is main, what-if; make it with: ensemble take new"):
+        planned(f"{store}#nobody")
+
+
+def test_a_take_of_a_log_in_memory_is_played_where_that_is() -> None:
+    prepared = ready(DOCUMENT, {"pay": print})
+    ensemble.open({"ensemble": 1, "name": "shop"}, store="memory:planned").close()
+    takes.new("memory:planned", "what-if")
+
+    with pytest.raises(Unavailable, match=r"in the memory of this process, .* take 'what-if' is played with stage='solo'"):
+        plan_of(prepared.score, {}, prepared.players, "memory:planned#what-if")
+
+
+def pretend(order: Any) -> str:
+    return "pretended"
+
+
+@pytest.mark.parametrize(
+    ("outside", "answer"),
+    [({}, "paid"), ({"outside": {"stub": f"{__name__}:pretend"}}, "pretended"), ({"outside": "mute"}, None)],
+)
+def test_who_stands_in_for_a_player_does_so_only_in_a_take_that_is_not_current(outside: Any, answer: Any) -> None:
+    document = {**DOCUMENT, "players": {"pay": {**DOCUMENT["players"]["pay"], **outside}}}
+
+    def played(url: str) -> Any:
+        return player_of(Plan(document, url, calls={"pay": pickled("pay", lambda order: "paid")}), "pay")
+
+    there, here = played("/store#what-if"), played("/store")
+
+    assert (there.call(None), there.is_live) == (answer, False)
+    assert (here.call(None), here.is_live) == ("paid", True)
 
 
 def test_a_callable_that_holds_a_lock_is_refused_with_what_to_do() -> None:

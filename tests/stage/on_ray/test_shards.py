@@ -125,6 +125,7 @@ def test_one_band_is_seen_whatever_the_shard(band: ensemble.Band, store: str) ->
         assert dict(reader.table("keep")) == dict(band.table("keep"))
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_looked_back_each_event_was_heard_once_by_each_player_wherever_that_was(band: ensemble.Band) -> None:
     band.publish_many(questions(0, 40), topic="asked")
     band.publish("asked", {"key": "k-1", "group": "g-1", "number": -1}, id="mine")
@@ -184,6 +185,7 @@ def test_tail_goes_on_with_what_comes_in_any_shard(band: ensemble.Band) -> None:
     assert heard == KEYS[:4]
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_a_source_says_its_events_to_all_shards_once(cluster: None, store: str, tmp_path: Path) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text("".join(f'{{"key": "{KEYS[n % 12]}", "group": "g", "number": {n}}}\n' for n in range(200)))
@@ -196,6 +198,7 @@ def test_a_source_says_its_events_to_all_shards_once(cluster: None, store: str, 
             assert sorted(event.data["number"] for event in band.events("asked")) == list(range(200))
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_what_a_timer_says_reaches_its_shard(cluster: None, store: str) -> None:
     def later(event: Event) -> Any:
         return [emit("answered", {"number": 1}, key=key, after="50ms") for key in KEYS]

@@ -121,6 +121,7 @@ def test_a_player_that_comes_and_one_that_goes_do_so_in_each_shard(store: str) -
 # Players that wait for something
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_an_async_player_hears_events_of_all_shards_side_by_side_each_once_and_in_the_order_of_its_key(
     cluster: None, tmp_path: Path
 ) -> None:

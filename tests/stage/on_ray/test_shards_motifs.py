@@ -22,12 +22,15 @@ def hear(match: Any, ctx: Any) -> Any:
     return emit("told", n=[event.data["n"] for event in match.events], ids=[event.id for event in match.events])
 
 
+EACH = pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
+
+
 @pytest.mark.parametrize(
     ("motif", "says"),
     [
-        (PAIR, {}),
+        pytest.param(PAIR, {}, marks=EACH),
         ({**PAIR, "by": "card"}, {}),  # its matches have the key of another shard
-        (PAIR, {"order": "all"}),
+        pytest.param(PAIR, {"order": "all"}, marks=EACH),
     ],
     ids=["key", "by", "order-all"],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ensemble import Event, Reject, emit
 from ensemble.broker import Batch, Outcome, Publication, Said
-from ensemble.event import Frame, Match, Ref, Rows, encode
+from ensemble.event import Frame, Match, Past, Ref, Rows, encode
 from ensemble.motif import Topic
 from ensemble.player import Hearing, Player, Work
 from ensemble.score import Score
@@ -87,8 +87,12 @@ def works(draw: st.DrawFn) -> Work:
     """A batch out of one to four frames: all of them, or some, in any order, as after retries."""
     tape = Tape(None)  # type: ignore[arg-type]
     first = end = draw(st.integers(0, 2**33))
-    for _ in range(draw(st.integers(1, 4))):
+    past: Past = ()
+    for number in range(draw(st.integers(1, 4))):
         frame_rows = draw(rows(end))
+        if number and draw(st.booleans()):  # a take begins here
+            past = (*past, (end, f"{LOG_ID}-{len(past)}"))
+        frame_rows.log_id, frame_rows.past = f"{LOG_ID}-{len(past)}", past
         row = draw(st.integers(0, len(frame_rows) - 1))
         if end + row > first and draw(st.booleans()):  # a match, of some of what was said before it
             parts = sorted(draw(st.sets(st.integers(first, end + row - 1), min_size=1, max_size=3)))

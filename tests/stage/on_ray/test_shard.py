@@ -1,0 +1,175 @@
+"""The actor of a shard, told to rest while the take that it plays is changed: who asks meanwhile is told what is true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import takes
+from ensemble.broker import Publication, Said
+from ensemble.event import decode, encode
+from ensemble.log import hold, own_logs
+from ensemble.stage.on_ray import precedence, shard
+from ensemble.stage.on_ray.plan import Plan, versions
+from ensemble.stage.on_ray.shard import ShardActor
+from ensemble.stage.on_ray.wire import pack_publication
+
+DOCUMENT = {"ensemble": 1, "name": "shop"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(precedence, "take", lambda *, is_shard: None)
+    return str(tmp_path / "store")
+
+
+class Asker:
+    """Somebody who asks an actor, without Ray between them."""
+
+    def __init__(self, store: str) -> None:
+        self.plan = Plan(DOCUMENT, store, versions=versions()).dump()
+        self.actor = ShardActor(self.plan, 0)
+        self._number = 0
+
+    async def ask(self, verb: str, *given: Any) -> Any:
+        """The answer; of an error [kind, text]."""
+        answer = decode(await self.actor.ask(verb, *given))
+        return answer[0] if len(answer) == 1 else answer
+
+    def publish(self, number: int) -> asyncio.Task[Any]:
+        """[id of the log, [offset, count]], on its way."""
+        publication = Publication(Said(["came"], 0, ["k"], [encode(number)]), "/shop", token=f"me-{self._number}")
+        given = (pack_publication(publication), True, "me", self._number, 0)
+        self._number += 1
+        return asyncio.create_task(self.ask("publish", *given))
+
+
+def played(store: str, play: Callable[[Asker], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        asker = Asker(store)
+        await play(asker)
+        await asker.ask("close")
+
+    asyncio.run(main())
+
+
+def said(store: str, take: str | None = None) -> list[int]:
+    with ensemble.read(store, take=take) as reader:
+        return [event.data for event in reader.events("came")]
+
+
+def id_of(store: str, take: str) -> str:
+    [log] = own_logs(store, take)
+    log.close()
+    return log.id
+
+
+def test_who_publishes_while_a_shard_rests_is_answered_when_it_plays_on_in_the_take_that_is_current(store: str) -> None:
+    async def play(asker: Asker) -> None:
+        before = await asker.publish(1)
+        await asker.ask("rest", "me")
+        waiting = asker.publish(2)
+        takes.rollback(store, 0)
+        assert not waiting.done()
+        await asker.ask("go_on", "me", asker.plan)
+
+        assert before == [id_of(store, "main"), [0, 1]]
+        assert await waiting == [id_of(store, "rollback-1"), [0, 1]]
+        assert await asker.ask("rows", before[0], 0) == [
+            "Moved",
+            "band shop: it goes on in another log now, since it was rolled back or another take was made current; what was "
+            "asked is of the one before: ask again",
+        ]
+
+    played(store, play)
+    assert (said(store), said(store, "main")) == ([2], [1])
+
+
+def test_what_is_published_as_it_stops_is_said_once_in_the_log_that_the_answer_names(store: str) -> None:
+    answers: dict[int, Any] = {}
+
+    async def play(asker: Asker) -> None:
+        await asker.publish(0)
+        publishing = {number: asker.publish(number) for number in range(1, 200)}
+        await publishing[1]
+        assert await asker.ask("rest", "me") != "Unavailable"
+        takes.rollback(store, 1)
+        await asker.ask("go_on", "me", asker.plan)
+        answers.update({number: await each for number, each in publishing.items()})
+
+    played(store, play)
+    there = {take: id_of(store, take) for take in ("main", "rollback-1")}
+    for take, begin in (("main", 0), ("rollback-1", 1)):
+        with ensemble.read(store, take=take) as reader:
+            events = {event.offset: event.data for event in reader.events("came") if event.offset >= begin}
+        told = {answer[1][0]: number for number, answer in answers.items() if answer[0] == there[take]}
+        assert told == {offset: number for offset, number in events.items() if number}
+    assert {answer[0] for answer in answers.values()} <= set(there.values())
+    assert said(store, "main")[1:] + said(store)[1:] == [*range(1, 200)], "in the order in which they were sent"
+
+
+def test_a_shard_whose_waker_is_gone_plays_on_by_itself_once_nobody_holds_the_store(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "RESTS_MOST_S", 0.02)
+
+    async def play(asker: Asker) -> None:
+        await asker.publish(1)
+        await asker.ask("rest", "me")
+        takes.rollback(store, 0)
+        waiting = asker.publish(2)
+        with hold(store, "rollback-1"):
+            while asker.actor._error is None:  # it has tried to
+                await asyncio.sleep(0.005)
+            assert not waiting.done()
+
+        assert await waiting == [id_of(store, "rollback-1"), [0, 1]]
+        assert await asker.ask("go_on", "me", asker.plan) is None
+        assert await asker.publish(3) == [id_of(store, "rollback-1"), [1, 1]]
+
+    played(store, play)
+    assert said(store) == [2, 3]
+
+
+def test_only_one_at_a_time_has_a_shard_rest(store: str) -> None:
+    async def play(asker: Asker) -> None:
+        await asker.ask("rest", "one")
+        assert (await asker.ask("rest", "two"))[0] == "Unavailable"
+        await asker.ask("go_on", "two", asker.plan)
+        waiting = asker.publish(1)
+        await asker.ask("rest", "one")
+        assert not waiting.done()
+        await asker.ask("go_on", "one", asker.plan)
+        assert (await waiting)[1] == [0, 1]
+
+    played(store, play)
+
+
+def test_what_another_shard_sends_is_not_taken_while_it_rests_nor_out_of_another_take(store: str) -> None:
+    async def play(asker: Asker) -> None:
+        parcels = encode([])
+        assert await asker.ask("accept", 1, "main", 0, parcels) == 0
+        await asker.ask("rest", "me")
+        assert (await asker.ask("accept", 1, "main", 0, parcels))[0] == "Unavailable"
+        takes.rollback(store, 0)
+        await asker.ask("go_on", "me", asker.plan)
+        assert "plays take rollback-1, and this is said in take main" in (await asker.ask("accept", 1, "main", 0, parcels))[1]
+        assert await asker.ask("accept", 1, "rollback-1", 0, parcels) == 0
+
+    played(store, play)
+
+
+def test_what_is_done_to_the_store_while_it_rests_is_told_with_what_went_wrong(store: str) -> None:
+    async def play(asker: Asker) -> None:
+        await asker.ask("rest", "me")
+        assert await asker.ask("act", lambda url: url) == store
+        assert "there was no moment before event 9" in (await asker.ask("act", lambda url: takes.rollback(url, 9)))[1]
+        await asker.ask("go_on", "me", asker.plan)
+        assert (await asker.publish(1))[1] == [0, 1]
+
+    played(store, play)
