@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 from ensemble.log.base import Snapshot
 from ensemble.log.files import corrupt
 from ensemble.log.manifest import Manifest
 from ensemble.log.pack import Pack
+from ensemble.log.pieces import Piece
 from ensemble.log.reading import DirectoryFrames, View
 from ensemble.log.segment import Damage
 from ensemble.log.shelf import Shelf
@@ -48,4 +50,4 @@ class ArchiveReader(DirectoryFrames):
             except Damage as damage:
                 raise corrupt(damage.path, damage.place, damage.why) from damage
             packs = list(self._packs)
-        return View(packs, packs[-1].whole if packs else 0, packs[-1].end if packs else begin)
+        return View(cast("list[Piece]", packs), packs[-1].whole if packs else 0, packs[-1].end if packs else begin)

@@ -97,8 +97,6 @@ class Part(NamedTuple):
     end: int
     size: int
     """In bytes, where it is kept."""
-    until_us: int
-    """None of its frames is younger."""
     is_past: bool
     """Whether the log begins after it now: only what somebody still needs is there."""
     is_packed: bool
@@ -126,7 +124,7 @@ class Taken(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Parts written anew, durable beside the log, and not yet in their place."""
+    """Parts written anew, and not yet in their place."""
 
     parts: Sequence[Part]
     begin: Position
@@ -140,6 +138,8 @@ class Packed(NamedTuple):
     """Whether the log begins after it."""
     name: str
     """What it is going to be called."""
+    data: bytes = b""
+    """All that was written, where the store gets it only when it is put in its place."""
 
 
 class Refused(Unavailable):
@@ -166,6 +166,10 @@ class Packing(Protocol):
         """
         ...
 
+    def until_us(self, part: Part) -> int:
+        """A time than which none of a part's frames is younger. Errors: Unavailable; LogCorrupt."""
+        ...
+
     def frames(self, part: Part) -> Iterator[Frame]:
         """All that is there of a part, checked. Errors: LogCorrupt."""
         ...
@@ -179,7 +183,7 @@ class Packing(Protocol):
         state: Callable[[], bytes] | None = None,
         compress: bool = False,
     ) -> Packed:
-        """Write parts that follow each other anew, as one, durably, where nobody looks yet.
+        """Write a part anew, where nobody looks yet; with a state all parts from the first one on, as one.
 
         `choose` says of each frame in turn what stays; None: all of it, as where there is no `choose`. `removals` and `state`
         are asked after the last.
@@ -353,5 +357,5 @@ class EventLog(LogReader, Protocol):
         ...
 
     def packing(self) -> Packing | None:
-        """Who makes it take up less, while it is written or not; None: this kind of log keeps all as it is."""
+        """Who makes it take up less, while it is written or not; None: it keeps all as it is, as a take does."""
         ...

@@ -10,7 +10,7 @@ of it nothing names any more. Where it lies is the store's: `Blobs`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -65,22 +65,28 @@ class Blobs(Protocol):
         """Errors: LogCorrupt if they are missing or damaged; Unavailable."""
         ...
 
-    def names(self) -> Iterator[bytes]: ...
+    def names(self) -> Iterator[bytes]:
+        """What there is."""
+        ...
 
-    def drop(self, digest: bytes) -> None: ...
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        """The same, each as often as it is kept: for the frames of one epoch, or of all (0)."""
+        ...
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
+        """Take one of these away."""
+        ...
 
 
 class Beside(Protocol):
-    """The same place, for who looks at what lies there: all of it, and as it is."""
+    """The same place, for who looks at all that lies there, as it is."""
 
-    def names(self) -> Iterator[bytes]: ...
-
-    def found(self, digest: bytes) -> bytes | None:
-        """What lies there by that name, whatever it is; None: nothing does. Unavailable."""
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        """What there is: what it is called by, the file or object, and its bytes. Unavailable."""
         ...
 
     def where(self, digest: bytes) -> str:
-        """What it is called: a file, or an object."""
+        """The file or object that data is kept in, or would be."""
         ...
 
 
@@ -102,7 +108,7 @@ class DirectoryBlobs:
             raise refusal(f"{path}: can't be written", error) from error
 
     def get(self, digest: bytes) -> bytes:
-        path, data = self._path(digest), self.found(digest)
+        path, data = self._path(digest), self._found(digest)
         if data is None:
             raise LogCorrupt(
                 f"{path}: this data is missing: retention took it since its event was read, or the file was lost; look for the "
@@ -112,7 +118,7 @@ class DirectoryBlobs:
             raise LogCorrupt(f"{path}: this data was changed, its hash does not fit; restore the file from a copy of the store")
         return data
 
-    def found(self, digest: bytes) -> bytes | None:
+    def _found(self, digest: bytes) -> bytes | None:
         path = self._path(digest)
         try:
             return path.read_bytes()
@@ -120,6 +126,12 @@ class DirectoryBlobs:
             return None
         except OSError as error:
             raise refusal(f"{path}: can't be read", error) from error
+
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        for digest in self.names():
+            data = self._found(digest)
+            if data is not None:
+                yield digest, self.where(digest), data
 
     def where(self, digest: bytes) -> str:
         return str(self._path(digest))
@@ -133,7 +145,10 @@ class DirectoryBlobs:
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         try:
             self._files.remove(self._path(digest))
         except OSError as error:
@@ -156,8 +171,8 @@ class MemoryBlobs:
     def get(self, digest: bytes) -> bytes:
         return self._kept[digest]
 
-    def found(self, digest: bytes) -> bytes | None:
-        return self._kept.get(digest)
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        return ((digest, self.where(digest), data) for digest, data in list(self._kept.items()))
 
     def where(self, digest: bytes) -> str:
         return f"blob {digest.hex()} in memory"
@@ -165,7 +180,10 @@ class MemoryBlobs:
     def names(self) -> Iterator[bytes]:
         return iter(list(self._kept))
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._kept.pop(digest, None)
 
 
@@ -346,16 +364,20 @@ class ClaimLog(ClaimReader):
         with self._naming:
             self._claimed = set(self._named)
         try:
-            known = list(self._blobs.names())
+            known = list(self._blobs.copies())
             past = [part for part in packing.parts() if part.is_past]
-            kept = named(chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames()))
-            for digest in known:
-                if digest not in kept:
+            kept: set[tuple[bytes, int]] = set()
+            for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames()):
+                for digest in () if frame.rows is None else claims_of(frame.rows).values():
+                    kept |= {(digest, 0), (digest, frame.epoch)}
+            for digest, epoch in known:
+                # What a later epoch names, only its own writer knows: this one was replaced then.
+                if (digest, epoch) not in kept and epoch <= self.epoch:
                     with self._keeping:
-                        with self._naming:
-                            is_named = digest in self._claimed  # said again meanwhile
+                        with self._naming:  # or it was said again meanwhile
+                            is_named = digest in self._claimed and not 0 < epoch < self.epoch
                         if not is_named:
-                            self._blobs.drop(digest)
+                            self._blobs.drop(digest, epoch)
         finally:
             with self._naming:
                 self._claimed = None
@@ -401,6 +423,7 @@ class ClaimPacking:
         self.home = packing.home
         self.copy = packing.copy
         self.parts = packing.parts
+        self.until_us = packing.until_us
         self.frames = packing.frames
         self.pack = packing.pack
         self.put = packing.put
@@ -408,17 +431,13 @@ class ClaimPacking:
         self.has_takes = packing.has_takes
 
     def carry(self, part: Part, into: Blobs) -> None:
-        for digest in sorted(named(self._packing.frames(part))):
+        frames = (frame.rows for frame in self._packing.frames(part) if frame.rows is not None)
+        for digest in {digest: None for rows in frames for digest in claims_of(rows).values()}:
             into.put(digest, self._blobs.get(digest))
 
     def sweep(self) -> None:
         self._packing.sweep()
         self._log.sweep(self._packing)
-
-
-def named(frames: Iterable[Frame]) -> set[bytes]:
-    """The SHA-256 of all data that frames name, as they are kept."""
-    return {digest for frame in frames if frame.rows is not None for digest in claims_of(frame.rows).values()}
 
 
 def claims_of(rows: Rows) -> dict[int, bytes]:

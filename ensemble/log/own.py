@@ -89,7 +89,8 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
         )
         try:
             # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
-            return _forgetting(ClaimLog(opened, ObjectBlobs(opened.objects), blob_above), personal, opened.objects)
+            blobs = ObjectBlobs(opened.objects, opened.epoch)
+            return _forgetting(ClaimLog(opened, blobs, blob_above), personal, opened.objects)
         except BaseException:
             opened.close()
             raise

@@ -14,7 +14,7 @@ from ensemble.log import manifest as manifests
 from ensemble.log.blobs import Beside, Blobs, DirectoryBlobs
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
-from ensemble.log.pack import SUFFIX, Pack, name_of
+from ensemble.log.pack import SUFFIX, FilePack, Pack, name_of
 from ensemble.log.url import place_of
 
 FOLDER = "shard-0"
@@ -95,7 +95,7 @@ class FolderShelf:
         return [int(name[:20]) for name in names if name.endswith(SUFFIX) and name[:20].isdecimal()]
 
     def pack(self, seq: int, log_id: str, shard: int) -> Pack:
-        return Pack(self._path(seq), log_id, shard)
+        return FilePack(self._path(seq), log_id, shard)
 
     def add(self, seq: int, data: bytes) -> bool:
         path = self._path(seq)

@@ -8,15 +8,19 @@ elsewhere (`frame`, `chain`, `recovery`), once. Nothing is changed, and no lock 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position
 from ensemble.log.takes import MAIN
+
+if TYPE_CHECKING:
+    from ensemble.event import Frame
+    from ensemble.log.pack import Pack
 
 Verdict: TypeAlias = Literal["held", "other", "beyond", "unread"]
 """Of a place: the log goes through it; it was another there; it ends before; or damage hides it."""
@@ -88,6 +92,36 @@ def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ())
 
     folder = Path(place).absolute()
     return audit_directory(division.place(folder, shard, division.count(folder) or 1), known)
+
+
+def unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame], found: Audited) -> list[Pack]:
+    """The packs of which the log that is left does not say, with the hash of each, that they take the place of what was there.
+
+    Shapes: `packs` are those out of which something was taken, each with the SHA-256 of all its bytes. In which archive that
+            lies is noted in `found`.
+    """
+    known = list(packs)
+    said: set[tuple[Any, ...]] = set()
+    for frame in frames if known else ():
+        for seq, end_seq, _, end, hash_, digest, _, *archive in frame.marks.get("removed", ()):
+            said.add((seq, end_seq, end, hash_, digest))
+            found.archive = archive[0] if archive else found.archive
+    return [pack for pack, digest in known if (pack.begin.seq, *pack.end[:2], pack.end.hash, digest) not in said]
+
+
+def tell_unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame], found: Audited) -> None:
+    """What was taken out of a pack must be said: else it is not what was written."""
+    for pack in unsaid(packs, frames, found):
+        wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
+        found.findings.append(Finding(str(pack.path), 0, wrong))
+
+
+def pass_over(pack: Pack, verdicts: dict[Position, Verdict], found: Audited) -> None:
+    """Places in what is past can't be looked at here any more; the pack that stands for it says where it ends, which is
+    proven."""
+    gone = [at for at, verdict in verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
+    verdicts.update(dict.fromkeys(gone, "held"))
+    found.unseen += [at for at in gone if at in found.verdicts]
 
 
 def of_error(error: LogCorrupt, file: object) -> Finding:

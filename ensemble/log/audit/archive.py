@@ -9,9 +9,8 @@ from __future__ import annotations
 from hashlib import sha256
 
 from ensemble.log.archived import ArchiveReader
-from ensemble.log.audit import Audited, Finding, Known
+from ensemble.log.audit import Audited, Finding, Known, pass_over, unsaid
 from ensemble.log.audit.named import Named
-from ensemble.log.audit.statements import unsaid
 from ensemble.log.base import Position
 from ensemble.log.manifest import Manifest
 from ensemble.log.pack import Pack
@@ -28,7 +27,7 @@ def audit_archive(shelf: Shelf, manifest: Manifest, known: Known) -> Audited:
     walk = _Walk(shelf, manifest, found)
     walk.all()
     if not found.findings and walk.lost:
-        for pack in unsaid(walk.lost, ArchiveReader(shelf, manifest)):
+        for pack in unsaid(walk.lost, ArchiveReader(shelf, manifest).frames(), found):
             found.notes.append(
                 f"{pack.path}: retention took events out of it before it was archived; what it took is said in the log that "
                 "it is of, and not here"
@@ -67,17 +66,18 @@ class _Walk:
             why = f"it does not follow frame {self._at.seq - 1}: frames were changed or lost"
             self._tell(Damage(pack.path, 0, why))
         try:
+            pack.state()
             for item in pack.items():
                 self._judge(item.after)
                 self._named.note(item.data)
             if pack.head.removals:
-                self.lost.append((pack, sha256(pack.checked()).digest()))
+                self.lost.append((pack, sha256(pack.data()).digest()))
         except Damage as damage:
             self._tell(damage)
         self._judge(pack.end)
         if pack.is_past:
             found.begin = pack.end
-            found.unseen += [at for at, verdict in found.verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
+            pass_over(pack, found.verdicts, found)
         self._at = found.end = pack.end
         found.bytes += pack.whole
 

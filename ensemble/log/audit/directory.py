@@ -18,16 +18,15 @@ from pathlib import Path
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.audit import Audited, Finding, Known, of_error
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, tell_unsaid
 from ensemble.log.audit.glance import glance
 from ensemble.log.audit.named import Named
-from ensemble.log.audit.statements import unsaid
 from ensemble.log.base import Position
 from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
-from ensemble.log.pack import Pack
+from ensemble.log.pack import FilePack
 from ensemble.log.pieces import pieces_of
 from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
@@ -43,7 +42,7 @@ MOMENT_S = 0.2
 def audit_directory(folder: Path, known: Known) -> Audited:
     """Everything in a store of one shard. Unavailable if there is none, or it can't be read."""
     path = folder / manifests.NAME
-    found = Audited(findings=[], notes=[], verdicts={}, unseen=[])
+    found = Audited(findings=[], notes=[], verdicts={})
     try:
         manifest = manifests.read(folder)
     except LogCorrupt as error:
@@ -66,13 +65,9 @@ def audit_directory(folder: Path, known: Known) -> Audited:
     walk = _Walk(folder, found)
     walk.all()
     reader = DirectoryReader(folder, manifest)
-    if walk.lost and not found.findings:  # what was taken out of packs is said, or they are not what was written
-        archives: list[str] = []
-        lost = [(pack, sha256(pack.path.read_bytes()).digest()) for pack in walk.lost]
-        for pack in unsaid(lost, reader, archives):
-            wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
-            found.findings.append(Finding(str(pack.path), 0, wrong))
-        found.archive = archives[-1] if archives else ""
+    if walk.lost and not found.findings:
+        packs = [(pack, sha256(pack.path.read_bytes()).digest()) for pack in walk.lost]
+        tell_unsaid(packs, reader.frames(), found)
     walk.named.judge(DirectoryBlobs(folder), reader.frame_at, found)
     return found
 
@@ -98,7 +93,7 @@ class _Walk:
         self._expected = found.begin.seq
         self._epoch = 0
         self.named = Named(found.id, found.shard)
-        self.lost: list[Pack] = []
+        self.lost: list[FilePack] = []
         """Packs out of which something was taken."""
         self._end = found.begin
         damaged: list[Path] = []
@@ -124,7 +119,7 @@ class _Walk:
         assert self._at is not None
         self._judge(self._at)
         for ix, piece in enumerate(pieces):
-            if isinstance(piece, Pack):
+            if isinstance(piece, FilePack):
                 self._pack(piece)
             else:
                 piece.end_seq = pieces[ix + 1].seq if ix + 1 < len(pieces) else None
@@ -143,7 +138,7 @@ class _Walk:
 
     # Packs
 
-    def _pack(self, pack: Pack) -> None:
+    def _pack(self, pack: FilePack) -> None:
         if self._at is not None and pack.begin != self._at:
             self._tell(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
         try:
@@ -155,9 +150,7 @@ class _Walk:
             self._tell(damage.path, damage.place, str(damage.why))
         if pack.is_past:
             self._found.begin = pack.end
-            gone = [at for at, verdict in self._verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
-            self._verdicts.update(dict.fromkeys(gone, "held"))
-            self._found.unseen += [at for at in gone if at in self._found.verdicts]
+            pass_over(pack, self._verdicts, self._found)
         for seq, size in self._sizes:
             if pack.seq <= seq < pack.end.seq:
                 self._sizes[seq, size] = True
@@ -311,7 +304,7 @@ class _Walk:
         elif written != b"%d\n" % epoch and (epoch or written):
             self._tell(path, 0, f"epoch {epoch} is not written as Ensemble writes it: it was changed")
 
-    def _tell(self, path: Path, byte: int, wrong: str) -> None:
+    def _tell(self, path: Path | str, byte: int, wrong: str) -> None:
         self._found.findings.append(Finding(str(path), byte, wrong))
 
 

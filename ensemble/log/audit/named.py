@@ -47,22 +47,25 @@ class Named:
 
     def judge(self, blobs: Beside, frame_at: Callable[[int], Frame], found: Audited) -> None:
         """Hold what lies beside the log against what is named. What comes of it goes to `found`. Unavailable."""
-        for digest, offset in self._events.items():
-            data = blobs.found(digest)
-            if data is None and _is_there(frame_at, offset):
-                _tell(found, blobs, digest, f"this data is missing, and the event with offset {offset} has it")
-            elif data is not None and sha256(data).digest() != digest:
-                _tell(found, blobs, digest, f"this data was changed, and the event with offset {offset} has it")
-        others = [digest for digest in blobs.names() if digest not in self._events]
-        for digest in others:
-            data = blobs.found(digest)
-            if data is not None and sha256(data).digest() != digest:
-                _tell(found, blobs, digest, "this data was changed, and no event has it")
+        missing = dict(self._events)
+        others: list[str] = []
+        for digest, where, data in blobs.lying():
+            offset = self._events.get(digest)
+            missing.pop(digest, None)
+            if offset is None:
+                others.append(where)
+            if sha256(data).digest() != digest:
+                whose = "no event has it" if offset is None else f"the event with offset {offset} has it"
+                found.findings.append(Finding(where, 0, f"this data was changed, and {whose}"))
+        for digest, offset in missing.items():
+            if _is_there(frame_at, offset):
+                wrong = f"this data is missing, and the event with offset {offset} has it"
+                found.findings.append(Finding(blobs.where(digest), 0, wrong))
         if others:
             more = f", and {len(others) - 1} more" if len(others) > 1 else ""
             found.notes.append(
-                f"{blobs.where(others[0])}{more}: no event has this data; a writer left it that died before its event was "
-                "durable, or that is writing. It goes when retention takes something"
+                f"{others[0]}{more}: no event has this data; a writer left it that died before its event was durable, or that "
+                "is writing. It goes when retention takes something"
             )
 
 
@@ -81,7 +84,3 @@ def _is_there(frame_at: Callable[[int], Frame], offset: int) -> bool:
         except OffsetError:
             return False
     return True
-
-
-def _tell(found: Audited, blobs: Beside, digest: bytes, wrong: str) -> None:
-    found.findings.append(Finding(blobs.where(digest), 0, wrong))
