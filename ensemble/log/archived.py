@@ -10,6 +10,7 @@ from threading import Lock
 from typing import cast
 
 from ensemble.log.base import Snapshot
+from ensemble.log.blobs import Blobs
 from ensemble.log.files import corrupt
 from ensemble.log.manifest import Manifest
 from ensemble.log.pack import Pack
@@ -23,10 +24,15 @@ class ArchiveReader(DirectoryFrames):
     """See `ensemble.log.base.LogReader`."""
 
     def __init__(self, shelf: Shelf, manifest: Manifest) -> None:
-        super().__init__(Path(shelf.where), manifest)
+        super().__init__(Path(shelf.where), manifest, shelf.where)
         self._shelf = shelf
         self._packs: list[Pack] = []
         self._lock = Lock()
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where the large data lies that its frames name."""
+        return self._shelf.blobs
 
     @property
     def store(self) -> str:

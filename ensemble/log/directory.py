@@ -57,10 +57,7 @@ def open_directory(
     if known is None and not create:
         raise _no_store(folder)
     if known is not None and known.store:
-        raise Unavailable(
-            f"store {folder}: this is the archive of band {known.name}, which can be read and not played; play its store, "
-            f"{known.store}"
-        )
+        raise manifests.not_played(folder, known.name, known.store)
     try:
         files.make_folder(folder)
         lock = StoreLock(folder, doing)

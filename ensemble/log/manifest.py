@@ -69,6 +69,13 @@ def of_archive(manifest: Manifest) -> bytes:
     return written(entries | {"shard": manifest.shard, "store": manifest.store})
 
 
+def not_played(where: object, name: str, store: str) -> Unavailable:
+    """What is said to who would play an archive."""
+    return Unavailable(
+        f"store {where}: this is the archive of band {name}, which can be read and not played; play its store, {store}"
+    )
+
+
 def raise_format(folder: Path, files: Files) -> None:
     """Say that the store has packs: versions that know none refuse it from here on. OSError if the disk refuses."""
     path = folder / NAME

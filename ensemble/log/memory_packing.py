@@ -16,7 +16,7 @@ from ensemble.log.base import Copied, Packed, Part, Position, Removal
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt
 from ensemble.log.frame import check
-from ensemble.log.memory import SNAPSHOTS_KEPT, Held, MemoryStore, has_memory_takes
+from ensemble.log.memory import SNAPSHOTS_KEPT, Held, MemoryStore, has_memory_takes, name_in_memory
 from ensemble.log.pack import Item, MemorySource, Pack, name_of
 from ensemble.log.repacking import Choose, Run, copied, decoded, repack
 from ensemble.log.segment import Damage
@@ -67,7 +67,7 @@ class MemoryPacking:
 
     @property
     def home(self) -> str:
-        return self._where
+        return f"memory:{name_in_memory(self._store)}"
 
     def copy(self, part: Part) -> Copied:
         try:

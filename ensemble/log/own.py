@@ -132,10 +132,13 @@ def read_own(url: str, shard: int) -> LogReader:
     if kind == "objects":
         from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import read_objects
+        from ensemble.log.objects.reading import ObjectFrames
         from ensemble.log.objects.store import objects_at
 
         found = read_objects(objects_at(url), shard)
-        return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        if isinstance(found, ObjectFrames):
+            return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        return _with_keys(ClaimReader(found, found.blobs), found.store)
     from ensemble.log import division
     from ensemble.log.blobs import DirectoryBlobs
     from ensemble.log.directory import read_directory
@@ -144,7 +147,7 @@ def read_own(url: str, shard: int) -> LogReader:
     folder = division.place(whole, shard, division.count(whole) or 1)
     archive = _archive_in(folder)
     if archive is not None:
-        return _with_keys(ClaimReader(archive, DirectoryBlobs(folder)), archive.store)
+        return _with_keys(ClaimReader(archive, archive.blobs), archive.store)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
 

@@ -14,6 +14,7 @@ import ensemble
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.log.audit.anchor import new_key
 from ensemble.log.directory import open_directory
+from ensemble.log.memory import forget_memory_store
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
 
@@ -28,6 +29,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments and snapshots every few events."""
     monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
     monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 2_000)
+    monkeypatch.setattr("ensemble.log.objects.codec.BLOCK", 8)
 
 
 def score(archive: object, **more: Any) -> dict[str, Any]:
@@ -125,10 +128,11 @@ def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock:
     assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
 
 
+@pytest.mark.parametrize("kind", ["", "objects:", "memory:"])
 def test_who_is_forgotten_is_so_in_the_archive_too_and_nobody_is_read_without_the_keys(
-    tmp_path: Path, clock: ManualClock
+    tmp_path: Path, clock: ManualClock, kind: str
 ) -> None:
-    store, cold = tmp_path / "s", tmp_path / "cold"
+    store, cold = f"{kind}{tmp_path / 's'}", tmp_path / "cold"
     personal = {"order.placed": {"personal": {"subject": "who", "fields": ["note"]}}}
     made = score(cold, events=personal)
     play(made, store, clock)
@@ -146,7 +150,10 @@ def test_who_is_forgotten_is_so_in_the_archive_too_and_nobody_is_read_without_th
     assert read() == {"c-0", "c-2"}
     assert ensemble.audit(str(store)).is_whole
     assert not list(cold.rglob("keys*"))
-    store.rename(tmp_path / "away")
+    if kind == "memory:":
+        forget_memory_store(str(tmp_path / "s"))
+    else:
+        (tmp_path / "s").rename(tmp_path / "away")
     with pytest.raises(Unavailable, match=f"the key ring of store {store} is not here, and what is personal in its archive"):
         read()
     assert ensemble.audit(str(cold)).is_whole, "that it was not changed can be told without"

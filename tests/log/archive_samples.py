@@ -34,14 +34,22 @@ def ruled(archive: object, retain: Mapping[str, Any] | None = None, events: Mapp
 class Trimmed:
     """A log in small segments, all that was ever said in it, and its state."""
 
-    def __init__(self, folder: Path, files: Files | None = None, *, log_id: str = "log", shard: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Files | None = None,
+        *,
+        log_id: str = "log",
+        shard: int = 0,
+        log: EventLog | None = None,
+    ) -> None:
         self.folder = folder
         self.log_id = log_id
         self.shard = shard
         self.sealed: list[bytes] = []
         self.state = State()
         self.now_us = 1_000_000_000
-        self.log: EventLog = self.opened(files or Quick())
+        self.log = log or self.opened(files or Quick())
         for frame in self.log.frames():
             self.state.apply(frame)
 

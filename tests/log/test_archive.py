@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ensemble.auditing import audit
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
 from ensemble.event import encode
 from ensemble.log import count_shards, open_log, read_log
@@ -15,10 +16,13 @@ from ensemble.log import shelf as shelves
 from ensemble.log.archive import Archive
 from ensemble.log.audit import audit_log
 from ensemble.log.base import Refused
+from ensemble.log.cut import goes_through
+from ensemble.log.directory import open_directory
 from ensemble.log.shelf import FolderShelf
 from tests.log.archive_samples import Trimmed, archive_at, is_all_there, lies_in, ruled
 from tests.log.log_samples import Failing, Plug, Quick, plain
 from tests.log.past_samples import said
+from tests.s3 import S3
 
 BY_TOPIC: dict[str, Any] = {"retain": {}, "events": {"a": {"retain": {"size": "100B"}}, "b": {"compact": True}}}
 
@@ -159,6 +163,121 @@ def test_large_data_goes_along(tmp_path: Path) -> None:
     first.write_bytes(b"something else")
     [finding] = audit_log(str(tmp_path / "cold")).findings
     assert finding.file == str(first)
+
+
+# On every kind of place
+
+
+@pytest.fixture(params=["directory", "memory", "objects"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The url of a store in small parts."""
+    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 700)
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 700)
+    monkeypatch.setattr("ensemble.log.objects.codec.BLOCK", 4)
+    return {"directory": f"{tmp_path}/s", "memory": f"memory:{tmp_path}", "objects": f"objects:{tmp_path}/o"}[request.param]
+
+
+@pytest.fixture(params=["folder", "objects", pytest.param("s3", marks=pytest.mark.everywhere("the folder shows the same"))])
+def cold(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        server: S3 = request.getfixturevalue("s3")
+        return server.url()
+    return {"folder": f"{tmp_path}/cold", "objects": f"objects:{tmp_path}/cold"}[request.param]
+
+
+def test_whatever_kind_of_store_is_archived_in_whatever_kind_of_place(store: str, cold: str, tmp_path: Path) -> None:
+    large = [encode(f"{n}" * 500) for n in range(60)]
+    kept = Trimmed(tmp_path, log=open_log(store, name="band", id="log", blob_above=400))
+    for n in range(60):
+        made = said(kept.log, [("a", "k")], kept.now_us + n)
+        assert made.rows is not None
+        made.rows.data = [large[n]]
+        kept.append(made)
+    kept.save()
+    whole = [plain(frame) for frame in kept.log.frames()]
+    kept.trim(ruled(cold))
+    kept.say(40)
+    kept.save()
+    kept.trim(ruled(cold))
+
+    archive = read_log(cold)
+    end = archive.end()
+    assert (archive.id, archive.name, archive.begin().seq) == ("log", "band", 0)
+    assert end.seq > 50
+    assert [plain(frame) for frame in archive.frames()][:60] == whole[: min(60, end.seq)]
+    assert kept.log.begin().seq <= end.seq and goes_through(kept.log, end)
+    assert plain(archive.frame_at(7)) == whole[7]
+    assert audit_log(cold).findings == []
+    found = audit(store)
+    assert (found.findings, [(past.url, past.end) for past in found.archives]) == ((), [(cold, end)])
+    with pytest.raises(OffsetError, match=f"archived in {cold} on 1970-"):
+        kept.log.frame_at(7)
+    with pytest.raises(OffsetError, match=f"log {cold}: there is no event "):
+        archive.frame_at(end.offset)
+    with pytest.raises(Unavailable, match=f"store {cold}: this is the archive of band band"):
+        open_log(cold, name="band")
+    kept.log.close()
+
+
+def test_the_archive_of_several_shards_in_objects_is_divided_as_their_store(tmp_path: Path) -> None:
+    cold = f"objects:{tmp_path}/cold"
+    for shard in (1, 0):
+        kept = Trimmed(tmp_path / str(shard), log_id=f"log-{shard}", shard=shard)
+        kept.say(30)
+        kept.save()
+        rules = ruled(cold)
+        rules.shards = 2
+        kept.trim(rules)
+
+    assert count_shards(cold) == 2
+    assert [read_log(cold, shard).id for shard in (0, 1)] == ["log-0", "log-1"]
+    assert [audit_log(cold, shard).findings for shard in (0, 1)] == [[], []]
+    whole = Trimmed(tmp_path / "whole")
+    whole.say(30)
+    whole.save()
+    with pytest.raises(Refused, match="of a store of 2 shards, and this one has 1"):
+        whole.trim(ruled(cold))
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things/letters.txt").write_text("dear")
+    with pytest.raises(Refused, match=r"this prefix has other things below it \(letters.txt\)"):
+        whole.trim(ruled(f"objects:{tmp_path}/things"))
+    with pytest.raises(Refused, match="it lies in the store itself"):
+        whole.trim(ruled(f"objects:{tmp_path}/whole/cold"))
+
+
+def test_damage_in_an_archive_of_objects_is_told_by_object(kept: Trimmed, tmp_path: Path) -> None:
+    cold = f"objects:{tmp_path}/cold"
+    kept.trim(ruled(cold))
+    [first, second, *_] = sorted((tmp_path / "cold/shard-0").glob("*.pack"))
+    for path in (first, tmp_path / "cold/ensemble.json"):
+        data = path.read_bytes()
+        for byte in range(0, len(data), 11):
+            path.write_bytes(data[:byte] + bytes([data[byte] ^ 0x40]) + data[byte + 1 :])
+            assert [finding for finding in audit_log(cold).findings if finding.file.endswith(path.name)], (path, byte)
+        path.write_bytes(data)
+    first.rename(first.with_name("kept"))
+    assert "it does not follow frame" in audit_log(cold).findings[0].wrong
+    second.rename(first)
+    assert "is called after another" in audit_log(cold).findings[0].wrong
+
+
+def test_what_was_put_there_by_one_that_died_before_it_could_say_so_is_found_there(tmp_path: Path) -> None:
+    for cold in (str(tmp_path / "cold"), f"objects:{tmp_path}/objects"):
+        kept = Trimmed(tmp_path / f"of-{len(cold)}")
+        kept.say(30)
+        kept.save()
+        packing = kept.log.packing()
+        assert packing is not None
+        end = packing.parts()[2].end_seq
+        one, other = Archive(cold, kept.log, 1), Archive(cold, kept.log, 1)
+        one.keep(packing, packing.parts()[0].end_seq)
+        other.keep(packing, packing.parts()[0].end_seq)
+
+        one.keep(packing, end)
+        other.keep(packing, end)
+
+        assert read_log(cold).end().seq == end
+        assert audit_log(cold).findings == []
 
 
 # Crashes

@@ -51,6 +51,13 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
         raise Unavailable(f"store {objects.where}: this shard was never begun")
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
+    if manifest.store:
+        from ensemble.log.audit.archive import audit_archive
+        from ensemble.log.shelf import ObjectShelf
+
+        looked = audit_archive(ObjectShelf(objects), manifest.archive, known)
+        looked.findings[:0] = found.findings
+        return looked
     found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
