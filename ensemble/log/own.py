@@ -16,6 +16,7 @@ from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
+    from ensemble.log.archived import ArchiveReader
     from ensemble.log.blobs import Blobs
     from ensemble.log.forgetting.ring import Ring
     from ensemble.log.objects.store import Objects
@@ -133,16 +134,22 @@ def read_own(url: str, shard: int) -> LogReader:
     if kind == "objects":
         from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import read_objects
+        from ensemble.log.objects.reading import ObjectFrames
         from ensemble.log.objects.store import objects_at
 
         found = read_objects(objects_at(url), shard)
-        return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        if isinstance(found, ObjectFrames):
+            return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        return _with_keys(ClaimReader(found, found.blobs), found.store)
     from ensemble.log import division
     from ensemble.log.blobs import DirectoryBlobs
     from ensemble.log.directory import read_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
+    archive = _archive_in(folder)
+    if archive is not None:
+        return _with_keys(ClaimReader(archive, archive.blobs), archive.store)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
 
@@ -189,6 +196,45 @@ def count_own(url: str) -> int | None:
 def new_id() -> str:
     """What a new log is called."""
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
+
+
+def _archive_in(folder: Path) -> ArchiveReader | None:
+    """The archive that a folder is; None: it is none."""
+    from ensemble.log import manifest
+
+    known = manifest.read(folder)
+    if known is None or not known.store:
+        return None
+    from ensemble.log.archived import ArchiveReader
+    from ensemble.log.shelf import FolderShelf
+
+    return ArchiveReader(FolderShelf(folder), known)
+
+
+def _with_keys(log: LogReader, store: str) -> LogReader:
+    """An archive, with the keys that lie beside its log, in the store at this url: where that is not, nothing personal can be
+    read."""
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import AbsentRing
+
+    kind, place = place_of(store)
+    if kind == "memory":
+        from ensemble.log.memory import memory_store
+
+        kept = memory_store(place)
+        if kept is None:
+            return ForgettingReader(log, AbsentRing(store))
+        return log if kept.ring is None else ForgettingReader(log, kept.ring)
+    try:
+        if count_own(store) is None:
+            return ForgettingReader(log, AbsentRing(store))
+        if kind == "directory":
+            return _readable(log, Path(place))
+        from ensemble.log.objects.store import objects_at
+
+        return _readable(log, objects_at(store))
+    except Unavailable as error:
+        return ForgettingReader(log, AbsentRing(store, str(error)))
 
 
 def _layered(log: EventLog, terms: Terms, blobs: Blobs | None, ring: Ring | None) -> EventLog:
