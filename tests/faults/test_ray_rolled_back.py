@@ -86,9 +86,9 @@ class Publishing:
         self._thread.join(60)
 
 
-@pytest.fixture
-def store(cluster: None, tmp_path: Path) -> Iterator[str]:
-    yield str(tmp_path / "store")
+@pytest.fixture(params=["directory", pytest.param("objects", marks=pytest.mark.everywhere("as in a directory"))])
+def store(cluster: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    yield f"objects:{tmp_path / 'store'}" if request.param == "objects" else str(tmp_path / "store")
     ensemble.down(NAME)
 
 
