@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,36 @@ def test_a_shard_that_dies_in_the_middle_of_a_rollback_goes_where_the_others_go(
     assert killed and publishing.error is None
     # Where it came to the take, and not to the pointer, nothing was rolled back.
     assert error is None or "there is a take 'rollback-1' already" in str(error)
+    assert_true(store, band, publishing.receipts)
+
+
+@pytest.mark.everywhere("the test before it kills a shard at a moment that is known")
+def test_shards_killed_at_random_moments_while_it_goes_back_again_and_again_go_on_together(
+    store: str, band: ensemble.Band, request: pytest.FixtureRequest
+) -> None:
+    seed = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    print(f"--seed {seed}")
+    chance = random.Random(seed)
+    middle = middle_of(band)
+    publishing = Publishing()
+
+    def kill(chosen: list[int]) -> None:
+        for pid in chosen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    for _ in range(8):
+        publishing.wait_for_more()
+        killing = threading.Timer(chance.uniform(0, 0.7), kill, [chance.sample(pids(band), chance.choice([1, 2]))])
+        killing.start()
+        with suppress(Unavailable):  # it came to the take, and not to the pointer
+            takes.rollback(f"ray:{NAME}", middle)
+        killing.join()
+    publishing.wait_for_more()
+    publishing.end()
+
+    assert publishing.error is None
     assert_true(store, band, publishing.receipts)
 
 
