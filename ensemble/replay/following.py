@@ -130,12 +130,16 @@ class Following:
         elif (away := self.record.forwarded(frame)) is not None:
             self._forward_again(*away, now_us)
         elif "fired" in frame.marks or "expired" in frame.marks or _tells_of_time(frame):
-            self._take(self.broker.fire(now_us))
+            made = self.broker.fire(now_us)
+            if made is not None and made.rows is not None and frame.rows is not None:
+                self._keep_ids_of_timers(made.rows, frame.rows)
+            self._take(made)
         elif "place" in frame.marks or (frame.rows is not None and frame.rows.causes is None) or "out" in frame.marks:
             self._publish_again(frame, now_us)
         for name, offsets in frame.marks.get("again", {}).items():
             self._again(name, offsets, now_us)
         self._pairs.pair(frame, self._made)
+        self._recorded = None
         self.record.apply(frame)
         self._look()
         self.hear_free(now_us)
@@ -508,7 +512,24 @@ class Following:
             named.append(msgspec.structs.replace(parcel, extras=extras or None))
         return named
 
-    # Matches
+    # What time says
+
+    def _keep_ids_of_timers(self, rows: Rows, then: Rows) -> None:
+        """What a timer says as it did then is what it was, and keeps its id."""
+        before: dict[Any, list[int]] = {}
+        for ix in range(len(then)):
+            if not then.parts(ix):
+                word = then.filed(ix), then.keys[ix], then.data[ix]
+                before.setdefault((self._pairs.key(then, ix, is_here=False), word), []).append(ix)
+        same: dict[int, dict[str, Any]] = {}
+        for ix in range(len(rows)):
+            word = rows.filed(ix), rows.keys[ix], rows.data[ix]
+            known = () if rows.parts(ix) else before.get((self._pairs.key(rows, ix, is_here=True), word))
+            if known:
+                was, own = known.pop(0), rows.odd.get(ix, {})
+                same[ix] = {**own, **_identity(own, then.id(was), then.born(was))}
+        if same:
+            rows.extras = {**(rows.extras or {}), **same}
 
     def _keep_ids_of_matches(self, rows: Rows) -> None:
         """A match of the same events is what it was, and keeps its id."""

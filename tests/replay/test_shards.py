@@ -18,6 +18,7 @@ from ensemble.log import open_log, pending
 from ensemble.log.directory import DirectoryLog
 from ensemble.replay import difference_of, promote, replay
 from ensemble.replay.following import Following
+from ensemble.replay.together import Together
 from ensemble.stage.begin import recover
 from tests.replay.sharded import PLAYERS, SCORE, STEPS, Sharded, Step, ids, price, tables
 
@@ -201,11 +202,38 @@ def test_what_shards_are_to_get_and_can_not_be_read_is_said(store: str) -> None:
         open_log(store, name="shop", shard=1, shards=3)
 
 
-def test_parcels_that_kept_no_ids_would_be_found(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Following, "_with_ids", lambda self, parcels, then: list(parcels))
+# Planted bugs
 
-    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "audit": lambda event, ctx: None}, players=["audit"])
 
-    assert made.take is not None
-    with ensemble.read(store, take=made.take) as reader:
-        assert set(ids(f"{store}#{made.take}")) != set(ids(store)), list(reader.events())
+def early(self: Together, a: int, b: int, end: int) -> Any:
+    """All that was sent arrives at once."""
+    box = self._shards[a].broker.state.outbox.get(b)
+    return unbrought(self, a, b, end if box is None else box.next)
+
+
+unbrought = Together._unbrought
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "bug"),
+    [
+        (Following, "_with_ids", lambda self, parcels, then: list(parcels)),
+        (Following, "_forward_again", lambda self, name, offsets, now_us: None),
+        (Together, "_unbrought", early),
+        (Following, "_was_late", lambda self, due_us: False),
+    ],
+    ids=["parcels keep no ids", "nothing is sent away again", "all arrives at once", "timers are never late"],
+)
+def test_a_bug_that_is_planted_is_found(store: str, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, bug: Any) -> None:
+    def is_as_it_was() -> bool:
+        calls = {**PLAYERS, "audit": lambda event, ctx: None}
+        made = replay(SCORE, 0, store=store, calls=calls, players=["audit"], take=f"take-{next(_numbers)}")
+        with ensemble.read(store) as main, ensemble.read(store, take=made.take) as take:
+            then, now = ({event.id for event in each.events()} for each in (main, take))
+        return not made.difference.events and now == then
+
+    assert is_as_it_was()
+    monkeypatch.setattr(place, name, bug)
+
+    assert not is_as_it_was()
+
