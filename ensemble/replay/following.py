@@ -291,6 +291,8 @@ class Following:
         """What came of these events then."""
         name, now_us = batch.section, frame.time_us
         events, refs, roots = self._tape.events(batch.offsets)
+        if (whole := self._as_then_in_line(batch, frame, heard, refs, roots)) is not None:
+            return whole
         pairs = self._pairs
         at = {pairs.was(ref): ix for ix, ref in enumerate(refs)}
         here, own_lanes = set(batch.offsets), set(batch.keys)
@@ -331,6 +333,26 @@ class Following:
             later,
             failures,
         )
+
+    def _as_then_in_line(
+        self, batch: Batch, frame: Frame, heard: Heard, refs: Sequence[Ref], roots: Sequence[Ref]
+    ) -> Outcome | None:
+        """The same where all of it was heard, and each event answered once or none at all; None if not. That is the rule."""
+        if heard.failed or heard.later or "out" in frame.marks or list(batch.keys) != list(heard.batch.keys):
+            return None
+        rows, said = frame.rows, None
+        if rows is not None:
+            is_own = rows.causes is not None and isinstance(rows.source_ix, int) and all(said_by(rows, batch.section))
+            if not is_own or len(rows) != len(refs) or self._pairs.all_were(refs) != rows.names(rows.causes or ()):
+                return None
+            own = {ix: self._own(rows, ix) for ix in rows.odd}
+            said = Said(
+                list(rows.topics), rows.topic_ix, list(rows.keys), list(rows.data), refs, roots, self._named(rows, odd=own),
+                rows.versions,
+            )  # fmt: skip
+        return Outcome(
+            batch.section, len(batch), batch.keys, batch.offsets, said, batch.began_us, dict(heard.wrote)
+        )  # fmt: skip
 
     @staticmethod
     def _versions(frame: Frame, name: str) -> dict[str, int] | None:

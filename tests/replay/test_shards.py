@@ -24,6 +24,8 @@ from tests.replay.sharded import PLAYERS, SCORE, STEPS, Sharded, Step, ids, pric
 
 _numbers = count(1)
 quick = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+PLAYED: dict[str, Any] = {"history": STEPS, "shards": st.sampled_from([2, 3])}
+CHANGED: dict[str, Any] = {**PLAYED, "odd": st.integers(0, 3)}
 ALL: list[Step] = [
     *(
         step
@@ -78,7 +80,7 @@ def check_folds(url: str) -> None:
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]))
+@given(**PLAYED)
 def test_unchanged_code_over_unchanged_events_differs_in_nothing(folder: Path, history: list[Step], shards: int) -> None:
     made = replay(SCORE, 0, store=made_of(folder, shards, history), calls=PLAYERS)
 
@@ -88,7 +90,7 @@ def test_unchanged_code_over_unchanged_events_differs_in_nothing(folder: Path, h
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]), odd=st.integers(0, 3))
+@given(**CHANGED)
 def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
     folder: Path, history: list[Step], shards: int, odd: int
 ) -> None:
@@ -106,7 +108,7 @@ def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]), odd=st.integers(0, 3))
+@given(**CHANGED)
 def test_a_promotion_makes_all_tables_right_and_loses_no_event(
     folder: Path, history: list[Step], shards: int, odd: int
 ) -> None:
@@ -122,6 +124,20 @@ def test_a_promotion_makes_all_tables_right_and_loses_no_event(
     assert kept(tables(store)) == kept(right)
     assert (done.corrections, done.states) == (len(made.difference.events), len(made.difference.tables))
     check_folds(store)
+
+
+PROPERTIES: list[tuple[Any, dict[str, Any]]] = [
+    (test_unchanged_code_over_unchanged_events_differs_in_nothing, PLAYED),
+    (test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing, CHANGED),
+    (test_a_promotion_makes_all_tables_right_and_loses_no_event, CHANGED),
+]
+
+
+@pytest.mark.everywhere("the same as those before it, with more histories")
+@pytest.mark.patience(900)
+@pytest.mark.parametrize(("test", "histories"), PROPERTIES, ids=[test.__name__ for test, _ in PROPERTIES])
+def test_it_holds_for_many_histories(folder: Path, test: Any, histories: dict[str, Any]) -> None:
+    settings(quick, max_examples=300)(given(**histories)(test.hypothesis.inner_test))(folder=folder)
 
 
 def test_what_differs_is_told_over_all_shards_and_again_by_take_diff(store: str) -> None:
