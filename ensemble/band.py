@@ -209,7 +209,7 @@ class Band(Reader):
         """Make a subject's data unreadable for good: its keys are destroyed, and what is in memory is dropped. How many keys.
 
         It waits for what is in flight. docs/forget.md says what is forgotten, and what is read then.
-        Errors: KeyError if there is no data of such a subject; Unavailable if the band plays on Ray.
+        Errors: KeyError if there is no data of such a subject.
         """
         return self._stage.forget(subject)
 

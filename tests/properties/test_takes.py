@@ -165,9 +165,10 @@ def test_a_take_is_what_a_full_copy_would_be(before: list[Step], after: list[Ste
     assert original is not None
     with ensemble.read(f"{main.url}#take") as reader:
         count = reader._shards[0].log.end().seq
-    copied.id, copied.data, copied.ends = original.id, original.data[:count], original.ends[: count + 1]
-    filled = [seq for seq in original.filled if seq < count]
-    copied.filled, copied.firsts = filled, original.firsts[: len(filled)]
+    copied.id, of, to = original.id, original.held, copied.held
+    to.data, to.ends = of.data[:count], of.ends[: count + 1]
+    to.filled = [seq for seq in of.filled if seq < count]
+    to.firsts = of.firsts[: len(to.filled)]
     take = Played(f"{main.url.partition(':')[2]}#take", at=1000)
     whole = told(main.url)
 

@@ -15,6 +15,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,6 @@ from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import LogReader, Terms, linger_us, open_take, read_log
-from ensemble.log import frame as frames
 from ensemble.log.takes import MAIN
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
@@ -42,13 +42,16 @@ from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
 from ensemble.stage.on_ray.switching import Switches
 from ensemble.stage.on_ray.turns import Turns
-from ensemble.stage.on_ray.wire import unpack_publication
+from ensemble.stage.on_ray.wire import pack_frame, unpack_publication
 from ensemble.stage.workers import AsyncThread
 
 PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
 RESTS_MOST_S = 60.0
 """How long it rests; then who told it to is taken for gone."""
+
+FETCHING = 4
+"""How many get large data at a time through the shard."""
 
 _parcels = msgspec.msgpack.Decoder(list[Parcel])
 
@@ -70,6 +73,7 @@ class ShardActor:
         self._plan = plan
         self._turns: dict[str, Turns] = {}
         self._switches = Switches()
+        self._fetching = ThreadPoolExecutor(FETCHING, "ensemble-fetching")
         self._awake = asyncio.Event()
         self._awake.set()
         self._rests_for: str | None = None
@@ -127,6 +131,8 @@ class ShardActor:
             return await asyncio.to_thread(given[0], Plan.load(self._plan).url)
         if verb == "go_on":
             return await self._go_on(*given)
+        if verb == "data" and self._loop is not None:  # a player waits for it, and may be what all the others wait for
+            return await asyncio.get_running_loop().run_in_executor(self._fetching, partial(self._look, verb, *given))
         while True:
             await self._awake.wait()
             loop = self._loop
@@ -146,6 +152,8 @@ class ShardActor:
             return await self._publish(loop, *given)
         if verb == "scale":
             return await asyncio.to_thread(self._scale, *given)
+        if verb == "forget":
+            return await asyncio.to_thread(self._forget, loop, *given)
         if verb == "pids":
             return self._section(*given).pids
         if verb == "plan":
@@ -234,6 +242,15 @@ class ShardActor:
 
     def _scale(self, section: str, count: int | None) -> None:
         self._section(section).scale(count)
+
+    def _forget(self, loop: Loop, subject: str) -> list[Any]:
+        """How many keys of a subject were destroyed; none, and why, if it has none in this shard."""
+        try:
+            count = loop.forget(subject)
+        except KeyError as error:
+            return [0, str(error.args[0])]
+        self._crew.forget()
+        return [count, ""]
 
     def _rebuild(self, loop: Loop, data: bytes, player: str, token: str) -> None:
         """Play by a plan in which a player is another, over a table that is given when it is asked for."""
@@ -406,11 +423,18 @@ def _some(found: Iterator[Frame]) -> list[bytes]:
     out: list[bytes] = []
     size = 0
     for frame in found:
-        out.append(frames.encode(frame))
+        out.append(pack_frame(frame))
         size += len(out[-1])
         if size >= PIECE_BYTES:
             break
     return out
+
+
+def _data(event_log: LogReader, offset: int) -> bytes:
+    """The data of an event, fetched and decrypted."""
+    frame = event_log.frame_at(offset)
+    assert frame.rows is not None, "a frame that holds an event has rows"
+    return frame.rows.data[offset - frame.first]
 
 
 def _settle(loop: Loop, timeout: float) -> int:
@@ -443,7 +467,8 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "end": lambda event_log: tuple(event_log.end()),
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),
-    "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
+    "frame_at": lambda event_log, offset: pack_frame(event_log.frame_at(offset)),
+    "data": _data,
     "snapshot": lambda event_log, upto: event_log.snapshot(upto),
     "forgotten": lambda event_log: event_log.forgotten(),
     "size_bytes": lambda event_log: event_log.size_bytes(),
