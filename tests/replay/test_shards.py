@@ -47,8 +47,8 @@ def store(folder: Path) -> str:
     return made_of(folder, 3, ALL)
 
 
-def made_of(folder: Path, shards: int, *histories: list[Step]) -> str:
-    made = Sharded(folder / f"store-{next(_numbers)}", shards)
+def made_of(folder: Path, shards: int, *histories: list[Step], kind: str = "") -> str:
+    made = Sharded(f"{kind}{folder}/store-{next(_numbers)}", shards)
     for steps in histories:
         made.play(steps)
     made.close()
@@ -209,6 +209,39 @@ def test_a_promotion_is_in_all_shards_or_in_none_whenever_it_ends(store: str, mo
     assert len(ids(store)) == len(before) + len(made.difference.events)
     check_folds(store)
     takes.drop(store, made.take)
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["", "objects:"], ids=["directory", "objects"])
+def test_who_opens_a_shard_of_any_store_next_appends_its_part(
+    folder: Path, kind: str, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made_of(folder, 3, ALL, kind=kind)
+    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(1)})
+    assert made.take is not None
+    right = tables(f"{store}#{made.take}")
+
+    def append(place: str, logs: Any, frames: Any) -> None:
+        pending.put(place, logs, frames)
+        for log, each in list(zip(logs, frames, strict=True))[:done]:
+            log.append([log.seal(frame) for frame in each])
+        raise Unavailable("the machine stops here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ensemble.replay.promoting._append", append)
+        with pytest.raises(Unavailable, match="stops here"):
+            promote(store, made.take)
+    for _ in range(2):  # what is there already is not appended once more
+        for shard in range(3):
+            open_log(store, name="shop", shard=shard, shards=3).close()
+
+    assert tables(store) == right
+    with ensemble.read(store) as reader:
+        assert len(list(reader.events("_band.corrected"))) == len(made.difference.events)
+    play_on = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(2)})
+    assert play_on.take is not None
+    promote(store, play_on.take)
+    assert tables(store) == tables(f"{store}#{play_on.take}")
 
 
 def test_what_shards_are_to_get_and_can_not_be_read_is_said(store: str) -> None:
