@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import Event, emit
+from ensemble import Event, emit, takes
 from ensemble.broker.outbox import shard_of
 from ensemble.errors import LogCorrupt, OffsetError
 from ensemble.event import encode
@@ -26,6 +26,11 @@ from tests.test_auditing import cut_last_group
 
 FORGOTTEN = "(forgotten)"
 CPUS = {"cpus": 0.1}
+
+
+@pytest.fixture(params=["solo", "ray"])
+def on(request: pytest.FixtureRequest, cluster: None) -> str:
+    return str(request.param)
 
 
 # Large data
@@ -142,6 +147,21 @@ def test_an_instance_gets_large_data_itself_and_where_it_can_not_from_its_shard(
 
     home = shard_of("k", shards)
     assert list(seen) == [(0, 5_000, []), (1, 5_000, []), (2, 5_000, [home]), (3, 5_000, [home])]
+
+
+def test_a_take_has_the_large_data_of_its_past_and_of_its_own(on: str, tmp_path: Path) -> None:
+    store, made = str(tmp_path / "store"), {"ensemble": 1, "name": "large", "store": {"blob_above": "1KiB"}}
+    with ensemble.open(made, store=store) as band:
+        say(band, 2_000, 10, 3_000)
+    takes.new(store, "what-if", at=3)
+    made["players"] = {"hear": {"on": "said", "emits": ["measured"], "section": CPUS}}
+
+    with ensemble.open(made, stage=on, store=store, take="what-if", players={"hear": measure}) as band:
+        say(band, 4_000)
+        band.settle(60)
+
+        assert [(number, size) for _, number, size in measured(band)] == [(0, 2_000), (0, 4_000), (1, 10), (2, 3_000)]
+        assert [len(event.data["text"]) for event in band.events("said")] == [2_000, 10, 3_000, 4_000]
 
 
 # People who are forgotten
@@ -291,11 +311,6 @@ def long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def document(**more: Any) -> dict[str, Any]:
     players = {"tally": {"on": "order.*", "section": CPUS}, **more.pop("players", {})}
     return {"ensemble": 1, "name": "shop", "players": players, **more}
-
-
-@pytest.fixture(params=["solo", "ray"])
-def on(request: pytest.FixtureRequest, cluster: None) -> str:
-    return str(request.param)
 
 
 def test_a_band_takes_what_its_score_lets_go_while_it_plays_and_late_players_hear_the_rest(on: str, long_ago: Path) -> None:
