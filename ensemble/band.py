@@ -144,8 +144,8 @@ class Band(Reader):
         """
         if self._rebuilding is None:
             raise Unavailable(
-                f"band {self.name} is not played in this process alone, and only such a band changes over to a rebuilt table; "
-                "end it, write `ensemble rebuild SCORE PLAYER --switch`, and play it again with the new code"
+                f"band {self.name} was not opened or brought up here, so its players' code is not at hand; for one that is up "
+                "on Ray write ensemble rebuild SCORE PLAYER --switch --store ray:NAME"
             )
         if name not in self.score.players:
             raise KeyError(f"no player {name!r} plays here; there are {', '.join(self.score.players) or 'none'}")

@@ -95,8 +95,7 @@ def _trim(log: EventLog, score: Score | None, shards: int, url: str, *, is_rehea
             f"store {url}: a take is current, and nothing is taken from a store that has takes, since they stand on it; "
             "ensemble take list shows them. Make main current (ensemble take use main) and drop them (ensemble take drop NAME)"
         )
-    if packing is None:
-        raise Unavailable(f"store {url}: this kind of store keeps all as it is so far; a directory can be trimmed")
+    assert packing is not None, "only a take's own log is kept as it is"
     played = score if recorded is None else recorded
     assert played is not None
     listened = motives(played)

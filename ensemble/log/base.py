@@ -93,8 +93,6 @@ class Part(NamedTuple):
     end: int
     size: int
     """In bytes, where it is kept."""
-    until_us: int
-    """None of its frames is younger."""
     is_past: bool
     """Whether the log begins after it now: only what somebody still needs is there."""
     is_packed: bool
@@ -122,7 +120,7 @@ class Taken(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Parts written anew, durable beside the log, and not yet in their place."""
+    """Parts written anew, and not yet in their place."""
 
     parts: Sequence[Part]
     begin: Position
@@ -136,6 +134,8 @@ class Packed(NamedTuple):
     """Whether the log begins after it."""
     name: str
     """What it is going to be called."""
+    data: bytes = b""
+    """All that was written, where the store gets it only when it is put in its place."""
 
 
 class Packing(Protocol):
@@ -146,6 +146,10 @@ class Packing(Protocol):
 
         Errors: Unavailable; LogCorrupt.
         """
+        ...
+
+    def until_us(self, part: Part) -> int:
+        """A time than which none of a part's frames is younger. Errors: Unavailable; LogCorrupt."""
         ...
 
     def frames(self, part: Part) -> Iterator[Frame]:
@@ -161,7 +165,7 @@ class Packing(Protocol):
         state: Callable[[], bytes] | None = None,
         compress: bool = False,
     ) -> Packed:
-        """Write parts that follow each other anew, as one, durably, where nobody looks yet.
+        """Write a part anew, where nobody looks yet; with a state all parts from the first one on, as one.
 
         `choose` says of each frame in turn what stays; None: all of it, as where there is no `choose`. `removals` and `state`
         are asked after the last.
@@ -322,5 +326,5 @@ class EventLog(LogReader, Protocol):
         ...
 
     def packing(self) -> Packing | None:
-        """Who makes it take up less, while it is written or not; None: this kind of log keeps all as it is."""
+        """Who makes it take up less, while it is written or not; None: it keeps all as it is, as a take does."""
         ...

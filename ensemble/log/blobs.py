@@ -61,9 +61,17 @@ class Blobs(Protocol):
         """Errors: LogCorrupt if they are missing or damaged; Unavailable."""
         ...
 
-    def names(self) -> Iterator[bytes]: ...
+    def names(self) -> Iterator[bytes]:
+        """What there is."""
+        ...
 
-    def drop(self, digest: bytes) -> None: ...
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        """The same, each as often as it is kept: for the frames of one epoch, or of all (0)."""
+        ...
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
+        """Take one of these away."""
+        ...
 
 
 class DirectoryBlobs:
@@ -107,7 +115,10 @@ class DirectoryBlobs:
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         try:
             self._files.remove(self._path(digest))
         except OSError as error:
@@ -133,7 +144,10 @@ class MemoryBlobs:
     def names(self) -> Iterator[bytes]:
         return iter(list(self._kept))
 
-    def drop(self, digest: bytes) -> None:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, 0) for digest in self.names())
+
+    def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._kept.pop(digest, None)
 
 
@@ -169,13 +183,13 @@ class Claimed(Sequence[bytes]):
 def whole(rows: Rows, fetch: Fetch) -> Rows:
     """Rows that were read from a frame just now, as they were said: what lies elsewhere is fetched when somebody looks."""
     claims = {}
-    for row, extra in (rows.extras or {}).items():
+    for row, extra in rows.odd.items():
         if EXTRA in extra:
             digest, size, *key_id = extra[EXTRA]
             claims[row] = Claim(digest, size, key_id[0] if key_id else None, rows.offset(row))
     if claims:
-        extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
-        rows.extras = {row: extra for row, extra in extras.items() if extra} or None
+        extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in rows.odd.items()}
+        rows.extras = rows.with_odd({row: extra for row, extra in extras.items() if extra})
         rows.data = Claimed(rows.data, claims, fetch)
     return rows
 
@@ -185,10 +199,10 @@ def bare(rows: Rows) -> Rows:
     column = rows.data
     if not isinstance(column, Claimed):
         return rows
-    extras = dict(rows.extras or {})
+    extras = dict(rows.odd)
     for row, claim in column.claims.items():
         extras[row] = {**extras.get(row, {}), EXTRA: [claim.digest, claim.size, claim.key_id]}
-    return msgspec.structs.replace(rows, data=column.bare(), extras=extras)
+    return msgspec.structs.replace(rows, data=column.bare(), extras=rows.with_odd(extras))
 
 
 class ClaimReader(Layer):
@@ -314,21 +328,20 @@ class ClaimLog(ClaimReader):
         with self._naming:
             self._claimed = set(self._named)
         try:
-            known = list(self._blobs.names())
+            known = list(self._blobs.copies())
             past = [part for part in packing.parts() if part.is_past]
-            kept = {
-                digest
-                for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames())
-                if frame.rows is not None
-                for digest in claims_of(frame.rows).values()
-            }
-            for digest in known:
-                if digest not in kept:
+            kept: set[tuple[bytes, int]] = set()
+            for frame in chain(chain.from_iterable(map(packing.frames, past)), self._writer.frames()):
+                for digest in () if frame.rows is None else claims_of(frame.rows).values():
+                    kept |= {(digest, 0), (digest, frame.epoch)}
+            for digest, epoch in known:
+                # What a later epoch names, only its own writer knows: this one was replaced then.
+                if (digest, epoch) not in kept and epoch <= self.epoch:
                     with self._keeping:
-                        with self._naming:
-                            is_named = digest in self._claimed  # said again meanwhile
+                        with self._naming:  # or it was said again meanwhile
+                            is_named = digest in self._claimed and not 0 < epoch < self.epoch
                         if not is_named:
-                            self._blobs.drop(digest)
+                            self._blobs.drop(digest, epoch)
         finally:
             with self._naming:
                 self._claimed = None
@@ -371,6 +384,7 @@ class ClaimPacking:
         self._log = log
         self._packing = packing
         self.parts = packing.parts
+        self.until_us = packing.until_us
         self.frames = packing.frames
         self.pack = packing.pack
         self.put = packing.put
@@ -384,4 +398,4 @@ class ClaimPacking:
 
 def claims_of(rows: Rows) -> dict[int, bytes]:
     """Row -> SHA-256 of its data, of the rows whose data lies elsewhere."""
-    return {row: extra[EXTRA][0] for row, extra in (rows.extras or {}).items() if EXTRA in extra}
+    return {row: extra[EXTRA][0] for row, extra in rows.odd.items() if EXTRA in extra}

@@ -22,7 +22,7 @@ from ensemble.log.files import Files, corrupt, refusal
 from ensemble.log.frame import peek
 from ensemble.log.group import RECORD_BYTES, encode_record, groups_of
 from ensemble.log.manifest import Manifest
-from ensemble.log.pack import Pack
+from ensemble.log.pack import FilePack, Pack
 from ensemble.log.packing import DirectoryPacking
 from ensemble.log.pieces import TEMPORARY, Piece, lacking, pieces_of
 from ensemble.log.reader import DirectoryReader
@@ -193,7 +193,7 @@ class DirectoryLog(DirectoryFrames):
         """What holds what is durable, in order."""
         return self._durable.segments
 
-    def replace(self, old: Sequence[Piece], new: Pack) -> None:
+    def replace(self, old: Sequence[Piece], new: FilePack) -> None:
         """Read these from here on out of the pack that was made of them."""
         with self._changing:
             for pieces in (self._pieces, kept := list(self._durable.segments)):

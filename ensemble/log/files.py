@@ -34,7 +34,7 @@ def refusal(what: str, error: OSError) -> Unavailable:
     return Unavailable(f"{what}: {error.strerror or error}; {cure}")
 
 
-def corrupt(path: Path, place: int, why: object) -> LogCorrupt:
+def corrupt(path: Path | str, place: int, why: object) -> LogCorrupt:
     """The sentence for damage before the tail."""
     return LogCorrupt(f"{path}: byte {place}: {why}; nothing was changed: restore this file from a copy of the store")
 

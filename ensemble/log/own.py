@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ensemble.errors import Unavailable
+from ensemble.log import pending
 from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
@@ -88,8 +89,11 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
             fork=fork,
         )
         try:
+            if shards > 1:
+                pending.complete(url, opened)
             # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
-            return _forgetting(ClaimLog(opened, ObjectBlobs(opened.objects), blob_above), personal, opened.objects)
+            blobs = ObjectBlobs(opened.objects, opened.epoch)
+            return _forgetting(ClaimLog(opened, blobs, blob_above), personal, opened.objects)
         except BaseException:
             opened.close()
             raise
@@ -104,6 +108,8 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        if shards > 1:
+            pending.complete(url, log)
         return _forgetting(_claiming(log, folder, blob_above), personal, folder)
     except BaseException:
         log.close()

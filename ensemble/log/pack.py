@@ -13,15 +13,16 @@ from __future__ import annotations
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from zlib import crc32
 
 import msgspec
 
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, OffsetError
 from ensemble.event import Frame
 from ensemble.log.base import Position, Removal
 from ensemble.log.chain import follow
@@ -88,35 +89,79 @@ class Item(NamedTuple):
 
 _decoder = msgspec.msgpack.Decoder(Head)
 
+Read: TypeAlias = Callable[[int, int], bytes]
+"""Bytes from a place on, so many of them; fewer where there are no more."""
+
+
+class Source(Protocol):
+    """Where the bytes of a pack are. Any thread."""
+
+    @property
+    def path(self) -> Path | str:
+        """What it is called in errors."""
+        ...
+
+    @property
+    def size(self) -> int: ...
+
+    def open(self) -> AbstractContextManager[Read]:
+        """Read on, whatever takes its place meanwhile. Gone if it is there no more; Unavailable."""
+        ...
+
+
+class MemorySource(NamedTuple):
+    """Bytes in memory."""
+
+    path: str
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def open(self) -> AbstractContextManager[Read]:
+        return nullcontext(lambda place, size: self.data[place : place + size])
+
+
+class FileSource:
+    """A file."""
+
+    def __init__(self, path: Path) -> None:
+        """Errors: Gone; Unavailable."""
+        self.path = path
+        with open_to_read(path) as fd:
+            self.size = os.fstat(fd).st_size
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        with open_to_read(self.path) as fd:
+            yield lambda place, size: os.pread(fd, size, place)
+
 
 def name_of(seq: int, generation: int) -> str:
     return f"{seq:020d}.{generation}{SUFFIX}"
 
 
 class Pack:
-    """One file, its head read. Any thread may read it."""
+    """One pack, its head read. Any thread may read it."""
 
     end_seq: int
     is_empty = False
     gap = 0
 
-    def __init__(self, path: Path, log_id: str, shard: int) -> None:
+    def __init__(self, source: Source, log_id: str, shard: int) -> None:
         """Errors: Gone if it is there no more; Damage."""
-        self.path = path
-        seq, _, generation = path.name.removesuffix(SUFFIX).partition(".")
-        if len(seq) != 20 or not (seq.isdecimal() and generation.isdecimal()):
-            raise Damage(path, 0, "a pack is called by the 20 digits of its first frame and the number of its writing")
-        self.seq, self.generation = int(seq), int(generation)
-        with open_to_read(path) as fd:
-            self.whole = os.fstat(fd).st_size
-            length = int.from_bytes(os.pread(fd, HEAD_BYTES, 0)[7:], "big")
-            data = os.pread(fd, min(length, self.whole), 0)
+        self.path = path = source.path
+        self._source = source
+        self.whole = source.size
+        with source.open() as read:
+            length = int.from_bytes(read(0, HEAD_BYTES)[7:], "big")
+            data = read(0, min(length, self.whole))
         self.head = self._parsed(data, length)
         self._from = length
-        if (self.head.log_id, self.head.shard, self.head.begin.seq) != (log_id, shard, self.seq):
-            raise Damage(
-                path, 0, f"this pack is of log {self.head.log_id}, shard {self.head.shard}, frame {self.head.begin.seq}"
-            )
+        self.seq = self.head.begin.seq
+        if (self.head.log_id, self.head.shard) != (log_id, shard):
+            raise Damage(path, 0, f"this pack is of log {self.head.log_id}, shard {self.head.shard}")
         last = self.head.blocks[-1] if self.head.blocks else self.head.state
         if last is not None and self._from + last.place + last.size != self.whole:
             raise Damage(path, self.whole, f"{self._from + last.place + last.size:,} bytes should be here, {self.whole:,} are")
@@ -153,13 +198,18 @@ class Pack:
     def is_past(self) -> bool:
         return self.head.is_past
 
+    def data(self) -> bytes:
+        """All of its bytes. Gone."""
+        with self._source.open() as read:
+            return read(0, self.whole)
+
     def state(self) -> bytes | None:
         """The broker's state at its end. Damage."""
         block = self.head.state
         if block is None:
             return None
-        with open_to_read(self.path) as fd:
-            return self._block(fd, block)
+        with self._source.open() as read:
+            return self._block(read, block)
 
     def items(self, seq: int = 0, offset: int = 0) -> Iterator[Item]:
         """What it holds, in order, each checked against the one before it, from the block on that may hold this place.
@@ -173,17 +223,17 @@ class Pack:
             bisect_right(blocks, offset, key=lambda block: block.first) - 1,
         )
         at = None if start else self.head.begin
-        with open_to_read(self.path) as fd:
+        with self._source.open() as read:
             for ix in range(start, len(blocks)):
                 block = blocks[ix]
-                for item in self._items(self._block(fd, block), at):
+                for item in self._items(self._block(read, block), at):
                     at = item.after
                     yield item
         if at is not None:
             self._refuse_gap(at, self.head.end, "its end")
 
-    def _block(self, fd: int, block: Block) -> bytes:
-        data = os.pread(fd, block.size, self._from + block.place)
+    def _block(self, read: Read, block: Block) -> bytes:
+        data = read(self._from + block.place, block.size)
         if len(data) != block.size or crc32(data) != block.crc:
             raise Damage(self.path, self._from + block.place, "a block of this pack is damaged: its checksum fails")
         if not self.head.compression:
@@ -232,6 +282,28 @@ class Pack:
         found = [each for each in self.head.removals if each.first <= offset < each.end]
         told = [f"{each.rule} on {_day(each.at_us)}" for each in found]
         return "retention took it: " + (", or ".join(dict.fromkeys(told)) or "nothing says by which rule")
+
+
+class FilePack(Pack):
+    """One in a file, whose name says where it begins and which of those that begin there it is."""
+
+    path: Path
+
+    def __init__(self, path: Path, log_id: str, shard: int) -> None:
+        """Errors: Gone if it is there no more; Damage."""
+        seq, _, generation = path.name.removesuffix(SUFFIX).partition(".")
+        if len(seq) != 20 or not (seq.isdecimal() and generation.isdecimal()):
+            raise Damage(path, 0, "a pack is called by the 20 digits of its first frame and the number of its writing")
+        super().__init__(FileSource(path), log_id, shard)
+        self.generation = int(generation)
+        if self.seq != int(seq):
+            raise Damage(path, 0, f"this pack begins with frame {self.seq}, and is called after another")
+
+
+def gone(where: object, offset: int, pack: Pack | None, begin: int) -> OffsetError:
+    """What is said of an event that was in a pack and is not any more, in a log that begins at this offset now."""
+    why = "it was never there" if pack is None else pack.why_gone(offset)
+    return OffsetError(f"log {where}: there is no event {offset} any more: {why}; the log begins at offset {begin:,} now")
 
 
 def decode_item(item: Item, log_id: str, shard: int) -> Frame:

@@ -12,6 +12,7 @@ Owns the steps on the disk, and their order: whatever is interrupted, the old fi
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import islice, pairwise
@@ -22,13 +23,13 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import Packed, Part, Position, Removal, Taken
+from ensemble.log.base import Packed, Part, Position, Removal
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt, refusal
 from ensemble.log.group import RECORD_BYTES
-from ensemble.log.pack import Item, Pack, PackWriter, decode_item, name_of
+from ensemble.log.pack import FilePack, Item, Pack, name_of
 from ensemble.log.pieces import Piece
-from ensemble.log.remnant import encode_remnant
+from ensemble.log.repacking import Choose, Run, decoded, repack
 from ensemble.log.segment import Damage, Window, walk_headers
 
 if TYPE_CHECKING:
@@ -51,77 +52,53 @@ class DirectoryPacking:
         limit = known[-1].snapshot.at.seq
         pieces = self._log.pieces()
         parts: list[Part] = []
+        for piece, after in pairwise(pieces):
+            if after.seq > limit:
+                break
+            is_past = isinstance(piece, Pack) and piece.is_past
+            parts.append(Part(piece.seq, after.seq, piece.first, after.first, piece.whole, is_past, isinstance(piece, Pack)))
+        return parts
+
+    def until_us(self, part: Part) -> int:
+        pieces = self._log.pieces()
+        ix = bisect_left(pieces, part.seq, key=lambda piece: piece.seq)
         try:
-            for piece, after in pairwise(pieces):
-                if after.seq > limit:
-                    break
-                is_pack = isinstance(piece, Pack)
-                parts.append(
-                    Part(
-                        piece.seq, after.seq, piece.first, after.first, piece.whole, self._until_us(piece, after),
-                        isinstance(piece, Pack) and piece.is_past, is_pack,
-                    )
-                )  # fmt: skip
+            return self._until_us(pieces[ix], pieces[ix + 1])
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
-        return parts
 
     def frames(self, part: Part) -> Iterator[Frame]:
         try:
-            for piece, before in self._of([part]):
-                for item in _items(piece, before):
-                    yield self._decoded(piece, item)
+            for run in self._runs([part]):
+                for item in run.items:
+                    yield decoded(run.path, item, self._log.id, self._log.shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
 
     def pack(
         self,
         parts: Sequence[Part],
-        choose: Callable[[Frame], Taken | None] | None,
+        choose: Choose | None,
         removals: Callable[[], Sequence[Removal]] = tuple,
         *,
         state: Callable[[], bytes] | None = None,
         compress: bool = False,
     ) -> Packed:
+        inside = [piece for piece in self._log.pieces() if parts[0].seq <= piece.seq < parts[-1].end_seq]
+        generation = max(piece.generation if isinstance(piece, FilePack) else 0 for piece in inside)
         try:
-            return self._pack(parts, choose, removals, state, compress=compress)
+            made = repack(self._runs(parts), self._log.id, self._log.shard, choose, removals, state, compress=compress)
+            name = name_of(made.begin.seq, generation + 1)
+            self._write(self._shard / f"{name}.tmp", made.data)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
         except OSError as error:
             raise refusal(f"store {self._log.folder}: a pack can't be written", error) from error
+        digest = sha256(made.data).digest()
+        return Packed(tuple(parts), made.begin, made.end, digest, made.removals, len(made.data), state is not None, name)
 
-    def _pack(
-        self,
-        parts: Sequence[Part],
-        choose: Callable[[Frame], Taken | None] | None,
-        removals: Callable[[], Sequence[Removal]],
-        state: Callable[[], bytes] | None,
-        *,
-        compress: bool,
-    ) -> Packed:
-        writer = PackWriter(compress=compress)
-        begin: Position | None = None
-        epoch = generation = 0
-        said: list[Removal] = []
-        for piece, before in self._of(parts):
-            begin = begin or before
-            at = before
-            for item in _items(piece, before):
-                at, epoch = item.after, item.header.epoch
-                data = item.data if choose is None else self._left(piece, item, choose, is_past=state is not None)
-                if data:
-                    writer.add(item.header.seq, item.header.first, data)
-            if isinstance(piece, Pack):
-                at, epoch, generation = piece.end, piece.head.epoch, max(generation, piece.generation)
-                said += piece.head.removals
-            if at.seq != piece.end_seq:
-                raise Damage(piece.path, piece.whole, f"it ends before frame {at.seq}, and should before frame {piece.end_seq}")
-        assert begin is not None, "at least one part is packed"
-        new = list(removals())
-        whole = None if state is None else state()
-        data = writer.finish(self._log.id, self._log.shard, begin, at, epoch, [*said, *new], whole)
-        name = name_of(begin.seq, generation + 1)
-        files, path = self._log.files, self._shard / f"{name}.tmp"
+    def _write(self, path: Path, data: bytes) -> None:
+        files = self._log.files
         files.remove(path)
         fd = files.create(path)
         try:
@@ -129,7 +106,6 @@ class DirectoryPacking:
             files.sync(fd)
         finally:
             os.close(fd)
-        return Packed(tuple(parts), begin, at, sha256(data).digest(), new, len(data), state is not None, name)
 
     def has_takes(self) -> bool:
         folder = self._log.folder  # of one shard of several: generation-N/SHARD
@@ -147,7 +123,7 @@ class DirectoryPacking:
             files.rename(self._shard / f"{packed.name}.tmp", path)
             files.sync_folder(self._shard)
             old = [piece for piece in log.pieces() if packed.begin.seq <= piece.seq < packed.end.seq]
-            log.replace(old, Pack(path, log.id, log.shard))
+            log.replace(old, FilePack(path, log.id, log.shard))
             for piece in old:
                 self._until.pop(piece.path, None)
                 files.remove(piece.path)
@@ -171,6 +147,13 @@ class DirectoryPacking:
         for ix, piece in enumerate(pieces):
             if parts[0].seq <= piece.seq < parts[-1].end_seq:
                 yield piece, self._before(pieces, ix)
+
+    def _runs(self, parts: Sequence[Part]) -> Iterator[Run]:
+        """These parts, as they are kept. Damage."""
+        for piece, before in self._of(parts):
+            pack = piece if isinstance(piece, Pack) else None
+            assert piece.end_seq is not None, "a part is finished"
+            yield Run(piece.path, before, _items(piece, before), piece.end_seq, pack)
 
     def _before(self, pieces: Sequence[Piece], ix: int) -> Position:
         """The place before a piece. Damage."""
@@ -199,22 +182,6 @@ class DirectoryPacking:
             with Window(after.path, after.whole) as window:
                 self._until[piece.path] = window.header(RECORD_BYTES).time_us
         return self._until[piece.path]
-
-    def _left(self, piece: Piece, item: Item, choose: Callable[[Frame], Taken | None], *, is_past: bool) -> bytes:
-        """What is left of a frame, as bytes; none where nothing is. Damage."""
-        frame = self._decoded(piece, item)
-        taken = choose(frame)
-        if taken is None:
-            return item.data
-        if is_past and not taken.rows and not taken.has_marks:
-            return b""
-        return encode_remnant(frame, item.after.hash, taken.rows, has_marks=taken.has_marks)
-
-    def _decoded(self, piece: Piece, item: Item) -> Frame:
-        try:
-            return decode_item(item, self._log.id, self._log.shard)
-        except LogCorrupt as error:
-            raise Damage(piece.path, 0, error) from error
 
 
 def _items(piece: Piece, before: Position) -> Iterator[Item]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ensemble.log.files import Gone, corrupt, refusal
-from ensemble.log.pack import SUFFIX, Pack
+from ensemble.log.pack import SUFFIX, FilePack
 from ensemble.log.segment import Damage, Segment
 
-Piece = Segment | Pack
+Piece = Segment | FilePack
 
 TEMPORARY = SUFFIX + ".tmp"
 LOOKS_MOST = 100
@@ -56,7 +56,7 @@ def _names(folder: Path) -> list[str]:
 
 def _piece(path: Path, log_id: str, shard: int) -> Piece:
     if path.suffix == SUFFIX:
-        return Pack(path, log_id, shard)
+        return FilePack(path, log_id, shard)
     if len(path.stem) != 20 or not path.stem.isdigit():
         raise corrupt(path, 0, "a segment is called by the 20 digits of its first frame")
     return Segment(path)
@@ -65,9 +65,9 @@ def _piece(path: Path, log_id: str, shard: int) -> Piece:
 def _ruling(found: Sequence[Piece], stale: list[Path] | None) -> list[Piece]:
     """Those that count: a pack before what it was made of, and of packs the newest."""
     ruling: list[Piece] = []
-    for piece in sorted(found, key=lambda each: (each.seq, -each.generation if isinstance(each, Pack) else 1)):
+    for piece in sorted(found, key=lambda each: (each.seq, -each.generation if isinstance(each, FilePack) else 1)):
         last = ruling[-1] if ruling else None
-        if isinstance(last, Pack) and piece.seq < last.head.end.seq:
+        if isinstance(last, FilePack) and piece.seq < last.head.end.seq:
             if stale is not None:
                 stale.append(piece.path)
         else:
@@ -78,10 +78,10 @@ def _ruling(found: Sequence[Piece], stale: list[Path] | None) -> list[Piece]:
 def lacking(pieces: Sequence[Piece], extents: Sequence[tuple[int, int, int]], seq: int, folder: Path) -> Damage | None:
     """What is missing of the segments that a snapshot of frame `seq` knows (first frame, offset, size); or nothing."""
     there = {piece.seq: piece for piece in pieces}
-    packs = [piece for piece in pieces if isinstance(piece, Pack)]
+    packs = [piece for piece in pieces if isinstance(piece, FilePack)]
     for start, _, size in extents:
         piece = there.get(start)
-        if isinstance(piece, Pack) or any(pack.seq <= start < pack.end.seq for pack in packs):
+        if isinstance(piece, FilePack) or any(pack.seq <= start < pack.end.seq for pack in packs):
             continue
         path = folder / f"{start:020d}.seg"
         if piece is None:

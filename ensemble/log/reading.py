@@ -21,7 +21,7 @@ from ensemble.log.files import Gone, corrupt
 from ensemble.log.frame import Header, decode
 from ensemble.log.group import RECORD_BYTES
 from ensemble.log.manifest import Manifest
-from ensemble.log.pack import Item, Pack, decode_item
+from ensemble.log.pack import Item, Pack, decode_item, gone
 from ensemble.log.pieces import Piece
 from ensemble.log.recovery import check_group
 from ensemble.log.segment import Damage, Segment, Window, walk_headers
@@ -117,10 +117,7 @@ class DirectoryFrames(ABC):
             if frame.removed is None or rows.filed(offset - frame.first) != REMOVED:
                 return frame
         pack = view.segments[bisect_right(view.segments, offset, key=lambda piece: piece.first) - 1]
-        why = pack.why_gone(offset) if isinstance(pack, Pack) else "it was never there"
-        raise OffsetError(
-            f"log {self.folder}: there is no event {offset} any more: {why}; the log begins at offset {begin:,} now"
-        )
+        raise gone(self.folder, offset, pack if isinstance(pack, Pack) else None, begin)
 
     def _past(self, view: View, offset: int) -> Frame | None:
         """The frame that holds this offset, of those before the place at which the log begins; None: it is gone."""
@@ -277,7 +274,7 @@ class DirectoryFrames(ABC):
         ix = next((ix for ix, piece in enumerate(view.segments) if piece.path == damage.path), None)
         if ix is None or isinstance(view.segments[ix], Pack):
             return corrupt(damage.path, damage.place, damage.why)
-        with Window(damage.path, view.stop_of(ix)) as window:
+        with Window(view.segments[ix].path, view.stop_of(ix)) as window:
             place, at, epoch = 0, None, 0
             while place < damage.place:
                 try:

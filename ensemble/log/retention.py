@@ -99,7 +99,7 @@ class Retention:
         if packing.has_takes():  # which may need what this log needs no more
             yield from self._compress(packing, parts)
             return
-        count, removals = self._past(parts, now_us)
+        count, removals = self._past(packing, parts, now_us)
         has_lost = count > 0
         if count:
             yield self._pack_past(packing, parts[:count], removals, needs)
@@ -124,14 +124,14 @@ class Retention:
 
     # The past
 
-    def _past(self, parts: Sequence[Part], now_us: int) -> tuple[int, list[Removal]]:
+    def _past(self, packing: Packing, parts: Sequence[Part], now_us: int) -> tuple[int, list[Removal]]:
         """How many of these the log is to begin after, and why; none if it begins where it did."""
         whole = self._rules.whole
         known = 1 if parts and parts[0].is_past else 0
         if whole is None:
             return 0, []
         aged = known
-        while whole.time_us is not None and aged < len(parts) and parts[aged].until_us < now_us - whole.time_us:
+        while whole.time_us is not None and aged < len(parts) and packing.until_us(parts[aged]) < now_us - whole.time_us:
             aged += 1
         count = aged
         if whole.size is not None:
@@ -226,7 +226,7 @@ class Retention:
             rule = self._rules.of(topic)
             if rule is None:
                 continue
-            verdict = _verdict(rule, part, now_us, newer.get(topic, 0), self._rules.shards)
+            verdict = self._verdict(packing, rule, part, now_us, newer.get(topic, 0))
             newer[topic] = newer.get(topic, 0) + size
             if verdict:
                 verdicts[topic] = verdict
@@ -246,6 +246,17 @@ class Retention:
         packing.drop(packed)
         self._vain[key] = may_go
         return None
+
+    def _verdict(self, packing: Packing, rule: TopicRule, part: Part, now_us: int, newer: int) -> str:
+        """The rule by which all events of a topic go from a part; empty if none says so."""
+        retain = rule.retain
+        if retain is None:
+            return ""
+        if retain.time_us is not None and packing.until_us(part) < now_us - retain.time_us:
+            return f"events.{rule.topic}.retain: {{time: {duration_text(retain.time_us)}}}"
+        if retain.size is not None and newer >= retain.size // self._rules.shards:
+            return f"events.{rule.topic}.retain: {{size: {retain.size}B}}"
+        return ""
 
     def _without(
         self,
@@ -284,18 +295,6 @@ class Retention:
             return [Removal(rule, now_us, part.first, part.end, rows) for rule, rows in gone.items()]
 
         return packing.pack([part], choose, said, compress=self._rules.compress)
-
-
-def _verdict(rule: TopicRule, part: Part, now_us: int, newer: int, shards: int) -> str:
-    """The rule by which all events of a topic go from a part; empty if none says so."""
-    retain = rule.retain
-    if retain is None:
-        return ""
-    if retain.time_us is not None and part.until_us < now_us - retain.time_us:
-        return f"events.{rule.topic}.retain: {{time: {duration_text(retain.time_us)}}}"
-    if retain.size is not None and newer >= retain.size // shards:
-        return f"events.{rule.topic}.retain: {{size: {retain.size}B}}"
-    return ""
 
 
 def _census(frames: Iterable[Frame]) -> Census:

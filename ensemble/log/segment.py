@@ -35,7 +35,7 @@ READ_BYTES_MAX = 1024 * 1024
 class Damage(Exception):
     """What stands at `place` of a segment is not what should: a finding, which the caller makes LogCorrupt or a cut."""
 
-    def __init__(self, path: Path, place: int, why: object) -> None:
+    def __init__(self, path: Path | str, place: int, why: object) -> None:
         super().__init__(f"{path}: byte {place}: {why}")
         self.path = path
         self.place = place

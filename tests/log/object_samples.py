@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from ensemble.log.objects.protocol import Answer, Call, Unknown
 from ensemble.log.objects.store import Objects
+from tests.log.log_samples import Plug
 
 
 class Losing(Objects):
@@ -64,3 +65,20 @@ class Weather(Objects):
         elif what > 0.08:
             self._late.append(partial(super().call, call))
         return Unknown()
+
+
+class Unplugged(Objects):
+    """From the call number `fails_at` on that the thread makes which made this, the process is dead."""
+
+    def __init__(self, store: Any, where: str) -> None:
+        super().__init__(store, where, pause=lambda seconds: None)
+        self.fails_at: int | None = None
+        self.done = 0
+        self._thread = get_ident()
+
+    def _count(self, kind: str) -> None:
+        if get_ident() == self._thread:
+            self.done += 1
+            if self.fails_at is not None and self.done >= self.fails_at:
+                raise Plug
+        super()._count(kind)

@@ -20,7 +20,8 @@ from ensemble.broker.state import State
 from ensemble.event import REMOVED, Frame, Rows, encode
 from ensemble.log.base import EventLog, LogReader, Position
 from ensemble.log.directory import DirectoryLog, read_directory
-from ensemble.log.pack import Pack
+from ensemble.log.objects.log import ObjectLog
+from ensemble.log.pack import FilePack, Pack
 from ensemble.log.pieces import pieces_of
 from ensemble.log.retention import Rules
 from ensemble.score import load
@@ -178,13 +179,25 @@ class Account:
         return found == self.frames[self.begin :] and log.begin().seq == self.begin
 
 
-def files_of(log: DirectoryLog) -> list[tuple[int, int]]:
-    return [(piece.seq, piece.whole) for piece in log.pieces()]
+def files_of(log: EventLog) -> list[tuple[int, int]]:
+    """The parts of the log, first frame and size, and what comes after the last."""
+    if isinstance(log, DirectoryLog):
+        return [(piece.seq, piece.whole) for piece in log.pieces()]
+    packing = log.packing()
+    assert packing is not None
+    parts = packing.parts()
+    return [*((part.seq, part.size) for part in parts), *((part.end_seq, 0) for part in parts[-1:])]
 
 
-def packed_to(log: DirectoryLog) -> set[int]:
-    """Where a pack begins or ends."""
-    packs = [piece for piece in log.pieces() if isinstance(piece, Pack)]
+def packed_to(log: EventLog) -> Collection[int]:
+    """The places of which it is known at hand how old the frame before them is: where a pack begins or ends; in memory all."""
+    if isinstance(log, DirectoryLog):
+        packs: Sequence[Pack] = [piece for piece in log.pieces() if isinstance(piece, Pack)]
+    elif isinstance(log, ObjectLog):
+        found = [log.packs.past(), *map(log.packs.of, log.packs.all())]
+        packs = [pack for pack in found if pack is not None]
+    else:
+        return range(log.end().seq + 1)
     return {pack.end.seq for pack in packs} | {pack.seq for pack in packs}
 
 
@@ -192,10 +205,10 @@ def verify(folder: Path, log_id: str) -> None:
     """Every hash of a store, from its files: each follows the one before it, and what lost something is said in the log."""
     shard = folder / "shard-0"
     said: dict[bytes, list[Any]] = {}
-    packs: list[Pack] = []
+    packs: list[FilePack] = []
     at = None
     for piece in pieces_of(shard, log_id, 0):
-        if isinstance(piece, Pack):
+        if isinstance(piece, FilePack):
             assert at in (None, piece.begin)
             for _ in piece.items():
                 pass

@@ -316,14 +316,15 @@ def test_a_log_in_memory_is_audited_too() -> None:
     log = open_log("memory:audited", name="band")
     append(log, [2], [1, 0])
     log.close()
-    head = log._store.ends[-1]  # type: ignore[attr-defined]
+    head = log._store.held.ends[-1]  # type: ignore[attr-defined]
 
     found = audit_log("memory:audited", known=lambda log_id, shard: [head])
     assert (found.findings, found.verdicts, found.end) == ([], {head: "held"}, head)
 
     store = memory_store("audited")
     assert store is not None
-    store.data[1] = store.data[1][:-1] + bytes([store.data[1][-1] ^ 1])
+    data = store.held.data
+    data[1] = data[1][:-1] + bytes([data[1][-1] ^ 1])
     found = audit_log("memory:audited")
     assert "frame 1" in found.findings[0].file
 

@@ -169,7 +169,7 @@ def test_what_is_said_while_it_is_swept_stays(tmp_path: Path) -> None:
     inner = open_directory(tmp_path, name="band", log_id="log", files=Quick())
 
     class Late(DirectoryBlobs):
-        def drop(self, digest: bytes) -> None:
+        def drop(self, digest: bytes, epoch: int = 0) -> None:
             raise AssertionError("it is named")
 
     blobs = Late(tmp_path, Quick())

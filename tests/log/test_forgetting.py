@@ -147,7 +147,8 @@ def kept_bytes(url: str) -> bytes:
 
         store = memory_store(url.removeprefix("memory:"))
         assert store is not None
-        return b"".join([*store.data, *(snapshot.state for snapshot in store.snapshots)])
+        packs = [pack.data() for pack in store.held.packs]
+        return b"".join([*store.held.data, *packs, *(snapshot.state for snapshot in store.snapshots)])
     if url.startswith("s3:"):
         objects = stores.objects_at(url)
         return b"".join(objects.get(path) for path in objects.list(""))
@@ -308,7 +309,7 @@ def test_snapshots_hold_nothing_plain_and_forget_too(url: str) -> None:
 class Packing:
     """Stands in for a log's own: only asks for the state."""
 
-    parts = put = drop = sweep = has_takes = frames = None
+    parts = put = drop = sweep = has_takes = until_us = frames = None
 
     def pack(self, parts: Any, choose: Any, removals: Any = tuple, *, state: Any = None, compress: bool = False) -> Any:
         return state()

@@ -8,15 +8,19 @@ elsewhere (`frame`, `chain`, `recovery`), once. Nothing is changed, and no lock 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position
 from ensemble.log.takes import MAIN
+
+if TYPE_CHECKING:
+    from ensemble.event import Frame
+    from ensemble.log.pack import Pack
 
 Verdict: TypeAlias = Literal["held", "other", "beyond", "unread"]
 """Of a place: the log goes through it; it was another there; it ends before; or damage hides it."""
@@ -84,6 +88,28 @@ def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ())
 
     folder = Path(place).absolute()
     return audit_directory(division.place(folder, shard, division.count(folder) or 1), known)
+
+
+def unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame]) -> Iterator[Finding]:
+    """What was taken out of packs is said in the log that is left, with the hash of each: else it is not what was written.
+
+    Shapes: `packs` are those out of which something was taken, each with the SHA-256 of all its bytes.
+    """
+    known = list(packs)
+    said = [each for frame in frames for each in frame.marks.get("removed", ())] if known else []
+    for pack, digest in known:
+        if [pack.begin.seq, *pack.end[:2], pack.end.hash, digest] not in [[s[0], s[1], *s[3:6]] for s in said]:
+            wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
+            yield Finding(str(pack.path), 0, wrong)
+
+
+def pass_over(pack: Pack, verdicts: dict[Position, Verdict], notes: list[str]) -> None:
+    """Places in what is past can't be looked at any more; the pack that stands for it says where it ends, which is proven."""
+    gone = [at for at, verdict in verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
+    verdicts.update(dict.fromkeys(gone, "held"))
+    if gone:
+        told = "one anchored place" if len(gone) == 1 else f"{len(gone)} anchored places"
+        notes.append(f"{pack.path}: {told} can't be looked at any more: retention took what lay there")
 
 
 def of_error(error: LogCorrupt, file: object) -> Finding:

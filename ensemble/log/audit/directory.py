@@ -12,19 +12,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.audit import Audited, Finding, Known, of_error
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, unsaid
 from ensemble.log.base import Position
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
-from ensemble.log.pack import Pack
+from ensemble.log.pack import FilePack
 from ensemble.log.pieces import pieces_of
 from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
@@ -52,18 +51,9 @@ def audit_directory(folder: Path, known: Known) -> Audited:
     walk = _Walk(folder, found)
     walk.all()
     if walk.lost and not found.findings:
-        _compare_statements(walk.lost, DirectoryReader(folder, manifest), found)
+        packs = [(pack, sha256(pack.path.read_bytes()).digest()) for pack in walk.lost]
+        found.findings += unsaid(packs, DirectoryReader(folder, manifest).frames())
     return found
-
-
-def _compare_statements(packs: Sequence[Pack], reader: DirectoryReader, found: Audited) -> None:
-    """What was taken out of packs is said in the log that is left, with their hashes: else they are not what was written."""
-    said = [each for frame in reader.frames() for each in frame.marks.get("removed", ())]
-    for pack in packs:
-        digest = sha256(pack.path.read_bytes()).digest()
-        if [pack.begin.seq, *pack.end[:2], pack.end.hash, digest] not in [[s[0], s[1], *s[3:6]] for s in said]:
-            wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
-            found.findings.append(Finding(str(pack.path), 0, wrong))
 
 
 def written_otherwise(path: Path) -> list[Finding]:
@@ -86,7 +76,7 @@ class _Walk:
         self._at: Position | None = found.begin
         self._expected = found.begin.seq
         self._epoch = 0
-        self.lost: list[Pack] = []
+        self.lost: list[FilePack] = []
         """Packs out of which something was taken."""
         self._end = found.begin
         damaged: list[Path] = []
@@ -112,7 +102,7 @@ class _Walk:
         assert self._at is not None
         self._judge(self._at)
         for ix, piece in enumerate(pieces):
-            if isinstance(piece, Pack):
+            if isinstance(piece, FilePack):
                 self._pack(piece)
             else:
                 piece.end_seq = pieces[ix + 1].seq if ix + 1 < len(pieces) else None
@@ -131,7 +121,7 @@ class _Walk:
 
     # Packs
 
-    def _pack(self, pack: Pack) -> None:
+    def _pack(self, pack: FilePack) -> None:
         if self._at is not None and pack.begin != self._at:
             self._tell(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
         try:
@@ -142,11 +132,7 @@ class _Walk:
             self._tell(damage.path, damage.place, str(damage.why))
         if pack.is_past:
             self._found.begin = pack.end
-            gone = [at for at, verdict in self._verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
-            self._verdicts.update(dict.fromkeys(gone, "held"))
-            if gone:
-                told = "one anchored place" if len(gone) == 1 else f"{len(gone)} anchored places"
-                self._found.notes.append(f"{pack.path}: {told} can't be looked at any more: retention took what lay there")
+            pass_over(pack, self._verdicts, self._found.notes)
         for seq, size in self._sizes:
             if pack.seq <= seq < pack.end.seq:
                 self._sizes[seq, size] = True
@@ -277,7 +263,7 @@ class _Walk:
         elif written != b"%d\n" % epoch and (epoch or written):
             self._tell(path, 0, f"epoch {epoch} is not written as Ensemble writes it: it was changed")
 
-    def _tell(self, path: Path, byte: int, wrong: str) -> None:
+    def _tell(self, path: Path | str, byte: int, wrong: str) -> None:
         self._found.findings.append(Finding(str(path), byte, wrong))
 
 

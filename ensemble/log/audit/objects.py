@@ -9,16 +9,20 @@ like the end of the log. So this lists names, once it has come to an end.
 from __future__ import annotations
 
 from contextlib import closing
+from hashlib import sha256
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.audit import Audited, Finding, Known, of_error
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, unsaid
 from ensemble.log.base import Position
+from ensemble.log.files import Gone, corrupt
 from ensemble.log.objects import codec
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.log import own_manifest, part_of, read_root
+from ensemble.log.objects.packs import ObjectPack
 from ensemble.log.objects.protocol import Entry, Follow, Seen
-from ensemble.log.objects.reading import ObjectFrames, View, snapshots_of
+from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View, snapshots_of
 from ensemble.log.objects.store import MANIFEST, Objects
+from ensemble.log.segment import Damage
 
 
 def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
@@ -49,6 +53,13 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     with closing(_Walk(objects, manifest, found)) as walk:
         walk.all()
+    if walk.lost and not found.findings:
+        packs = []
+        for pack in walk.lost:
+            data = objects.patiently(lambda pack=pack: objects.get(objects.path(pack.name)))  # type: ignore[misc]
+            packs.append((pack, sha256(data or b"").digest()))
+        with closing(ObjectReader(objects, manifest)) as reader:
+            found.findings += unsaid(packs, reader.frames())
     return found
 
 
@@ -78,6 +89,8 @@ class _Walk(ObjectFrames):
         """Whether the entry before says that its writer has closed the log: then a beginning comes next."""
         self._after = 0
         """The entry after the last group."""
+        self.lost: list[ObjectPack] = []
+        """Packs out of which something was taken."""
 
     def _view(self) -> View:
         return self._whole()
@@ -102,6 +115,15 @@ class _Walk(ObjectFrames):
     def _follow(self) -> bool:
         """Look at the entries from here to the end of their block or of the log. Whether that was the end of the log."""
         try:
+            block, rest = divmod(self._number, self._log.block)
+            pack = None if rest else self._packs.of(block)
+        except LogCorrupt as error:
+            self._pass(error, str(error).partition(": byte ")[0], self._log.end_of_block(self._number))
+            return False
+        if pack is not None:
+            self._pack(pack)
+            return False
+        try:
             return self._look(self.objects.follow(Follow(self._number, self._log)))
         except LogCorrupt:  # of one of them: one by one, then
             while True:
@@ -113,13 +135,51 @@ class _Walk(ObjectFrames):
                     segment = f"{self.objects.where}/{self.objects.path(self._log.segment(number // self._log.block))}"
                     is_segment = str(error).startswith(segment)
                     entry = f"{self.objects.where}/{self.objects.path(self._log.entry(number))}"
-                    self._found.findings.append(of_error(error, segment if is_segment else entry))
-                    self._end, self._epoch = None, 0  # not known
-                    self._number = self._log.end_of_block(number) if is_segment else number + 1
+                    beyond = self._log.end_of_block(number) if is_segment else number + 1
+                    self._pass(error, segment if is_segment else entry, beyond)
                     return False
+
+    def _pass(self, error: LogCorrupt, path: str, number: int) -> None:
+        """Tell of damage, and go on behind it."""
+        finding = of_error(error, path)
+        if finding not in self._found.findings[-1:]:  # of what is past each block would tell of it
+            self._found.findings.append(finding)
+        self._end, self._epoch, self._number = None, 0, number  # the place is not known
+
+    def _pack(self, pack: ObjectPack) -> None:
+        """Look at a pack, which holds what comes next."""
+        try:
+            if self._end is not None and pack.begin != self._end:
+                raise Damage(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
+            pack.state()
+            for item in pack.items():
+                self._judge(item.after)
+        except Gone:  # by who writes it anew
+            self._packs.forget()
+            return
+        except Damage as damage:
+            self._found.findings.append(of_error(corrupt(damage.path, damage.place, damage.why), str(damage.path)))
+        if pack.head.removals:
+            self.lost.append(pack)
+        if pack.is_past:
+            self._found.begin = pack.end
+            pass_over(pack, self._verdicts, self._found.notes)
+        self._judge(pack.end)
+        self._found.bytes += pack.bytes
+        self._end = self._found.end = pack.end
+        self._expected, self._epoch, self._is_ended = pack.end_seq, 0, False
+        self._number = pack.end_block * self._log.block
+        self._after = (pack.end_block - 1) * self._log.block  # or later: a pack does not say where its last group was
+        self._merged = max(self._merged, pack.end_block)
 
     def _look(self, seen: Seen) -> bool:
         number = self._number
+        if seen.is_packed:
+            path = self.objects.path(self._log.segment(number // self._log.block))
+            wrong = "its entries were packed, and no pack holds them: a pack is missing"
+            self._tell(path, wrong)
+            self._end, self._epoch, self._number = None, 0, self._log.end_of_block(number)
+            return False
         if seen.is_merged and number + len(seen.entries) != self._log.end_of_block(number):
             path = self.objects.path(self._log.segment(number // self._log.block))
             self._tell(path, f"it should have {self._log.block} entries")

@@ -85,6 +85,12 @@ class ForgettingLog(ForgettingReader):
     def notes(self) -> Sequence[str]:
         return self._writing.notes
 
+    def hidden(self, frame: Frame) -> Frame:
+        """The frame as it is kept: what is personal in it encrypted. Its keys are durable."""
+        kept = self._encrypting.frame(frame)
+        self.ring.sync()
+        return kept
+
     def seal(self, frame: Frame) -> bytes:
         kept = self._encrypting.frame(frame)
         sealed = self._writing.seal(kept)
@@ -124,7 +130,7 @@ class ForgettingPacking:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
         self._ring, self._ended = ring, ring.ended
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
-        self.has_takes = packing.has_takes
+        self.until_us, self.has_takes = packing.until_us, packing.has_takes
 
     def frames(self, part: Part) -> Iterator[Frame]:
         return map(self._decrypting.frame, self._packing.frames(part))

@@ -1,8 +1,10 @@
-"""Entries, segments, snapshots and the manifest of a log of objects, as bytes (docs/object-log.md, "Bytes")."""
+"""Entries, segments, packs, snapshots and the manifest of a log of objects, as bytes (docs/object-log.md, "Bytes")."""
 
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -12,10 +14,15 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.checked import check_of, written
 from ensemble.log.division import Division
-from ensemble.log.objects.protocol import BLOCK, Entry, Log, Segment
+from ensemble.log.objects.protocol import BLOCK, Entry, Held, Log, Segment
 
 FORMAT = 1
+PACKED = 2
+"""The format of what is only where packs are: an older version refuses it."""
 CHECKED_FROM = 6
+
+PACK_HEAD = struct.Struct(">BBIBQBQBI")
+"""What stands before a pack: an array of four, its checksum, the first block, the one after the last, the pack's length."""
 
 
 class Blocks(NamedTuple):
@@ -44,6 +51,8 @@ class Kept(NamedTuple):
     """What the writers of the log have asked of the store so far, by kind."""
     holder: bytes
     """What the beginning of the writer says that kept it."""
+    has_packs: bool = False
+    """Whether there were packs in the log."""
 
 
 class Manifest(NamedTuple):
@@ -111,31 +120,64 @@ def decode_entry(path: str, data: bytes) -> Entry:
 
 
 def encode_segment(segment: Segment) -> bytes:
-    return _sealed(_Segment(0, FORMAT, [encode_entry(entry) for entry in segment]))
+    return _sealed(_Segment(0, FORMAT if segment else PACKED, [encode_entry(entry) for entry in segment]))
 
 
 def decode_segment(path: str, data: bytes) -> Segment:
     """Errors: LogCorrupt, naming the object."""
-    return tuple(decode_entry(path, entry) for entry in _opened(path, data, _segments).entries)
+    wire = _opened(path, data, _segments, (FORMAT, PACKED))
+    if (wire.format == PACKED) == bool(wire.entries):
+        raise LogCorrupt(f"{path}: byte 0: it has {len(wire.entries)} entries, and format {wire.format}")
+    return tuple(decode_entry(path, entry) for entry in wire.entries)
+
+
+def encode_pack(first: int, end: int, pack: bytes) -> bytes:
+    """The object of a pack that holds what is left of the blocks from `first` to the one before `end`."""
+    head = bytearray(PACK_HEAD.pack(0x94, 0xCE, 0, 0xCF, first, 0xCF, end, 0xC6, len(pack)))
+    head[2:CHECKED_FROM] = crc32(memoryview(head)[CHECKED_FROM:]).to_bytes(4, "big")
+    return bytes(head) + pack
+
+
+def decode_pack(path: str, data: bytes) -> Held:
+    """Errors: LogCorrupt if its head is damaged, naming the object."""
+    return Held(*decode_pack_head(path, data, len(data)), data[PACK_HEAD.size :])
+
+
+def decode_pack_head(path: str, data: bytes, size: int) -> tuple[int, int]:
+    """The blocks that a pack's object of so many bytes holds, from its first bytes: the first, and the one after the last.
+
+    Errors: LogCorrupt, naming the object.
+    """
+    if len(data) >= PACK_HEAD.size:
+        head = data[: PACK_HEAD.size]
+        marker, _, crc, _, first, _, end, _, length = PACK_HEAD.unpack(head)
+        if marker == 0x94 and crc32(head[CHECKED_FROM:]) == crc and size == PACK_HEAD.size + length:
+            return first, end
+    raise LogCorrupt(
+        f"{path}: byte 0: the head of this pack is damaged; restore this object from a copy or an older version of it"
+    )
 
 
 def encode_snapshot(log_id: str, kept: Kept) -> bytes:
     (at, state), (seqs, firsts, sizes) = kept.snapshot, kept.blocks
     place = (at.seq, at.offset, at.hash, at.time_us)
     wire = _Snapshot(
-        0, FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, kept.merged, kept.size, (seqs, firsts, sizes),
-        kept.requests, kept.holder, state,
+        0, PACKED if kept.has_packs else FORMAT, log_id, place, kept.number, kept.begins, kept.epoch, kept.merged, kept.size,
+        (seqs, firsts, sizes), kept.requests, kept.holder, state,
     )  # fmt: skip
     return _sealed(wire)
 
 
 def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
     """Errors: LogCorrupt if it is damaged, or another log's."""
-    wire = _opened(path, data, _snapshots)
+    wire = _opened(path, data, _snapshots, (FORMAT, PACKED))
     if wire.log_id != log_id:
         raise LogCorrupt(f"{path}: byte 0: this snapshot is of log {wire.log_id!r}, not of {log_id!r}")
     snapshot, blocks = Snapshot(Position(*wire.at), wire.state), Blocks(*wire.blocks)
-    return Kept(snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests, wire.holder)
+    return Kept(
+        snapshot, wire.number, wire.begins, wire.epoch, wire.merged, wire.size, blocks, wire.requests, wire.holder,
+        wire.format == PACKED,
+    )  # fmt: skip
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -189,7 +231,7 @@ def _sealed(wire: msgspec.Struct) -> bytes:
     return data[:1] + b"\xce" + crc32(memoryview(data)[2:]).to_bytes(4, "big") + data[2:]
 
 
-def _opened(path: str, data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+def _opened(path: str, data: bytes, decoder: msgspec.msgpack.Decoder[Any], formats: Sequence[int] = (FORMAT,)) -> Any:
     if data[1:2] != b"\xce" or crc32(memoryview(data)[CHECKED_FROM:]) != int.from_bytes(data[2:CHECKED_FROM], "big"):
         raise LogCorrupt(
             f"{path}: byte 0: its checksum does not fit; restore this object from a copy or an older version of it"
@@ -198,6 +240,6 @@ def _opened(path: str, data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> An
         wire = decoder.decode(data)
     except msgspec.DecodeError as error:
         raise LogCorrupt(f"{path}: byte 0: its checksum holds, but it is not written as it should be: {error}") from error
-    if wire.format != FORMAT:
-        raise LogCorrupt(f"{path}: byte 0: it has format {wire.format}, this version knows {FORMAT}")
+    if wire.format not in formats:
+        raise LogCorrupt(f"{path}: byte 0: it has format {wire.format}, this version knows {formats[-1]}")
     return wire

@@ -49,6 +49,28 @@ class Index:
             self._young.setdefault(block, []).append(Spot(number, at.seq, at.offset, self.size))
             self.size += size
 
+    def skip(self, number: int, end: int, at: Position, size: int) -> None:
+        """From entry `number` on, to the end of the block before block `end`, a pack of so many bytes comes at this place."""
+        for block in range(-(-number // self._block), end):
+            self._sizes.append(self.size)
+            self._firsts.append(at.offset)
+            self._young.pop(block - YOUNG, None)
+            self._seqs.append(at.seq)
+        self.size += size
+
+    def block_of(self, seq: int) -> int:
+        """The block with this frame, which must be there."""
+        return bisect_right(self._seqs, seq) - 1
+
+    @property
+    def blocks(self) -> int:
+        """How many have begun, as far as is known."""
+        return len(self._seqs)
+
+    def place(self, block: int) -> Spot:
+        """Where a block begins."""
+        return Spot(block * self._block, self._seqs[block], self._firsts[block], self._sizes[block])
+
     def of_seq(self, seq: int) -> Spot:
         """From where to read to come to this frame, which must be there."""
         return self._spot(bisect_right(self._seqs, seq) - 1, 1, seq)

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
@@ -20,19 +20,26 @@ from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Fork, Snapshot
+from ensemble.log.base import Fork, Packing, Position, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.division import Division
 from ensemble.log.group import encode_record, groups_of, peek_record
 from ensemble.log.objects import codec
 from ensemble.log.objects.codec import Kept, Manifest
-from ensemble.log.objects.merging import Merger
-from ensemble.log.objects.protocol import Begun, Entry, Gone, Lost, Open, Put
+from ensemble.log.objects.index import Index
+from ensemble.log.objects.merging import SEGMENT_BYTES, Merger
+from ensemble.log.objects.packing import ObjectPacking
+from ensemble.log.objects.packs import ObjectPack, Packs
+from ensemble.log.objects.protocol import Begun, Behind, Entry, Gone, Log, Lost, Open, Put
 from ensemble.log.objects.protocol import Kept as Durable
 from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View
 from ensemble.log.objects.store import MANIFEST, Objects
+from ensemble.log.pack import Item
 
 SNAPSHOTS_KEPT = 2
+
+BEGINS_BYTES = 256 * 1024
+"""What the beginnings of writers in a block may come to: merging counts them, the index does not."""
 
 LOOK_EVERY_S = 1.0
 """A commit looks at the manifest if none did for so long."""
@@ -194,6 +201,7 @@ class ObjectLog(ObjectFrames):
         self._writer = os.urandom(12).hex()
         self._refuses: str | None = None
         self._asked_before = self._asked
+        self._had_packs = self._kept is not None and self._kept.has_packs
         merged = self._merged
         known = range(merged, self._number // self._log.block)
         self._catch_up()
@@ -219,7 +227,7 @@ class ObjectLog(ObjectFrames):
         since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         who = {"who": f"process {os.getpid()} on {socket.gethostname()}", "since": since}
         opening = Open(self._number, self._epoch, self._log, self._writer, self._root, json.dumps(who).encode())
-        step: Open | Begun | Gone = opening.at_end()
+        step: Open | Begun | Gone | Behind = opening.at_end()
         while isinstance(step, Open):
             step = step.told(self.objects.ask(step))
             if isinstance(step, Open) and step.seen:
@@ -227,6 +235,8 @@ class ObjectLog(ObjectFrames):
                 step = step._replace(seen=())
         if isinstance(step, Gone):
             raise Unavailable(f"store {self.objects.where}: it was removed or made anew just now; open it again")
+        if isinstance(step, Behind):
+            raise Unavailable(f"store {self.objects.where}: others have written it far beyond meanwhile; open it again")
         self._looked_s = time.monotonic()
         self._said = opening.body
         self._note_other(self._number, Entry(step.epoch, self._writer, True, opening.body))
@@ -260,7 +270,8 @@ class ObjectLog(ObjectFrames):
         merged = min(self._merger.merged, number // self._log.block)
         blocks = self._index.before(number)
         epoch = self.epoch if is_end else 0
-        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()), self._said)
+        has_packs = self._had_packs or self._packs.is_any
+        kept = Kept(snapshot, number, begins, epoch, merged, size, blocks, dict(self.requests()), self._said, has_packs)
         path, data = codec.snapshot_path(self.id, at.seq), codec.encode_snapshot(self.id, kept)
         self.objects.patiently(lambda: self.objects.put(path, data))
         saved = sorted({*self._saved, path})
@@ -268,8 +279,49 @@ class ObjectLog(ObjectFrames):
             self.objects.patiently(lambda old=old: self.objects.delete(old))  # type: ignore[misc]
         self._saved = saved[-SNAPSHOTS_KEPT:]
 
-    def packing(self) -> None:
-        return None
+    def packing(self) -> Packing:
+        return ObjectPacking(self)
+
+    @property
+    def packs(self) -> Packs:
+        return self._packs
+
+    @property
+    def index(self) -> Index:
+        return self._index
+
+    @property
+    def names(self) -> Log:
+        return self._log
+
+    @property
+    def first(self) -> Position:
+        """The place before its own first frame."""
+        return self._manifest.begin
+
+    def frame(self, seq: int) -> Frame:
+        """One frame, which must be there. LogCorrupt; Unavailable."""
+        spot = self._index.of_seq(seq)
+        return next(self._read(self._durable, spot, lambda header: header.seq >= seq, seq=seq, is_alone=True))
+
+    def snapshots_at(self) -> list[int]:
+        """The frames before which its snapshots were kept, the newest last."""
+        return [int(path.rpartition("/")[2]) for path in self._saved]
+
+    def is_merged(self, block: int) -> bool:
+        """Whether a block that is whole was merged, and its entries deleted, for certain."""
+        size = self._index.place(block + 1).size - self._index.place(block).size
+        return block < self._merger.merged and size < SEGMENT_BYTES - BEGINS_BYTES
+
+    def pieces(self, number: int, until: int) -> Iterator[tuple[int, Entry | ObjectPack]]:
+        """What is kept of these entries, in order."""
+        return self._pieces(number, until)
+
+    def items(self, number: int, entry: Entry, at: Position | None) -> Iterator[Item]:
+        """The frames of a group, each checked against the one before it; of the first that may be unknown. LogCorrupt."""
+        header = self._first(number, entry.body)
+        before = at or Position(header.seq, header.first, header.prev, header.time_us)
+        return (Item(*each) for each in self._frames_of(number, entry.body, before))
 
     def requests(self) -> Mapping[str, int]:
         """What its writers have asked of the store, by kind, from the log's beginning on."""
@@ -287,11 +339,18 @@ class ObjectLog(ObjectFrames):
     def _view(self) -> View:
         return self._durable
 
+    def _pack_of(self, number: int) -> ObjectPack | None:
+        if number in self._recent and not self._packs.has(number // self._log.block):
+            return None
+        return super()._pack_of(number)
+
     def _group_of(self, view: View, seq: int) -> tuple[int, int, int]:
         """The entry that holds a frame, the first frame of that, and the bytes of all groups before."""
         spot = self._index.of_seq(seq)
         size = spot.size
-        for number, entry in self._entries(spot.number, view.number, is_alone=True):
+        for number, entry in self._pieces(spot.number, view.number, is_alone=True):
+            if isinstance(entry, ObjectPack):
+                raise ValueError(f"a snapshot of frame {seq} comes too late: what is there was written anew")
             record = peek_record(entry.body) if entry.is_group else None
             if record is not None and seq < record.end_seq:
                 return number, record.seq, size

@@ -8,6 +8,8 @@ patience for, and may stop at any place: that is what a crash is.
     entry n is of the log  <=>  no segment holds its block, or the segment has it
     a block's entries are deleted only once its segment is there  (the deletion boundary)
     a segment's name, once taken, is never free again
+    of the packs of one row the one with the highest generation counts, from its create on; what it was made of is deleted only
+    once the segments of its blocks are stubs   (a stub: a segment without entries)
     a name begins with its log's id                               (no other log's writer ever takes it)
 """
 
@@ -40,12 +42,21 @@ Segment: TypeAlias = tuple[Entry, ...]
 """All entries of a block, in order."""
 
 
-class Name(NamedTuple):
-    """Of an object: entry `number` of a log, the segment of block `number`, or the manifest, which says which log is here."""
+STUB: Segment = ()
+"""What takes the place of a segment whose entries were packed: its name stays taken, and says so."""
 
-    kind: Literal["entry", "segment", "manifest"]
+
+class Name(NamedTuple):
+    """Of an object: entry `number` of a log, the segment of block `number`, or the manifest, which says which log is here.
+
+    Or of a pack: of block `number`, or of what is past, which holds all blocks from the first one on. Packs with the same name
+    but for the generation are a row.
+    """
+
+    kind: Literal["entry", "segment", "manifest", "pack", "past"]
     number: int = 0
     log: str = ""
+    generation: int = 0
 
 
 MANIFEST = Name("manifest")
@@ -63,6 +74,12 @@ class Log(NamedTuple):
     def segment(self, block: int) -> Name:
         return Name("segment", block, self.id)
 
+    def pack(self, block: int, generation: int = 0) -> Name:
+        return Name("pack", block, self.id, generation)
+
+    def past(self, generation: int = 0) -> Name:
+        return Name("past", 0, self.id, generation)
+
     def end_of_block(self, number: int) -> int:
         """The first entry of the block after that of entry `number`."""
         return number - number % self.block + self.block
@@ -71,13 +88,14 @@ class Log(NamedTuple):
 class Call(NamedTuple):
     """What the store is asked. `create` fails where the name is taken; `delete` of what is not there is done.
 
-    `look` asks whether there is such an object: `Found` then says no more than that. A delete of several deletes them in any
-    order, and may be broken off between any two.
+    `look` asks whether there is such an object: `Found` then says no more than that. `list` asks for the generations that there
+    are of a row. `stub` makes a segment a stub, whether there is one or not. A delete of several deletes them in any order, and
+    may be broken off between any two.
     """
 
-    verb: Literal["create", "get", "look", "delete"]
+    verb: Literal["create", "get", "look", "list", "stub", "delete"]
     name: Name
-    value: Entry | Segment | None = None
+    value: Entry | Segment | Held | None = None
     also: tuple[Name, ...] = ()
     """What is deleted with it."""
 
@@ -98,8 +116,17 @@ class Unknown(NamedTuple):
     """No answer. It may have happened, it may happen yet, or never."""
 
 
+class Held(NamedTuple):
+    """A pack: it holds what is left of the blocks from `first` to the one before `end`."""
+
+    first: int
+    end: int
+    data: Any
+    """The driver's: nothing is decided by it, but for whether two packs are the same one."""
+
+
 class Found(NamedTuple):
-    value: Entry | Segment | bytes = ()
+    value: Entry | Segment | Held | bytes | tuple[int, ...] = ()
 
 
 Answer: TypeAlias = Done | Taken | Absent | Unknown | Found
@@ -111,7 +138,11 @@ class Seen(NamedTuple):
     entries: tuple[Entry, ...]
     is_end: bool
     is_merged: bool = False
-    """Whether they come from the segment: then they are all there are to the end of the block."""
+    """Whether they come from the segment: then they are all there are to the end of the block; or none: they were packed."""
+
+    @property
+    def is_packed(self) -> bool:
+        return self.is_merged and not self.entries
 
 
 class Follow(NamedTuple):
@@ -223,8 +254,12 @@ class Begun(NamedTuple):
     number: int
 
 
+class Behind(NamedTuple):
+    """The log went so far meanwhile that what comes next was packed."""
+
+
 class Open(NamedTuple):
-    """Taking the log over: read to its end, and put a beginning there. Ends in `Begun`, or in `Gone`.
+    """Taking the log over: read to its end, and put a beginning there. Ends in `Begun`, in `Gone`, or in `Behind`.
 
     `seen` is what was read; the driver may take it out at any time. `epoch` is that of the last entry before `number`.
     """
@@ -246,9 +281,11 @@ class Open(NamedTuple):
         begin = Entry(self.epoch + 1, self.writer, True, self.body)
         return self._replace(step=Put(self.number, self.log, begin, self.manifest))
 
-    def told(self, answer: Answer) -> Open | Begun | Gone:
+    def told(self, answer: Answer) -> Open | Begun | Gone | Behind:
         after = self._step().told(answer)
         match after:
+            case Seen() if after.is_packed:
+                return Behind()
             case Seen(entries, is_end):
                 number = self.number + len(entries)
                 epoch = entries[-1].epoch if entries else self.epoch
@@ -323,6 +360,141 @@ class Merge(NamedTuple):
                 return Merged()
 
 
+class Unpacked(NamedTuple):
+    """No pack held the block when it was looked for."""
+
+
+class Find(NamedTuple):
+    """Finding the pack that holds a block. Ends in `Held` or `Unpacked`.
+
+    Its own packs are listed before what is past: who takes blocks into the past deletes their packs after that, so one of the
+    two is found. What was deleted since it was listed is looked for anew. What is past is believed only if a list after it was
+    got shows it still: else it might be a deleted generation that was made anew, and reach further than what counts. (A block's
+    own pack that was made anew so is of that block, and true; it holds what was taken out since.)
+    """
+
+    block: int
+    log: Log
+    own: int = 0
+    """The highest generation of its own packs, once they were listed; 0: there is none."""
+    past: int = 0
+    held: Held | None = None
+    """What is past, once it was got."""
+    phase: Literal["list", "list the past", "get the past", "list the past again", "get"] = "list"
+
+    def wants(self) -> Call:
+        match self.phase:
+            case "list":
+                return Call("list", self.log.pack(self.block))
+            case "list the past" | "list the past again":
+                return Call("list", self.log.past())
+            case "get the past":
+                return Call("get", self.log.past(self.past))
+            case "get":
+                return Call("get", self.log.pack(self.block, self.own))
+
+    def told(self, answer: Answer) -> Find | Held | Unpacked:
+        if isinstance(answer, Unknown):
+            return self
+        match self.phase:
+            case "list":
+                return self._replace(own=_highest(answer), phase="list the past")
+            case "list the past":
+                past = _highest(answer)
+                return self._replace(past=past, phase="get the past") if past else self._own()
+            case "get the past":
+                if not isinstance(answer, Found):
+                    return Find(self.block, self.log)
+                return self._replace(held=_held(answer), phase="list the past again")
+            case "list the past again":
+                if self.held is None or _highest(answer) != self.past:
+                    return Find(self.block, self.log)
+                return self.held if self.block < self.held.end else self._own()
+            case "get":
+                return _held(answer) if isinstance(answer, Found) else Find(self.block, self.log)
+
+    def _own(self) -> Find | Unpacked:
+        return self._replace(phase="get") if self.own else Unpacked()
+
+
+class Replaced(NamedTuple):
+    """The pack counts, and what it was made of is gone."""
+
+
+class Overtaken(NamedTuple):
+    """The pack means nothing: another has the name, or there is one of a higher generation."""
+
+
+class Replace(NamedTuple):
+    """Putting a pack in the place of what it was made of. Ends in `Replaced` or `Overtaken`.
+
+    It was made of what counted, and is of the generation after that. The commit point is the create. Only then are the segments
+    of `blocks` made stubs, then `older` deleted: packs that were made part of it, entries of blocks that were never merged. The
+    look at its row comes after the create: a generation that was deleted can be created anew by who stalled, and means nothing.
+    The block after the last must have begun.
+    """
+
+    name: Name
+    log: Log
+    held: Held
+    blocks: tuple[int, ...]
+    older: tuple[Name, ...] = ()
+    phase: Literal["create", "compare", "list", "stub", "delete", "clear"] = "create"
+
+    def wants(self) -> Call:
+        match self.phase:
+            case "create":
+                return Call("create", self.name, self.held)
+            case "compare":
+                return Call("get", self.name)
+            case "list":
+                return Call("list", self.name._replace(generation=0))
+            case "stub":
+                return Call("stub", self.log.segment(self.blocks[0]))
+            case "delete":
+                return Call("delete", self.older[0], also=self.older[1:])
+            case "clear":
+                return Call("delete", self.name)
+
+    def told(self, answer: Answer) -> Replace | Replaced | Overtaken:
+        if self.phase == "clear":  # what is left of it counts for nothing
+            return Overtaken()
+        if isinstance(answer, Unknown):
+            return self
+        match self.phase:
+            case "create":
+                assert isinstance(answer, Done | Taken), "a create has no other answer"
+                return self._replace(phase="compare" if isinstance(answer, Taken) else "list")
+            case "compare":
+                is_ours = isinstance(answer, Found) and _held(answer) == self.held
+                return self._replace(phase="list") if is_ours else Overtaken()
+            case "list":
+                if _highest(answer) > self.name.generation:
+                    return self._replace(phase="clear")
+                return self._next()
+            case "stub":
+                return self._replace(blocks=self.blocks[1:])._next()
+            case "delete":
+                return Replaced()
+
+    def _next(self) -> Replace | Replaced:
+        if self.blocks:
+            return self._replace(phase="stub")
+        return self._replace(phase="delete") if self.older else Replaced()
+
+
+def _highest(answer: Answer) -> int:
+    assert isinstance(answer, Found), "a list is always answered"
+    generations: Any = answer.value
+    return max(generations, default=0)
+
+
+def _held(answer: Found) -> Held:
+    value: Any = answer.value
+    assert isinstance(value, Held), "a pack's name leads to a pack"
+    return value
+
+
 def _entry(answer: Found) -> Entry:
     value: Any = answer.value
     assert isinstance(value, Entry), "an entry's name leads to an entry"
@@ -331,5 +503,5 @@ def _entry(answer: Found) -> Entry:
 
 def _segment(answer: Found) -> Segment:
     value: Any = answer.value
-    assert isinstance(value, tuple) and not isinstance(value, Entry), "a segment's name leads to a segment"
+    assert isinstance(value, tuple) and not isinstance(value, Entry | Held), "a segment's name leads to a segment"
     return value

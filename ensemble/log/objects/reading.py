@@ -13,19 +13,26 @@ from threading import Lock
 from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import Frame, Past
+from ensemble.event import REMOVED, Frame, Past
 from ensemble.log.base import Fork, Position, Snapshot
 from ensemble.log.chain import follow
+from ensemble.log.files import Gone, corrupt
 from ensemble.log.frame import Header, check, decode, peek
 from ensemble.log.group import RECORD_BYTES, peek_record
 from ensemble.log.objects import codec
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.index import Index, Spot
+from ensemble.log.objects.packs import ObjectPack, Packs
 from ensemble.log.objects.protocol import Entry, Follow, Seen
 from ensemble.log.objects.store import BESIDE, Objects
+from ensemble.log.pack import decode_item, gone
+from ensemble.log.segment import Damage
 
 RECENT_BYTES = 16 * 1024 * 1024
 """The newest entries are kept in memory: who hears what was just said asks no store."""
+
+UNTOLD = b"{}"
+"""Stands for what the beginning says that was packed: somebody may play."""
 
 BESIDE_BYTES = 8 * 1024 * 1024
 """About so much is got at a time of what is not recent."""
@@ -47,6 +54,7 @@ class ObjectFrames(ABC):
         self.notes: list[str] = []
         self._manifest = manifest
         self._log = manifest.log
+        self._packs = Packs(objects, self._log, manifest.shard)
         self._is_closed = False
         self._recent: dict[int, Entry] = {}
         self._recent_bytes = 0
@@ -100,21 +108,29 @@ class ObjectFrames(ABC):
         return ()
 
     def begin(self) -> Position:
-        self._refuse_closed()
-        return self._manifest.begin
+        past = self._open_packs().past()
+        return self._manifest.begin if past is None else past.end
 
     def base(self) -> Snapshot | None:
-        return None
+        while True:
+            past = self._open_packs().past()
+            try:
+                state = None if past is None else past.state()
+                return None if past is None or state is None else Snapshot(past.end, state)
+            except Gone:
+                self._packs.forget()
+            except Damage as damage:
+                raise corrupt(damage.path, damage.place, damage.why) from damage
 
     def end(self) -> Position:
         return self._open_view().end
 
     def frames(self, seq: int = 0) -> Iterator[Frame]:
         view = self._open_view()
-        seq = max(seq, self._manifest.begin.seq)
+        seq = max(seq, self._known_begin().seq)
         if seq >= view.end.seq:
             return iter(())
-        return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq)
+        return self._read(view, self._index.of_seq(seq), lambda header: header.seq >= seq, seq=seq)
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         view = self._open_view()
@@ -130,20 +146,56 @@ class ObjectFrames(ABC):
         begin, end = self._manifest.begin.offset, view.end.offset
         if not begin <= offset < end:
             raise OffsetError(f"log {self.objects.where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
-        return next(self._rows(view, offset, is_alone=True))
+        frame = next(self._rows(view, offset, is_alone=True), None)
+        if frame is None or frame.first > offset:
+            frame = self._past_frame(offset)
+        if frame is not None and (frame.rows is None or frame.rows.filed(offset - frame.first) != REMOVED):
+            return frame
+        pack = self._packs.of(self._index.of_offset(offset).number // self._log.block)
+        raise gone(self.objects.where, offset, pack, self._known_begin().offset)
+
+    def _past_frame(self, offset: int) -> Frame | None:
+        """The frame that holds this offset, of those before the place at which the log begins; None: it is gone."""
+        while True:
+            past = self._packs.past()
+            try:
+                for item in () if past is None else past.items(offset=offset):
+                    if item.header.first <= offset < item.header.end:
+                        return decode_item(item, self.id, self.shard)
+                return None
+            except Gone:
+                self._packs.forget()
+            except Damage as damage:
+                raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def _known_begin(self) -> Position:
+        """Where the log begins, as far as is known: what went since is met where it is read."""
+        past = self._packs.known_past()
+        return self._manifest.begin if past is None else past.end
 
     def snapshot(self, upto: int | None = None) -> Snapshot | None:
         self._refuse_closed()
         # The one that was got when this was made is given once, if it is still the newest; its state may be large.
         known, self._kept = self._kept, None
         kept = newest_snapshot(self.objects, self.id, snapshots_of(self.objects, self.id), known, upto=upto)
-        return None if kept is None else kept.snapshot
+        if kept is None:
+            base = self.base()
+            return base if base is None or upto is None or base.at.seq <= upto else None
+        return kept.snapshot
 
     def forgotten(self) -> int:
         return 0
 
     def size_bytes(self) -> int:
-        return self._open_view().size
+        size, index = self._open_view().size, self._index
+        own, past = self._packs.all(), self._packs.past()
+        for first, end, name in [
+            *([] if past is None else [(0, past.end_block, past.name)]),
+            *((block, block + 1, name) for block, name in own.items()),
+        ]:
+            if end < index.blocks:  # else it was packed since
+                size += self._packs.size(name) - (index.place(end).size - index.place(first).size)
+        return size
 
     def close(self) -> None:
         self._is_closed = True
@@ -157,49 +209,117 @@ class ObjectFrames(ABC):
         self._refuse_closed()
         return self._view()
 
+    def _open_packs(self) -> Packs:
+        """What is known of packs, as of now."""
+        self._refuse_closed()
+        return self._packs
+
     # Reading what is known
 
     def _rows(self, view: View, offset: int, *, is_alone: bool = False) -> Iterator[Frame]:
-        offset = max(offset, self._manifest.begin.offset)
+        offset = max(offset, self._known_begin().offset)
         spot = self._index.of_offset(offset)
-        return self._read(view, spot, lambda header: header.events > 0 and header.end > offset, is_alone=is_alone)
+        wanted: Callable[[Header], bool] = lambda header: header.events > 0 and header.end > offset  # noqa: E731
+        return self._read(view, spot, wanted, offset=offset, is_alone=is_alone)
 
-    def _read(self, view: View, spot: Spot, wanted: Callable[[Header], bool], *, is_alone: bool = False) -> Iterator[Frame]:
-        """The wanted frames from this spot on, each checked against the one before it."""
+    def _read(
+        self,
+        view: View,
+        spot: Spot,
+        wanted: Callable[[Header], bool],
+        *,
+        seq: int = 0,
+        offset: int = 0,
+        is_alone: bool = False,
+    ) -> Iterator[Frame]:
+        """The wanted frames from this spot on, each checked against the one before it; none of what is past.
+
+        The first that is wanted has this number, or holds this offset.
+        """
         at: Position | None = None
-        for number, entry in self._entries(spot.number, view.number, is_alone=is_alone):
-            if not entry.is_group:
-                continue
-            if at is None:
-                header = self._first(number, entry.body)
-                at = Position(spot.seq, spot.first, header.prev, header.time_us)
-            for header, data, after in self._frames_of(number, entry.body, at):
-                at = after
-                if wanted(header):
-                    yield decode(data, self.id, self.shard, is_checked=True)
+        number = spot.number
+        while number < view.number:
+            try:
+                for place, piece in self._pieces(number, view.number, is_alone=is_alone):
+                    number = place
+                    if isinstance(piece, ObjectPack):
+                        self._refuse_gap(piece, at)
+                        for item in () if piece.is_past else piece.items(*((seq, offset) if at is None else (at.seq, 0))):
+                            if item.header.seq >= view.end.seq:
+                                return
+                            if at is None or item.header.seq >= at.seq:
+                                at = item.after
+                                if wanted(item.header):
+                                    yield decode_item(item, self.id, self.shard)
+                        at = piece.end
+                        continue
+                    if not piece.is_group:
+                        continue
+                    if at is None:
+                        header = self._first(number, piece.body)
+                        at = Position(spot.seq, spot.first, header.prev, header.time_us)
+                    for header, data, after in self._frames_of(number, piece.body, at):
+                        at = after
+                        if wanted(header):
+                            yield decode(data, self.id, self.shard, is_checked=True)
+                return
+            except Gone:  # what was being read was written anew: on with that
+                self._packs.forget()
+            except Damage as damage:
+                raise corrupt(damage.path, damage.place, damage.why) from damage
 
-    def _entries(self, number: int, until: int, *, is_alone: bool = False) -> Iterator[tuple[int, Entry]]:
-        """Entries from this one on. Those to come are got while these are looked at, unless only few are wanted."""
+    def _refuse_gap(self, pack: ObjectPack, at: Position | None) -> None:
+        """Nothing, if a pack goes on from this place, or reaches beyond it. Damage."""
+        if at is not None and (at.seq > pack.end_seq or (at.seq == pack.seq and at != pack.begin)):
+            raise Damage(pack.path, 0, f"this pack does not follow frame {at.seq - 1}")
+
+    def _pieces(self, number: int, until: int, *, is_alone: bool = False) -> Iterator[tuple[int, Entry | ObjectPack]]:
+        """Entries from this one on, and packs where they were packed, each by the first entry that is not seen yet.
+
+        Those to come are got while these are looked at, unless only few are wanted.
+        """
         coming: tuple[int, Future[Seen]] | None = None
+        is_packed = False
         while number < until:
-            entry = self._recent.get(number)
-            if entry is None:
-                start, run = self._held
-                if not start <= number < start + len(run):
-                    self._refuse_closed()
-                    # Who asks for frames one by one, and goes on where he was, is given more at a time.
-                    wide = 1 if is_alone and number != start + len(run) else self._wide()
-                    is_coming = coming is not None and coming[0] == number
-                    seen = coming[1].result() if coming and is_coming else self.objects.follow(self._step(number, until, wide))
-                    if not seen.entries:
-                        raise self._corrupt(number, "this entry was there, and is not any more")
-                    self._held = start, run = number, seen.entries
-                    after, coming = number + len(run), None
-                    if not is_alone and after < until and after not in self._recent:
-                        coming = after, self.objects.ahead(self._step(after, until, self._wide()))
-                entry = run[number - start]
-            yield number, entry
-            number += 1
+            pack = self._packs.of(number // self._log.block) if is_packed else self._pack_of(number)
+            if pack is None and is_packed:
+                raise self._corrupt(number, "its entries were packed, and no pack holds them: a pack is missing")
+            is_packed = False
+            if pack is not None:
+                yield number, pack
+                number, coming = pack.end_block * self._log.block, None
+                continue
+            end = min(until, self._log.end_of_block(number))
+            while number < end:
+                entry = self._recent.get(number)
+                if entry is None:
+                    start, run = self._held
+                    if not start <= number < start + len(run):
+                        self._refuse_closed()
+                        # Who asks for frames one by one, and goes on where he was, is given more at a time.
+                        wide = 1 if is_alone and number != start + len(run) else self._wide()
+                        is_coming = coming is not None and coming[0] == number
+                        step = self._step(number, until, wide)
+                        seen = coming[1].result() if coming and is_coming else self.objects.follow(step)
+                        if seen.is_packed:  # since it was asked
+                            self._packs.forget()
+                            is_packed, coming = True, None
+                            break
+                        if not seen.entries:
+                            raise self._corrupt(number, "this entry was there, and is not any more")
+                        self._held = start, run = number, seen.entries
+                        after, coming = number + len(run), None
+                        if not is_alone and after < until and after not in self._recent:
+                            coming = after, self.objects.ahead(self._step(after, until, self._wide()))
+                    entry = run[number - start]
+                yield number, entry
+                number += 1
+
+    def _pack_of(self, number: int) -> ObjectPack | None:
+        """The pack that holds an entry; None: it was not packed, as far as is known. Unavailable; LogCorrupt."""
+        if self._log.end_of_block(number) >= self._number:
+            return None
+        return self._packs.of(number // self._log.block)
 
     def _wide(self) -> int:
         """How many entries to get at a time, by how large they are."""
@@ -243,6 +363,9 @@ class ObjectFrames(ABC):
         while True:
             seen = self.objects.follow(Follow(self._number, self._log)) if coming is None else coming.result()
             coming = None
+            if seen.is_packed:
+                self._take_pack()
+                continue
             if seen.is_merged:  # then the next block may be, too
                 number = self._number + len(seen.entries)
                 coming = self.objects.ahead(Follow(number, self._log, phase="segment"))
@@ -273,6 +396,29 @@ class ObjectFrames(ABC):
                 self._merged = max(self._merged, block + 1)
             else:
                 self._unmerged.append(block)
+
+    def _take_pack(self) -> None:
+        """Take in the pack that holds what comes next, after checking it. LogCorrupt; Unavailable."""
+        number, before = self._number, self._end
+        while True:
+            self._packs.forget()
+            pack = self._packs.of(number // self._log.block)
+            if pack is None:
+                raise self._corrupt(number, "its entries were packed, and no pack holds them: a pack is missing")
+            try:
+                self._refuse_gap(pack, before)
+                for item in pack.items():
+                    self._refuse_other(number, item.after)
+                break
+            except Gone:
+                continue
+            except Damage as damage:
+                raise corrupt(damage.path, damage.place, damage.why) from damage
+        self._index.skip(number, pack.end_block, pack.begin, pack.bytes)
+        self._refuse_other(number, pack.end)
+        self._end, self._number, self._epoch = pack.end, pack.end_block * self._log.block, 0
+        self._holder = UNTOLD
+        self._merged = max(self._merged, pack.end_block)
 
     def _take_group(self, number: int, entry: Entry) -> None:
         header = self._first(number, entry.body)
@@ -332,7 +478,16 @@ class ObjectReader(ObjectFrames):
 
     def _view(self) -> View:
         with self._lock:
-            return self._catch_up()
+            known = self._number
+            view = self._catch_up()
+            if self._number != known:  # who packs says something in the log before
+                self._packs.forget()
+            return view
+
+    def _open_packs(self) -> Packs:
+        packs = super()._open_packs()
+        packs.forget()
+        return packs
 
 
 def snapshots_of(objects: Objects, log_id: str) -> list[str]:

@@ -33,18 +33,23 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 from ensemble.errors import Unavailable
 from ensemble.log.objects import codec
 from ensemble.log.objects.protocol import (
+    STUB,
     Absent,
     Answer,
     Call,
     Done,
     Entry,
+    Find,
     Follow,
     Found,
+    Held,
     Merge,
     Name,
     Open,
     Put,
+    Replace,
     Seen,
+    Segment,
     Taken,
     Unknown,
 )
@@ -69,6 +74,12 @@ AHEAD = 4
 """So many steps of reading are carried out at a time, for who will need them next."""
 
 MANIFEST = "ensemble.json"
+
+FOLDERS = {"entry": "log", "segment": "segments", "pack": "packs", "past": "past"}
+"""Below which part of the prefix what the protocol names lies."""
+
+PAGE = 1000
+"""So many names come with one answer to a list."""
 
 FOLDER = "objects"
 """The scheme of a local folder that is used as an object store: objects:PATH."""
@@ -137,8 +148,11 @@ class Objects:
         return part
 
     def path(self, name: Name) -> str:
-        folder = "log" if name.kind == "entry" else "segments"
-        return f"{folder}/{name.log}/{name.number:020d}"
+        folder = FOLDERS[name.kind]
+        if name.kind == "past":
+            return f"{folder}/{name.log}/{name.generation:020d}"
+        number = f"{folder}/{name.log}/{name.number:020d}"
+        return f"{number}.{name.generation:010d}" if name.kind == "pack" else number
 
     def call(self, call: Call) -> Answer:
         """Make a call of the protocol.
@@ -150,12 +164,15 @@ class Objects:
             match call.verb:
                 case "create":
                     assert call.value is not None
-                    is_entry = isinstance(call.value, Entry)
-                    data = codec.encode_entry(call.value) if is_entry else codec.encode_segment(call.value)  # type: ignore[arg-type]
-                    self.create(self.path(name), data)
+                    self.create(self.path(name), _encoded(call.value))
                     return Done()
+                case "stub":
+                    self.put(self.path(name), codec.encode_segment(STUB))
+                    return Done()
+                case "list":
+                    return Found(tuple(each.generation for each in self.packs(name) if each.number == name.number))
                 case "delete" if call.also:
-                    self._delete_all([self.path(each) for each in (name, *call.also)])
+                    self.delete_all([self.path(each) for each in (name, *call.also)])
                     return Done()
                 case "delete":
                     self.delete(self.path(name))
@@ -168,12 +185,11 @@ class Objects:
                     return Found(self.root_manifest())
                 case "get":
                     data = self.get(self.path(name))
-                    at = f"{self.where}/{self.path(name)}"
-                    return Found(codec.decode_entry(at, data) if name.kind == "entry" else codec.decode_segment(at, data))
+                    return Found(_decoded(f"{self.where}/{self.path(name)}", name, data))
         except (AlreadyExistsError, FileExistsError):
             return Taken()
         except (NotFoundError, FileNotFoundError) as error:
-            if call.verb == "create" or _cause(error) == CAUSES[0][1]:  # there is no such bucket (any more)
+            if call.verb in ("create", "stub", "list") or _cause(error) == CAUSES[0][1]:  # there is no such bucket (any more)
                 raise self.refusal(error) from error
             return Done() if call.verb == "delete" else Absent()
         except REFUSED as error:
@@ -205,7 +221,7 @@ class Objects:
         self._count("delete")
         obstore.delete(self._store, self._under + path)
 
-    def _delete_all(self, paths: Sequence[str]) -> None:
+    def delete_all(self, paths: Sequence[str]) -> None:
         """Delete these, in any order. Where a store minds that one is not there, the others are deleted one by one."""
         try:
             self._count("delete")
@@ -230,6 +246,46 @@ class Objects:
         paths = (meta["path"].removeprefix(self._under) for chunk in found for meta in chunk)
         return sorted(islice(paths, most))
 
+    def sizes(self, folder: str, after: str | None = None, most: int | None = None) -> dict[str, int]:
+        """The paths in a folder, in order, and how large each is: those after a path, if that is given; at most so many."""
+        self._count("list")
+        offset = None if after is None else self._under + after
+        found = obstore.list(self._store, self._under + folder, offset=offset, chunk_size=PAGE)
+        metas = ((meta["path"].removeprefix(self._under), meta["size"]) for chunk in found for meta in chunk)
+        if isinstance(self._store, LocalStore):  # which lists in no order
+            return dict(sorted(metas)[:most])
+        return dict(islice(metas, most))
+
+    def packs(self, row: Name, most: int | None = PAGE) -> dict[Name, int]:
+        """The packs of a row, and of the rows after it, in order, and how large each is; at most so many."""
+        folder = f"{FOLDERS[row.kind]}/{row.log}"
+        after = f"{folder}/{row.number:020d}" if row.kind == "pack" else None
+        found = {}
+        for path, size in self.sizes(folder, after, most).items():
+            number, _, generation = path.rpartition("/")[2].rpartition(".")
+            if generation.isdecimal() and (number.isdecimal() if row.kind == "pack" else not number):
+                found[Name(row.kind, int(number or 0), row.log, int(generation))] = size
+        return found
+
+    def get_range(self, path: str, start: int, size: int) -> bytes:
+        """Some bytes of an object; fewer where it ends before."""
+        self._count("get")
+        return bytes(obstore.get_range(self._store, self._under + path, start=start, length=size))
+
+    def take_folders(self) -> Sequence[str]:
+        """The takes below the whole prefix that have a manifest."""
+        self._count("list")
+        found = obstore.list_with_delimiter(self._store, "takes")
+        return [each for each in found["common_prefixes"] if self._has(f"{each.rstrip('/')}/{MANIFEST}")]
+
+    def _has(self, path: str) -> bool:
+        self._count("head")
+        try:
+            obstore.head(self._store, path)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
     def patiently(self, attempt: Callable[[], T]) -> T | None:
         """What a call gives that may be made again without harm; None where there is no such object.
 
@@ -252,7 +308,7 @@ class Objects:
                 self.wait(trial)
         raise AssertionError("the last trial returns or raises")
 
-    def ask(self, step: Follow | Put | Open | Merge) -> Answer:
+    def ask(self, step: Follow | Put | Open | Merge | Find | Replace) -> Answer:
         """What the call is answered that a step waits for; again and again where there is no answer.
 
         Errors: Unavailable; LogCorrupt.
@@ -358,6 +414,21 @@ def objects_at(url: str, *, make: bool = False) -> Objects:
         return Objects(from_url(url, retry_config=RETRIES, client_options=options), url.rstrip("/"))
     except (BaseError, UnknownConfigurationKeyError, ValueError) as error:
         raise Unavailable(f"store {url!r}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _encoded(value: Entry | Segment | Held | None) -> bytes:
+    """What is created, as bytes."""
+    assert value is not None, "something is created"
+    if isinstance(value, Entry):
+        return codec.encode_entry(value)
+    return codec.encode_pack(*value) if isinstance(value, Held) else codec.encode_segment(value)
+
+
+def _decoded(path: str, name: Name, data: bytes) -> Entry | Segment | Held:
+    """What was got under a name. LogCorrupt."""
+    if name.kind == "entry":
+        return codec.decode_entry(path, data)
+    return codec.decode_segment(path, data) if name.kind == "segment" else codec.decode_pack(path, data)
 
 
 def is_for_good(error: object) -> bool:

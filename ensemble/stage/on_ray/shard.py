@@ -14,7 +14,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -40,6 +40,7 @@ from ensemble.stage.on_ray.hiring import RayCrew
 from ensemble.stage.on_ray.line import Moved
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
+from ensemble.stage.on_ray.switching import Switches
 from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import pack_frame, unpack_publication
 from ensemble.stage.workers import AsyncThread
@@ -71,6 +72,7 @@ class ShardActor:
         self._error: EnsembleError | None = None
         self._plan = plan
         self._turns: dict[str, Turns] = {}
+        self._switches = Switches()
         self._fetching = ThreadPoolExecutor(FETCHING, "ensemble-fetching")
         self._awake = asyncio.Event()
         self._awake.set()
@@ -158,6 +160,14 @@ class ShardActor:
             return self._plan
         if verb == "rescore":
             return await asyncio.to_thread(self._rescore, loop, *given)
+        if verb == "rebuild":
+            return await asyncio.to_thread(self._rebuild, loop, *given)
+        if verb == "come":
+            token, player, timeout_s = given
+            return await asyncio.to_thread(self._switches.of(token, player).come, timeout_s)
+        if verb == "give":
+            token, player, writes = given
+            return self._switches.of(token, player).give(writes)
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
@@ -242,10 +252,24 @@ class ShardActor:
         self._crew.forget()
         return [count, ""]
 
-    def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
+    def _rebuild(self, loop: Loop, data: bytes, player: str, token: str) -> None:
+        """Play by a plan in which a player is another, over a table that is given when it is asked for."""
+        switch = self._switches.of(token, player)
+        try:
+            self._rescore(loop, data, [player], {player: switch.writes})
+        finally:
+            self._switches.end(token)
+
+    def _rescore(
+        self,
+        loop: Loop,
+        data: bytes,
+        changed: Sequence[str],
+        writes: Mapping[str, Callable[[], Mapping[str, bytes | None]]] | None = None,
+    ) -> None:
         """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight.
 
-        PlayerError if one of them can't be built: then all is as it was.
+        PlayerError if one of them can't be built: then all is as it was. `writes` as in `Loop.rescore`.
         """
         plan = Plan.load(data)
         check_versions(plan, "the cluster")
@@ -258,7 +282,12 @@ class ShardActor:
         except EnsembleError:
             self._crew.plan = before
             raise
-        loop.rescore(dict(score.document), roles, changed, plan=data)
+        try:
+            loop.rescore(dict(score.document), roles, changed, plan=data, writes=writes)
+        except EnsembleError:
+            if writes:  # nothing was written, so nobody has changed over
+                self._crew.plan = before
+            raise
         self._plan = data
 
     def _look(self, verb: str, id: str, *given: Any) -> Any:

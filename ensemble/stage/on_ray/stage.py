@@ -28,6 +28,7 @@ from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
+from ensemble.stage.on_ray.switching import Writes, switch
 from ensemble.stage.on_ray.wire import pack_publication
 from ensemble.stage.view import StateView
 
@@ -201,6 +202,15 @@ class RayStage:
         """
         self._check_open()
         _rescore(self._lines, added(_plan_of(self._lines), name, own), [name])
+
+    def switch(self, name: str, own: Plan, writes: Callable[[int], Writes]) -> None:
+        """Have the player of this name in `own` take the place of that which plays, over another table, shard by shard.
+
+        `writes` is asked, when nothing more comes to the table of a shard, for what makes it the other one.
+        Errors: as `change`; what `writes` raises.
+        """
+        self._check_open()
+        switch(self._lines, added(_plan_of(self._lines), name, own).dump(), name, writes)
 
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""

@@ -3,54 +3,90 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 from ensemble.log import read_log
+from ensemble.log.audit import audit_log
+from ensemble.log.pieces import pieces_of
 from tests.log.faults.trimming_writer import check, opened
 from tests.log.faults.writers import killed, said_by, writer
 from tests.log.past_samples import verify
+from tests.s3 import S3
 
 WRITER = Path(__file__).with_name("trimming_writer.py")
 
 
-def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(tmp_path: Path) -> None:
+class Place(NamedTuple):
+    """Where the log is, and how often its writer is killed."""
+
+    url: str
+    kills: int
+    folder: Path | None = None
+    """Of a directory."""
+
+
+@pytest.fixture(params=["directory", "objects", pytest.param("s3", marks=pytest.mark.everywhere("the folder shows the same"))])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "s3":
+        server: S3 = request.getfixturevalue("s3")
+        return Place(server.url(), 8)
+    if request.param == "objects":
+        return Place(f"objects:{tmp_path / 'store'}", 6)
+    return Place(str(tmp_path / "store"), 15, tmp_path / "store")
+
+
+def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(place: Place) -> None:
     chance = random.Random(7)
-    store = tmp_path / "store"
     begins, midway = set(), 0
-    for seed in range(15):
-        with writer(WRITER, store, seed) as process:
+    for seed in range(place.kills):
+        with writer(WRITER, place.url, seed) as process:
             acknowledged = 0
             for _ in range(chance.randrange(5, 100)):
                 acknowledged = int(said_by(process).readline())
             acknowledged = killed(process, acknowledged)
 
-        midway += any(store.glob("shard-0/*.tmp"))
-        check(read_log(str(store)), acknowledged)
-        log = opened(store)
-        check(log, acknowledged)
-        log.close()
-        assert not list(store.glob("shard-0/*.tmp"))
-        verify(store, "log")
-        begins.add(log_begin(store))
-    assert len(begins) > 3, "the log began later and later"
-    assert midway > 0, "some were killed while a pack was on its way"
+        midway += place.folder is not None and _is_midway(place.folder / "shard-0")
+        with closing(read_log(place.url)) as reader:
+            check(reader, acknowledged)
+        with closing(opened(place.url)) as log:
+            check(log, acknowledged)
+        _verify(place)
+        with closing(read_log(place.url)) as reader:
+            begins.add(reader.begin().offset)
+    assert len(begins) > 2, "the log began later and later"
+    assert midway > 0 or place.folder is None, "some were killed while a pack was on its way"
 
 
-def log_begin(store: Path) -> int:
-    return read_log(str(store)).begin().offset
+def _verify(place: Place) -> None:
+    if place.folder is not None:
+        assert not list(place.folder.glob("shard-0/*.tmp"))
+        verify(place.folder, "log")
+    else:
+        assert audit_log(place.url).findings == []
 
 
-def test_readers_beside_a_writer_that_trims_meet_no_damage(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    with writer(WRITER, store, 3) as process:
+def _is_midway(shard: Path) -> bool:
+    """Whether a pack was on its way, or what it takes the place of."""
+    stale: list[Path] = []
+    pieces_of(shard, "log", 0, stale=stale)
+    return bool(stale) or any(shard.glob("*.tmp"))
+
+
+def test_readers_beside_a_writer_that_trims_meet_no_damage(place: Place) -> None:
+    with writer(WRITER, place.url, 3) as process:
         said_by(process).readline()
-        reader = read_log(str(store))
+        reader = read_log(place.url)
         at, jumps = 0, 0
         while jumps < 2 or at < 800:
             for frame in reader.frames(at):
                 assert frame.seq >= at
                 jumps += frame.seq > at
                 at = frame.seq + 1
-            anew = read_log(str(store))
-            assert not at or [frame.seq for frame in anew.frames()][-1] >= at - 1
-            at = max(0, anew.begin().seq - 40) if at % 5 == 0 else at  # a reader that was away for long
+            with closing(read_log(place.url)) as anew:
+                assert not at or [frame.seq for frame in anew.frames()][-1] >= at - 1
+                at = max(0, anew.begin().seq - 40) if at % 5 == 0 else at  # a reader that was away for long
+        reader.close()

@@ -1,4 +1,4 @@
-"""A process that says events, saves and trims until it is killed: `python trimming_writer.py STORE SEED`.
+"""A process that says events, saves and trims until it is killed: `python trimming_writer.py URL SEED`.
 
 After each group that was acknowledged it prints the offset of the next event. What an event holds follows from its offset.
 """
@@ -16,18 +16,33 @@ if __name__ == "__main__":
 from ensemble.broker.needs import Needs
 from ensemble.broker.state import State
 from ensemble.event import REMOVED, Frame, Rows, encode
-from ensemble.log import LogReader, Snapshot
+from ensemble.log import EventLog, LogReader, Snapshot
 from ensemble.log.directory import DirectoryLog, open_directory
+from ensemble.log.objects import codec
+from ensemble.log.objects.log import open_objects, read_root
+from ensemble.log.objects.store import MANIFEST, objects_at
 from ensemble.log.retention import trim
 from tests.log.past_samples import rules
 
 NEEDED_EVERY = 97
 """Each event at such an offset is needed for ever."""
 RULES = rules({"size": "60KB"}, {"b": {"compact": True}}, compress="zstd")
+IN_OBJECTS = rules({"size": "8KB"}, {"b": {"compact": True}}, compress="zstd")
+"""There each commit is a file, and fewer are made in the time."""
 
 
-def opened(folder: Path) -> DirectoryLog:
-    return open_directory(folder, name="band", log_id="log", segment_bytes=6_000)
+BLOCK = 12
+"""So many commits to an object store make a segment."""
+
+
+def opened(url: str) -> EventLog:
+    if not url.startswith(("objects:", "s3:")):
+        return open_directory(url, name="band", log_id="log", segment_bytes=6_000)
+    objects = objects_at(url, make=True)
+    if read_root(objects) is None:
+        made = codec.new_manifest("log", "band", 0)._replace(block=BLOCK)
+        objects.create(MANIFEST, codec.encode_manifest(made))
+    return open_objects(objects, name="band", log_id="log")
 
 
 def event(offset: int) -> tuple[str, str, bytes]:
@@ -35,7 +50,7 @@ def event(offset: int) -> tuple[str, str, bytes]:
     return "ab"[offset % 2], f"k-{chance.randrange(20)}", encode({"n": offset, "x": "x" * chance.randrange(400)})
 
 
-def said(log: DirectoryLog, count: int) -> Frame:
+def said(log: EventLog, count: int) -> Frame:
     first = log.end().offset
     events = [event(first + ix) for ix in range(count)]
     rows = Rows(
@@ -54,8 +69,9 @@ def folded(log: LogReader) -> State:
     return state
 
 
-def write(log: DirectoryLog, seed: int) -> None:
+def write(log: EventLog, seed: int) -> None:
     chance = random.Random(seed)
+    which = RULES if isinstance(log, DirectoryLog) else IN_OBJECTS
     state = folded(log)
     print(state.end, flush=True)
 
@@ -74,7 +90,7 @@ def write(log: DirectoryLog, seed: int) -> None:
             print(state.end, flush=True)
         log.save(Snapshot(log.end(), state.dump()))
         floor = max(0, state.end - chance.randrange(50))
-        trim(log, RULES, Needs(floor, range(0, floor, NEEDED_EVERY)), state.time_us, say, worth=chance.choice([0, 0.2, 0.9]))
+        trim(log, which, Needs(floor, range(0, floor, NEEDED_EVERY)), state.time_us, say, worth=chance.choice([0, 0.2, 0.9]))
 
 
 def check(log: LogReader, acknowledged: int) -> None:
@@ -115,4 +131,4 @@ def check(log: LogReader, acknowledged: int) -> None:
 
 
 if __name__ == "__main__":
-    write(opened(Path(sys.argv[1])), int(sys.argv[2]))
+    write(opened(sys.argv[1]), int(sys.argv[2]))

@@ -200,13 +200,13 @@ def exchange_entries(machine: LogIsAList) -> None:
 
 
 def forget_a_frame(machine: LogIsAList) -> None:
-    store = machine.memory
+    store = machine.memory.held
     if len(store.data) > 3:
         store.data[1] = store.data[2]
 
 
 def misplace_rows(machine: LogIsAList) -> None:
-    store = machine.memory
+    store = machine.memory.held
     if len(store.filled) > 2:
         store.filled[1] = store.filled[2]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,17 +18,25 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from obstore import store as stores
 
 from ensemble.broker.needs import Needs
 from ensemble.broker.state import State
 from ensemble.errors import OffsetError
 from ensemble.event import REMOVED, Frame
-from ensemble.log import Snapshot
+from ensemble.log import EventLog, LogReader, Snapshot
 from ensemble.log import retention as retentions
+from ensemble.log.audit.memory import audit_memory
+from ensemble.log.audit.objects import audit_objects
 from ensemble.log.directory import DirectoryLog, open_directory, read_directory
 from ensemble.log.files import Files
+from ensemble.log.memory import MemoryLog, MemoryReader, MemoryStore
+from ensemble.log.objects import codec
+from ensemble.log.objects.log import ObjectLog, let_go, open_objects, read_objects
+from ensemble.log.objects.store import Objects
 from ensemble.log.retention import Rules, trim
 from tests.log.log_samples import Failing, Plug, Quick
+from tests.log.object_samples import Unplugged
 from tests.log.past_samples import Account, append, files_of, packed_to, rules, said, verify
 
 SCORES = [
@@ -41,22 +50,119 @@ SCORES = [
 ]
 
 
-class RetentionIsItsRules(RuleBasedStateMachine):
-    @initialize(segment_bytes=st.sampled_from([300, 900]), seed=st.integers(0, 10_000))
-    def begin(self, segment_bytes: int, seed: int) -> None:
+WHERE = "s3://bucket/band"
+
+
+class Place(ABC):
+    """Where the log is."""
+
+    @abstractmethod
+    def open(self) -> EventLog: ...
+
+    @abstractmethod
+    def read(self) -> LogReader: ...
+
+    def kill(self, log: EventLog, trims: Callable[[EventLog], None], step: int) -> None:
+        """Open it, after closing it, and pull the plug so many operations after that. What was opened is let go of."""
+        trims(log)
+        log.close()
+
+    @abstractmethod
+    def verify(self) -> None:
+        """That every hash of it holds."""
+
+    def remove(self) -> None:  # noqa: B027 - what is in memory goes by itself
+        """Let all of it go."""
+
+
+class InADirectory(Place):
+    def __init__(self, size: int) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.segment_bytes = segment_bytes
+        self._size = size
+
+    def open(self, files: Files | None = None) -> DirectoryLog:
+        return open_directory(self.folder, name="band", log_id="log", files=files or Quick(), segment_bytes=self._size)
+
+    def read(self) -> LogReader:
+        return read_directory(self.folder)
+
+    def kill(self, log: EventLog, trims: Callable[[EventLog], None], step: int) -> None:
+        log.close()
+        disk = Failing(10_000, None)
+        log = self.open(disk)
+        disk.fails_at = disk.done + step
+        with suppress(Plug):
+            trims(log)
+        log.close()
+        (self.folder / "lock").write_text("process 1 on moon")
+        self.open().close()
+        assert not list(self.folder.glob("shard-0/*.tmp"))
+
+    def verify(self) -> None:
+        verify(self.folder, "log")
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class InMemory(Place):
+    def __init__(self, size: int) -> None:
+        self._store = MemoryStore("log", "band")
+
+    def open(self) -> EventLog:
+        return MemoryLog(self._store)
+
+    def read(self) -> LogReader:
+        return MemoryReader(self._store)
+
+    def verify(self) -> None:
+        assert audit_memory(self._store, lambda log_id, shard: ()).findings == []
+
+
+class InObjects(Place):
+    def __init__(self, size: int) -> None:
+        self._store = stores.MemoryStore()
+
+    def open(self) -> ObjectLog:
+        return self._opened(Unplugged(self._store, WHERE))
+
+    def _opened(self, objects: Objects) -> ObjectLog:
+        let_go(WHERE)
+        return open_objects(objects, name="band", log_id="log")
+
+    def read(self) -> LogReader:
+        return read_objects(Unplugged(self._store, WHERE))
+
+    def kill(self, log: EventLog, trims: Callable[[EventLog], None], step: int) -> None:
+        log.close()
+        objects = Unplugged(self._store, WHERE)
+        log = self._opened(objects)
+        objects.fails_at = objects.done + step
+        with suppress(Plug):
+            trims(log)
+        log._merger.close()
+
+    def verify(self) -> None:
+        assert audit_objects(Unplugged(self._store, WHERE), 0, lambda log_id, shard: ()).findings == []
+
+    def remove(self) -> None:
+        let_go(WHERE)
+
+
+class RetentionIsItsRules(RuleBasedStateMachine):
+    place: type[Any] = InADirectory
+
+    @initialize(size=st.sampled_from([300, 900]), seed=st.integers(0, 10_000))
+    def begin(self, size: int, seed: int) -> None:
+        self.store = self.place(size)
         self.account = Account()
         self.now_us = 1_000_000_000
         self.saved = [0, 0]
         self.is_looked_at = True
-        self.log = self._open(Quick())
-        self.reader = read_directory(self.folder)
+        self.log: EventLog = self.store.open()
+        self.reader = self.store.read()
         self.say(seed, 20, True)
         self.say(seed + 1, 1, True)
-
-    def _open(self, files: Files) -> DirectoryLog:
-        return open_directory(self.folder, name="band", log_id="log", files=files, segment_bytes=self.segment_bytes)
 
     @rule(seed=st.integers(0, 10_000), count=st.integers(1, 15), saves=st.booleans())
     def say(self, seed: int, count: int, saves: bool) -> None:
@@ -79,11 +185,11 @@ class RetentionIsItsRules(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.log.close()
-        self.log = self._open(Quick())
+        self.log = self.store.open()
 
     @rule()
     def read_anew(self) -> None:
-        self.reader = read_directory(self.folder)
+        self.reader = self.store.read()
 
     @rule(which=st.sampled_from(SCORES), seconds=st.integers(0, 60), back=st.integers(0, 20), pick=st.integers(1, 9))
     def trim(self, which: Rules, seconds: int, back: int, pick: int) -> None:
@@ -98,17 +204,16 @@ class RetentionIsItsRules(RuleBasedStateMachine):
     @rule(which=st.sampled_from(SCORES), seconds=st.integers(0, 60), pick=st.integers(1, 9), step=st.integers(1, 40))
     def be_killed_while_it_trims(self, which: Rules, seconds: int, pick: int, step: int) -> None:
         self.now_us += seconds * 1_000_000
-        self.log.close()
-        disk = Failing(10_000, None)
-        self.log = self._open(disk)
-        steps = self._steps(which, needs := self._needs(0, pick))
-        disk.fails_at = disk.done + step
-        with suppress(Plug):
-            trim(self.log, which, needs, self.now_us, self._say)
-        self.log.close()
-        (self.folder / "lock").write_text("process 1 on moon")
-        self.log = self._open(Quick())
-        assert not list(self.folder.glob("shard-0/*.tmp"))
+        steps: Any = ()
+
+        def trims(log: EventLog) -> None:
+            nonlocal steps
+            self.log = log
+            steps = self._steps(which, needs := self._needs(0, pick))
+            trim(log, which, needs, self.now_us, self._say)
+
+        self.store.kill(self.log, trims, step)
+        self.log = self.store.open()
         self.account.catch_up(self.log)
         for each in steps:
             if self.account.is_that_of(self.log):
@@ -147,7 +252,7 @@ class RetentionIsItsRules(RuleBasedStateMachine):
             self.each_event_is_there_or_it_is_said_why_not()
             self.rows_begin_where_they_are_asked_for()
             self.it_folds_to_the_same_state()
-            verify(self.folder, "log")
+            self.store.verify()
         self.is_looked_at = True
 
     def each_event_is_there_or_it_is_said_why_not(self) -> None:
@@ -186,7 +291,7 @@ class RetentionIsItsRules(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.log.close()
-        shutil.rmtree(self.folder)
+        self.store.remove()
 
 
 quick = settings(
@@ -198,10 +303,26 @@ quick = settings(
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensemble.log.segment.SPACING_BYTES", 200)
     monkeypatch.setattr("ensemble.log.pack.BLOCK_BYTES", 250)
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 500)
+    made = codec.new_manifest
+    monkeypatch.setattr(codec, "new_manifest", lambda *given: made(*given)._replace(block=4))
 
 
-def test_retention_leaves_what_its_rules_say() -> None:
-    run_state_machine_as_test(RetentionIsItsRules, settings=quick)
+class InMemoryToo(RetentionIsItsRules):
+    place = InMemory
+
+
+class InObjectsToo(RetentionIsItsRules):
+    place = InObjects
+
+
+@pytest.mark.parametrize(
+    ("machine", "examples"),
+    [(RetentionIsItsRules, 40), (InMemoryToo, 15), (InObjectsToo, 25)],
+    ids=["directory", "memory", "objects"],
+)
+def test_retention_leaves_what_its_rules_say(machine: type[RetentionIsItsRules], examples: int) -> None:
+    run_state_machine_as_test(machine, settings=settings(quick, max_examples=examples))
 
 
 def take_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +332,8 @@ def take_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def take_what_is_as_old_as_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     late = retentions.Retention._past
 
-    def past(self: Any, parts: Any, now_us: int) -> Any:
-        return late(self, parts, now_us + 60_000_000)
+    def past(self: Any, packing: Any, parts: Any, now_us: int) -> Any:
+        return late(self, packing, parts, now_us + 60_000_000)
 
     monkeypatch.setattr(retentions.Retention, "_past", past)
 
