@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from ensemble import Match, takes
 from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.log.base import Taken
+from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.directory import open_directory
+from ensemble.log.memory import forget_memory_store, memory_store
+from ensemble.log.objects import codec
+from ensemble.log.objects.blobs import ObjectBlobs
+from ensemble.log.objects.store import objects_at
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
@@ -29,6 +35,19 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments and snapshots every few events."""
     monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
     monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 2_000)
+    made = codec.new_manifest
+    monkeypatch.setattr(codec, "new_manifest", lambda *given: made(*given)._replace(block=8))
+
+
+@pytest.fixture(params=["directory", "objects", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the band plays."""
+    url = {"directory": str(tmp_path / "s"), "objects": f"objects:{tmp_path / 'o'}", "memory": f"memory:{request.node.nodeid}"}[
+        request.param
+    ]
+    yield url
+    forget_memory_store(url.removeprefix("memory:"))
 
 
 def score(retain: Any = None, **more: Any) -> dict[str, Any]:
@@ -50,8 +69,8 @@ def say(band: Any, clock: ManualClock, count: int, topic: str = "order.placed", 
         clock.advance(minutes=1)
 
 
-def test_a_band_forgets_what_is_older_than_its_score_says_and_plays_on(tmp_path: Path, clock: ManualClock) -> None:
-    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+def test_a_band_forgets_what_is_older_than_its_score_says_and_plays_on(store: str, clock: ManualClock) -> None:
+    options: dict[str, Any] = {"store": store, "clock": clock}
     with ensemble.open(score({"time": "1h"}), players={"tally": tally}, **options) as band:
         say(band, clock, 200)
 
@@ -64,7 +83,7 @@ def test_a_band_forgets_what_is_older_than_its_score_says_and_plays_on(tmp_path:
         with pytest.raises(OffsetError, match=r"retention took it: retain: \{time: 1h\} on 2026-01-01T0"):
             band.event(f"{band.id}-0")
         assert [event.offset for event in band.history().events] == [event.offset for event in left]
-    with ensemble.read(str(tmp_path / "s")) as reader:
+    with ensemble.read(store) as reader:
         assert [event.offset for event in reader.events()] == [event.offset for event in left]
     players = {"tally": tally, "late": tally}
     with ensemble.open(score({"time": "1h"}, players={"late": {"on": "order.*"}}), players=players, **options) as band:
@@ -92,10 +111,10 @@ def test_a_band_on_threads_keeps_within_its_size(tmp_path: Path) -> None:
         assert next(band.events()).offset > 0
 
 
-def test_dead_letters_and_what_is_held_stay_and_can_be_heard_again(tmp_path: Path, clock: ManualClock) -> None:
+def test_dead_letters_and_what_is_held_stay_and_can_be_heard_again(store: str, clock: ManualClock) -> None:
     made = score({"time": "10m"}, players={"strict": {"on": "order.placed", "on_failure": "hold"}})
     players: dict[str, Any] = {"tally": tally, "strict": tally}
-    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    options: dict[str, Any] = {"store": store, "clock": clock}
     with ensemble.open(made, players=players, **options) as band:
         say(band, clock, 1, fails=True)
         say(band, clock, 120, "order.paid")
@@ -114,10 +133,10 @@ def test_dead_letters_and_what_is_held_stay_and_can_be_heard_again(tmp_path: Pat
         assert band.dead() == []
         say(band, clock, 60, "order.paid")
     with pytest.raises(OffsetError, match="retention took it"):
-        ensemble.read(str(tmp_path / "s")).event(f"{band.id}-0")
+        ensemble.read(store).event(f"{band.id}-0")
 
 
-def test_the_parts_of_an_open_match_stay(tmp_path: Path, clock: ManualClock) -> None:
+def test_the_parts_of_an_open_match_stay(store: str, clock: ManualClock) -> None:
     heard: list[Any] = []
 
     def ship(match: Match) -> None:
@@ -126,7 +145,7 @@ def test_the_parts_of_an_open_match_stay(tmp_path: Path, clock: ManualClock) -> 
     motif = {"all": [{"event": "paid", "where": "data.n < 1000"}, "packed"]}
     made = score({"time": "10m"}, players={"ship": {"on": motif}})
     for _ in range(2):  # the second time the motif is as it was found in the store
-        with ensemble.open(made, players={"tally": tally, "ship": ship}, store=str(tmp_path / "s"), clock=clock) as band:
+        with ensemble.open(made, players={"tally": tally, "ship": ship}, store=store, clock=clock) as band:
             if not heard:
                 band.publish("paid", {"n": 7}, key="ann")
                 band.publish("paid", {"n": 8}, key="bob")
@@ -139,8 +158,8 @@ def test_the_parts_of_an_open_match_stay(tmp_path: Path, clock: ManualClock) -> 
     assert heard == [[7, 9], [8, 9]]
 
 
-def test_a_player_that_comes_back_hears_what_is_left(tmp_path: Path, clock: ManualClock) -> None:
-    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+def test_a_player_that_comes_back_hears_what_is_left(store: str, clock: ManualClock) -> None:
+    options: dict[str, Any] = {"store": store, "clock": clock}
     both = {"tally": tally, "other": tally}
     with_other = score({"time": "30m"}, events={"order.x": {"compact": True}}, players={"other": {"on": "order.*"}})
     without = score({"time": "30m"}, events={"order.x": {"compact": True}})
@@ -159,16 +178,16 @@ def test_a_player_that_comes_back_hears_what_is_left(tmp_path: Path, clock: Manu
         assert band.status().sections["other"].lag == 0
 
 
-def test_of_a_compacted_topic_the_newest_of_each_key_stays(tmp_path: Path, clock: ManualClock) -> None:
+def test_of_a_compacted_topic_the_newest_of_each_key_stays(store: str, clock: ManualClock) -> None:
     made = score(events={"order.x": {"compact": True}, "order.y": {"retain": {"time": "20m"}}})
-    options: dict[str, Any] = {"store": str(tmp_path / "s"), "clock": clock}
+    options: dict[str, Any] = {"store": store, "clock": clock}
     with ensemble.open(made, players={"tally": tally}, **options) as band:
         say(band, clock, 60, "order.x")
         say(band, clock, 60, "order.y")
         say(band, clock, 60)
-    done = trim_store(str(tmp_path / "s"))
+    done = trim_store(store)
 
-    with ensemble.read(str(tmp_path / "s")) as reader:
+    with ensemble.read(store) as reader:
         topics = [event.topic for event in reader.events()]
         assert [(event.key, event.data["n"]) for event in reader.events("order.x")][-3:] == [
             ("k-0", 57),
@@ -183,20 +202,26 @@ def test_of_a_compacted_topic_the_newest_of_each_key_stays(tmp_path: Path, clock
         assert len(reader.history().hearings) == len(topics)
     assert (done.name, done.begins) == ("shop", (0,))
     assert done.after <= done.before
-    assert trim_store(str(tmp_path / "s")).removed == ()
+    assert trim_store(store).removed == ()
 
 
-def test_a_rehearsal_tells_what_would_go_and_changes_nothing(tmp_path: Path, clock: ManualClock) -> None:
-    store = str(tmp_path / "s")
+def told(store: str) -> Any:
+    """What a reader finds: where the log begins, all events, and how large it is."""
+    with ensemble.read(store) as reader:
+        [shard] = reader._shards
+        return shard.log.begin(), [(event.offset, event.payload) for event in reader.events()], shard.log.size_bytes()
+
+
+def test_a_rehearsal_tells_what_would_go_and_changes_nothing(store: str, clock: ManualClock) -> None:
     with ensemble.open(score(), players={"tally": tally}, store=store, clock=clock) as band:
         say(band, clock, 150)
     ensemble.open(score(), players={"tally": tally}, store=store, clock=clock).close()
     wanted = ensemble.load(score({"size": "20KB"}))
-    files = {path.name: path.read_bytes() for path in (tmp_path / "s/shard-0").glob("*.*")}
+    before = told(store)
 
     would = trim_store(store, wanted, is_rehearsal=True)
 
-    assert {path.name: path.read_bytes() for path in (tmp_path / "s/shard-0").glob("*.*")} == files
+    assert told(store) == before
     done = trim_store(store, wanted)
     assert would.removed == done.removed
     assert would.begins == done.begins
@@ -288,11 +313,18 @@ def test_what_is_personal_stays_encrypted_in_packs_and_can_be_forgotten(tmp_path
     assert audit(str(store)).findings == ()
 
 
-def test_large_data_goes_with_the_events_that_named_it(tmp_path: Path, clock: ManualClock) -> None:
-    store = tmp_path / "s"
+def blobs_in(store: str) -> Iterator[bytes]:
+    if store.startswith("memory:"):
+        held = memory_store(store.removeprefix("memory:"))
+        assert held is not None
+        return iter(held.blobs)
+    return (ObjectBlobs(objects_at(store)) if store.startswith("objects:") else DirectoryBlobs(Path(store))).names()
+
+
+def test_large_data_goes_with_the_events_that_named_it(store: str, clock: ManualClock) -> None:
     made = score({"time": "1h"}, store={"blob_above": "10KiB"})
     heard: list[int] = []
-    options: dict[str, Any] = {"players": {"tally": lambda event: heard.append(len(event.data["note"]))}, "store": str(store)}
+    options: dict[str, Any] = {"players": {"tally": lambda event: heard.append(len(event.data["note"]))}, "store": store}
     with ensemble.open(made, clock=clock, **options) as band:
         for ix in range(160):
             note = f"{ix} " * 5_000 if ix % 10 == 0 else "x" * 100
@@ -303,15 +335,14 @@ def test_large_data_goes_with_the_events_that_named_it(tmp_path: Path, clock: Ma
         left = [event.data["n"] for event in band.events()]
         assert left[0] > 0
         large = [n for n in left if n % 10 == 0]
-        assert len(list(store.glob("blobs/*/*"))) == len(large)
+        assert len(list(blobs_in(store))) == len(large)
         assert [size for size in heard if size > 1_000] == [5_000 * len(f"{n} ") for n in range(0, 160, 10)]
         assert (band.status().bytes or 0) < 100_000
     with pytest.raises(ensemble.ScoreError, match="blob_above: 100B is too small; the least is 1024B"):
         ensemble.load(score(store={"blob_above": "100B"}))
 
 
-def test_from_a_store_that_has_takes_nothing_is_taken(tmp_path: Path, clock: ManualClock) -> None:
-    store = str(tmp_path / "s")
+def test_from_a_store_that_has_takes_nothing_is_taken(store: str, clock: ManualClock) -> None:
     options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
     with ensemble.open(score(), store=store, **options) as band:
         say(band, clock, 100)
@@ -327,7 +358,7 @@ def test_from_a_store_that_has_takes_nothing_is_taken(tmp_path: Path, clock: Man
     done = trim_store(store)
 
     assert done.begins[0] > 50
-    with pytest.raises(OffsetError, match="there was no moment before event 20; it has the offsets 144 to 149"):
+    with pytest.raises(OffsetError, match=r"there was no moment before event 20; it has the offsets \d+ to 149"):
         takes.new(store, "too-late", at=20)
     takes.new(store, "in-time", at=147)
     with ensemble.open(score(), store=f"{store}#in-time", **options) as band:
