@@ -17,6 +17,7 @@ from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
+from tests.conformance.stand import eventually
 
 
 @pytest.fixture
@@ -180,6 +181,20 @@ def test_an_archive_that_refuses_is_told_once_and_the_band_plays_on(
     assert trim_store(str(store)).begins[0] > 20
     with ensemble.read(str(cold)) as archive:
         assert [event.offset for event in archive.events()][:20] == list(range(20))
+
+
+def test_a_band_on_threads_archives_beside_its_work(tmp_path: Path) -> None:
+    made = score(tmp_path / "cold") | {"retain": {"size": "20KB", "archive": str(tmp_path / "cold")}}
+    with ensemble.open(made, players={"tally": tally}, store=str(tmp_path / "s")) as band:
+        for _ in range(20):
+            band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
+            band.settle(timeout=10)
+        eventually((tmp_path / "cold/ensemble.json").exists)
+
+    found = ensemble.audit(str(tmp_path / "s"), archive=str(tmp_path / "cold"))
+    assert found.findings == ()
+    left, gone = (ensemble.read(str(tmp_path / where)).events() for where in ("s", "cold"))
+    assert sorted({event.offset for event in left} | {event.offset for event in gone}) == list(range(400))
 
 
 def test_large_data_is_archived_with_the_events_that_name_it(tmp_path: Path, clock: ManualClock) -> None:

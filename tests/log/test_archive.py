@@ -320,6 +320,28 @@ def test_a_plug_that_is_pulled_at_any_step_leaves_all_in_one_place_or_the_other(
     raise AssertionError("it never came to an end")
 
 
+def test_who_is_being_closed_archives_no_more_than_the_part_that_is_on_its_way(kept: Trimmed, tmp_path: Path) -> None:
+    packing = kept.log.packing()
+    assert packing is not None
+    archive = Archive(str(tmp_path / "cold"), kept.log, 1)
+    whole = packing.copy
+
+    def copy(part: Any) -> Any:
+        archive.is_ending = part.seq > 0
+        return whole(part)
+
+    packing.copy = copy  # type: ignore[method-assign]
+    parts = packing.parts()
+    with pytest.raises(Refused, match="the band is being closed"):
+        archive.keep(packing, parts[-1].end_seq)
+
+    assert read_log(str(tmp_path / "cold")).end().seq == parts[1].end_seq
+    archive.is_ending = False
+    packing.copy = whole  # type: ignore[method-assign]
+    archive.keep(packing, parts[-1].end_seq)
+    assert read_log(str(tmp_path / "cold")).end().seq == parts[-1].end_seq
+
+
 # Refused
 
 

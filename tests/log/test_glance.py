@@ -62,7 +62,8 @@ def changed(groups: list[list[bytes]], chance: random.Random) -> bytes:
         fields = list(HEADER.unpack_from(group[ix]))
         at = chance.choice(FIELDS)
         value = fields[at]
-        fields[at] = bytes(32) if at == 17 else max(0, min(value + chance.choice([-9, -1, 1, 2]), 255 if value < 256 else 1 << 31))
+        most = 255 if at == 17 or value < 256 else 1 << 31
+        fields[at] = bytes(32) if at == 17 else max(0, min(value + chance.choice([-9, -1, 1, 2]), most))
         group[ix] = mended(HEADER.pack(*fields) + group[ix][HEADER.size :])
     elif how == 1:
         del group[ix]
