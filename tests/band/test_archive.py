@@ -12,9 +12,12 @@ import pytest
 
 import ensemble
 from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import encode
+from ensemble.log import repacking
 from ensemble.log.audit.anchor import new_key
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store
+from ensemble.log.remnant import encode_remnant
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
 from tests.conformance.stand import eventually
@@ -127,6 +130,38 @@ def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock:
     log.close()
     line = json.loads((tmp_path / "heads").read_text().splitlines()[0])
     assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
+
+
+def test_what_a_writer_left_otherwise_than_it_was_is_told_by_the_archive_alone(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s"
+    made = score(tmp_path / "cold", events={"order.x": {"compact": True}})
+    made["retain"] = {"archive": made["retain"]["archive"]}
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        for ix in range(80):
+            band.publish_many([{"n": ix}], topic="order.x")
+            band.publish_many([{"topic": "order.x", "key": "k", "data": {"n": ix}}, {"topic": "order.y", "data": {"n": ix}}])
+            band.settle()
+    shutil.copytree(store, tmp_path / "copy")
+    whole = encode_remnant
+
+    def lie(frame: Any, digest: bytes, kept: Any, *, has_marks: bool) -> bytes:
+        if kept and frame.rows is not None:
+            frame.rows.data = [encode({"n": 1_000_000})] * len(frame.rows)
+        return whole(frame, digest, kept, has_marks=has_marks)
+
+    assert trim_store(str(store)).removed
+    honest = ensemble.audit(str(store))
+    assert (honest.findings, len(honest.archives)) == ((), 1)
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "copy", store)
+    monkeypatch.setattr(repacking, "encode_remnant", lie)
+    assert trim_store(str(store)).removed
+
+    assert "of a frame that lost others, is not what was archived" in ensemble.audit(str(store)).findings[0].wrong
+    (tmp_path / "cold").rename(tmp_path / "away")
+    assert ensemble.audit(str(store)).is_whole, "the log alone can't tell"
 
 
 @pytest.mark.parametrize("kind", ["", "objects:", "memory:"])
