@@ -51,7 +51,8 @@ def audit_memory(store: MemoryStore, known: Known) -> Audited:
     found.verdicts.update((place, "beyond") for place in wanted if place.seq > at.seq)
     found.end = at
     if not found.findings:
-        lost = [(pack, sha256(pack.data()).digest()) for pack in held.packs if pack.head.removals]
+        # In memory nothing is packed but where something is taken out.
+        lost = [(pack, sha256(pack.data()).digest()) for pack in held.packs]
         found.findings += unsaid(lost, MemoryReader(store).frames())
     return found
 

@@ -22,6 +22,7 @@ from ensemble.log.objects.packs import ObjectPack
 from ensemble.log.objects.protocol import Absent, Call, Entry, Follow, Seen
 from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View, snapshots_of
 from ensemble.log.objects.store import BESIDE, MANIFEST, Objects
+from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage
 
 
@@ -150,19 +151,21 @@ class _Walk(ObjectFrames):
 
     def _pack(self, pack: ObjectPack) -> None:
         """Look at a pack, which holds what comes next."""
+        has_lost = pack.is_past or bool(pack.head.removals)
         try:
             if self._end is not None and pack.begin != self._end:
                 raise Damage(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
             pack.state()
             for item in pack.items():
                 self._judge(item.after)
+                has_lost = has_lost or is_remnant(item.data)
         except Gone:  # by who writes it anew
             self._packs.forget()
             return
         except Damage as damage:
             self._found.findings.append(of_error(corrupt(damage.path, damage.place, damage.why), str(damage.path)))
         self._look_at_stubs(pack)
-        if pack.head.removals:
+        if has_lost:
             self.lost.append(pack)
         if pack.is_past:
             self._found.begin = pack.end
