@@ -1,6 +1,6 @@
 """What it costs to bring a frame to several sections on Ray: in each call, through Ray's object store, or put there once.
 
-    python benchmarks/fanout.py [--seconds N] [--frames]
+    python benchmarks/fanout.py [--seconds N] [--frames] [--large URL]
 
 One process hands the same batches to 1, 2 and 5 actors, two in flight each, as a shard does; each unpacks what it gets and
 looks at each payload. Prints one JSON line: for each size of an event, events in a batch, and number of sections
@@ -11,6 +11,9 @@ for one batch heard by all of them: wall time, and, under `cpu`, CPU of the proc
 With `--frames` it is one frame that two sections hear in several batches, the smallest of them of 120 kB: each batch with its
 events in it, or the frame put once and read whole by each batch. `put_ms` is the putting alone: what it costs to come to a
 frame that is no longer kept.
+
+With `--large URL` it is one large event a batch, each time another, which is kept beside a log in a new store at that url: its
+data in the call, put once, or only named (`named_ms`), so that each instance gets it from the store.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 from ensemble.broker.section import Batch
-from ensemble.event import Event, Rows
+from ensemble.event import Event, Frame, Rows
+from ensemble.log import open_log
 from ensemble.player import Work
 from ensemble.stage.on_ray import wire
+from ensemble.stage.on_ray.claims import Claims
 
 CASES = (
     (100, 500), (1_000, 80), (10_000, 1), (10_000, 8), (100_000, 1), (120_000, 1), (200_000, 1), (400_000, 1), (100_000, 8),
@@ -37,6 +43,10 @@ CASES = (
 SECTIONS = (1, 2, 5)
 FRAMES = tuple((megabytes, batches) for megabytes in (1, 2, 4, 8, 16) for batches in (1, 4, 100 * megabytes // 12))
 """Megabytes of a frame of events of 10 kB, and in how many batches each section hears it."""
+LARGE = (300_000, 1_000_000, 4_000_000)
+"""Bytes of an event that lies beside the log."""
+ANOTHER = 8
+"""So many different ones, one after the other."""
 WARM = 10
 """Batches before the clock runs."""
 
@@ -49,11 +59,24 @@ class Hears:
         return sum(len(event.payload) for event in wire.unpack_work(batch, [frame]).events)
 
 
+class Fetches:
+    def __init__(self, url: str) -> None:
+        self.fetch = Claims(url, ["nobody"]).of(0)
+
+    def hear(self, batch: bytes) -> int:
+        return sum(len(event.payload) for event in wire.unpack_work(batch, (), self.fetch).events)
+
+
 def batch(size: int, count: int) -> Work:
     rows = Rows("log", 0, 0, 0, ["a.b"], 0, [f"k-{n}" for n in range(count)], [bytes(size)] * count, ["/bench"], 0)
     offsets = range(count)
     keys = list(rows.keys)
     return Work(Batch("s", offsets, keys, {}, 0), [Event(rows, n) for n in range(count)], offsets, offsets, {})
+
+
+def alone(rows: Rows) -> Work:
+    """A batch of the one event of a frame."""
+    return Work(Batch("s", [rows.first], list(rows.keys), {}, 0), [Event(rows, 0)], [rows.first], [rows.first], {})
 
 
 def in_the_call(actors: list[Any], work: Work) -> list[Any]:
@@ -109,6 +132,41 @@ def frames(everybody: list[Any], seconds: float, turns: int) -> list[dict[str, A
     return cases
 
 
+def large(hearers: list[Any], url: str, seconds: float, turns: int) -> list[dict[str, Any]]:
+    import ray
+
+    kind: Any = ray.remote(Fetches)
+    fetchers = [kind.options(num_cpus=0.1).remote(url) for _ in range(max(SECTIONS))]
+    event_log = open_log(url, name="bench", blob_above=1024)
+    cases = []
+    for size in LARGE:
+        works = []
+        for number in range(ANOTHER):
+            at = event_log.end()
+            rows = Rows("log", 0, at.offset, 0, ["a.b"], 0, ["k"], [number.to_bytes(1, "big") * size], ["/bench"], 0)
+            frame = Frame(at.offset, at.time_us, rows, {})
+            event_log.append([event_log.seal(frame)])
+            named_rows = frame.rows
+            assert named_rows is not None
+            works.append((alone(rows), alone(named_rows)))
+        for sections in SECTIONS:
+            case: dict[str, Any] = {"bytes": size, "sections": sections}
+            plain, named = cycle([work for work, _ in works]), cycle([work for _, work in works])
+            ways: dict[str, Callable[[list[Any], Iterator[Work]], list[Any]]] = {
+                "call_ms": lambda actors, given: in_the_call(actors, next(given)),
+                "once_ms": lambda actors, given: put_once(actors, next(given)),
+                "named_ms": lambda actors, given: in_the_call(actors, next(given)),
+            }
+            for name, way in ways.items():
+                actors, given_works = (fetchers, named) if name == "named_ms" else (hearers, plain)
+                found = [measure(way, actors[:sections], given_works, seconds) for _ in range(turns)]
+                case[name] = round(min(wall for wall, _ in found), 2)
+            cases.append(case)
+            print(json.dumps(case), file=sys.stderr)
+    event_log.close()
+    return cases
+
+
 def measure(send: Callable[[list[Any], Any], list[Any]], actors: list[Any], work: Any, seconds: float) -> tuple[float, float]:
     """Milliseconds of wall time, and of CPU here, for a batch that all actors hear."""
     import ray
@@ -135,6 +193,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each is measured (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="how often; the quickest counts (default: %(default)s)")
     parser.add_argument("--frames", action="store_true", help="how large a frame may be that is shared")
+    parser.add_argument("--large", metavar="URL", help="what is kept beside a log in a new store there")
     options = parser.parse_args()
     ray.init(
         address="local", num_cpus=16, object_store_memory=256 << 20, include_dashboard=False, logging_level=logging.ERROR
@@ -144,7 +203,9 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
     if options.frames:
         cases = frames(everybody, options.seconds, options.turns)
-    for size, count in () if options.frames else CASES:
+    if options.large:
+        cases = large(everybody, options.large, options.seconds, options.turns)
+    for size, count in () if options.frames or options.large else CASES:
         work = batch(size, count)
         for sections in SECTIONS:
             case: dict[str, Any] = {"bytes": size, "events": count, "sections": sections}

@@ -144,8 +144,8 @@ class Band(Reader):
         """
         if self._rebuilding is None:
             raise Unavailable(
-                f"band {self.name} is not played in this process alone, and only such a band changes over to a rebuilt table; "
-                "end it, write `ensemble rebuild SCORE PLAYER --switch`, and play it again with the new code"
+                f"band {self.name} was not opened or brought up here, so its players' code is not at hand; for one that is up "
+                "on Ray write ensemble rebuild SCORE PLAYER --switch --store ray:NAME"
             )
         if name not in self.score.players:
             raise KeyError(f"no player {name!r} plays here; there are {', '.join(self.score.players) or 'none'}")
@@ -209,7 +209,7 @@ class Band(Reader):
         """Make a subject's data unreadable for good: its keys are destroyed, and what is in memory is dropped. How many keys.
 
         It waits for what is in flight. docs/forget.md says what is forgotten, and what is read then.
-        Errors: KeyError if there is no data of such a subject; Unavailable if the band plays on Ray.
+        Errors: KeyError if there is no data of such a subject.
         """
         return self._stage.forget(subject)
 

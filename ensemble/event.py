@@ -13,7 +13,7 @@ Invariants, for row i of `rows`:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,6 +49,55 @@ Past = tuple[tuple[int, str], ...]
 """The logs that a log goes on from, the oldest first: an offset, and the id of the log in which the events before it lie."""
 
 
+class Named(Mapping[int, dict[str, Any]]):
+    """The extras of rows that have, one after the other, the ids which another log gave its events from an offset on.
+
+    Reads as any other extras do: row -> {as}, and what few rows have beside. Of a replay that is nearly all there is to tell
+    of an event, so it is neither made nor written row by row.
+    """
+
+    __slots__ = ("count", "first", "log_id", "more", "own")
+
+    def __init__(
+        self, log_id: str, first: int, count: int, own: Sequence[int] = (), more: Mapping[int, dict[str, Any]] | None = None
+    ) -> None:
+        """Row ix has the id of offset `first` + ix there, but for the rows in `own` and those whose id is in `more`."""
+        self.log_id = log_id
+        self.first = first
+        self.count = count
+        self.own = frozenset(own)
+        self.more: Mapping[int, dict[str, Any]] = more or {}
+
+    def __getitem__(self, ix: int) -> dict[str, Any]:
+        more = self.more.get(ix)
+        if not 0 <= ix < self.count or (more is None and ix in self.own):
+            raise KeyError(ix)
+        if more is None:
+            return {"as": f"{self.log_id}-{self.first + ix}"}
+        return more if ix in self.own or "as" in more or "id" in more else {"as": f"{self.log_id}-{self.first + ix}", **more}
+
+    def __contains__(self, ix: object) -> bool:
+        return isinstance(ix, int) and 0 <= ix < self.count and (ix not in self.own or ix in self.more)
+
+    def __iter__(self) -> Iterator[int]:
+        return (ix for ix in range(self.count) if ix in self)
+
+    def __len__(self) -> int:
+        return self.count - len(self.own - self.more.keys())
+
+    def between(self, lo: int, hi: int) -> Named:
+        """The same of rows lo to hi-1."""
+        own = [ix - lo for ix in self.own if lo <= ix < hi]
+        return Named(self.log_id, self.first + lo, hi - lo, own, _between(self.more, lo, hi))
+
+
+def _between(extras: Mapping[int, dict[str, Any]], lo: int, hi: int) -> dict[int, dict[str, Any]]:
+    return {ix - lo: extra for ix, extra in extras.items() if lo <= ix < hi}
+
+
+NO_EXTRAS: Mapping[int, dict[str, Any]] = {}
+
+
 class Rows(msgspec.Struct, gc=False):
     """Events in columns, as one frame holds them.
 
@@ -71,7 +120,7 @@ class Rows(msgspec.Struct, gc=False):
     """The event that each row was said in answer to; None: every row was published from outside."""
     roots: Sequence[Ref] | None = None
     """The first event of each row's chain; None: every row is its own root."""
-    extras: dict[int, dict[str, Any]] | None = None
+    extras: Mapping[int, dict[str, Any]] | None = None
     """What few rows have: row -> {id, source, time_us, traceparent, causationid, correlationid, cause (an offset, or a name)}.
 
     What was in another log before has the id that it had there (as), and the name that it got there where its id is another
@@ -113,14 +162,46 @@ class Rows(msgspec.Struct, gc=False):
         column = self.source_ix
         return self.sources[column if type(column) is int else column[ix]]  # type: ignore[index]
 
+    @property
+    def odd(self) -> Mapping[int, dict[str, Any]]:
+        """What few rows have beside an id that is one of a run: without going through all of these."""
+        extras = self.extras
+        return NO_EXTRAS if extras is None else extras.more if type(extras) is Named else extras
+
+    @property
+    def numbering(self) -> tuple[str, int]:
+        """The log which gave these rows their ids, and the offset of the first there; but for what is odd."""
+        extras = self.extras
+        return (extras.log_id, extras.first) if type(extras) is Named else (self.log_id, self.first)
+
+    def with_odd(self, odd: Mapping[int, dict[str, Any]]) -> Mapping[int, dict[str, Any]] | None:
+        """These extras in place of what is odd; ids that are a run stay."""
+        extras = self.extras
+        if type(extras) is Named:
+            return Named(extras.log_id, extras.first, extras.count, tuple(extras.own), odd)
+        return odd or None
+
     def extra(self, ix: int, name: str) -> Any:
+        """What a row has of this name, which is not `as`; None if it has none."""
         if self.extras is None:
             return None
-        row = self.extras.get(ix)
+        row = self.odd.get(ix)
         return None if row is None else row.get(name)
 
     def id(self, ix: int) -> str:
         return self.given_id(ix) or f"{self.log_id}-{self.offset(ix)}"
+
+    def ids(self) -> list[str]:
+        """The ids of all rows, in order."""
+        n, extras = len(self), self.extras
+        if extras is None:
+            return _run_of_ids(self.log_id, self.offset(0), n) if type(self) is Rows else [self.id(ix) for ix in range(n)]
+        if type(extras) is not Named:
+            return [self.id(ix) for ix in range(n)]
+        named = _run_of_ids(extras.log_id, extras.first, n)
+        for ix in (*extras.own, *extras.more):
+            named[ix] = self.id(ix)
+        return named
 
     def given_id(self, ix: int) -> str | None:
         """The id that it had before it came to this log; None if it got its id here."""
@@ -139,10 +220,29 @@ class Rows(msgspec.Struct, gc=False):
         """The id that a reference stands for."""
         return ref if isinstance(ref, str) else id_at(self.past, self.log_id, ref)
 
+    def names(self, refs: Sequence[Ref]) -> list[str]:
+        """The ids that references of these rows stand for."""
+        if isinstance(refs, range) and (not self.past or refs.start >= self.past[-1][0]):
+            return _run_of_ids(self.log_id, refs.start, len(refs))
+        return [ref if type(ref) is str else self.name(ref) for ref in refs]
+
     def ref(self, ix: int) -> Ref:
         """How an answer to row ix names it."""
         given = self.given_id(ix)
         return self.offset(ix) if given is None else given
+
+    def refs(self, lo: int, hi: int) -> Sequence[Ref]:
+        """How answers name rows lo to hi-1, which lie one after the other."""
+        extras = self.extras
+        if extras is None:
+            return range(self.offset(lo), self.offset(lo) + hi - lo)
+        if type(extras) is not Named:
+            return [self.ref(ix) for ix in range(lo, hi)]
+        named: list[Ref] = [*_run_of_ids(extras.log_id, extras.first + lo, hi - lo)]
+        for ix in (*extras.own, *extras.more):
+            if lo <= ix < hi:
+                named[ix - lo] = self.ref(ix)
+        return named
 
     def root(self, ix: int) -> Ref:
         """What events said in answer to row ix keep as their root."""
@@ -155,9 +255,8 @@ class Rows(msgspec.Struct, gc=False):
 
     def parts(self, ix: int) -> Sequence[int]:
         """The offsets of the events that a match is made of; none for any other event."""
-        if self.extras is None or ix not in self.extras:
-            return ()
-        offsets: Sequence[int] = self.extras[ix].get("causes", ())
+        extra = self.odd.get(ix)
+        offsets: Sequence[int] = () if extra is None else extra.get("causes", ())
         return offsets
 
     def event(self, ix: int) -> Event:
@@ -180,7 +279,7 @@ class Rows(msgspec.Struct, gc=False):
             self.source_ix if isinstance(self.source_ix, int) else self.source_ix[lo:hi],
             None if self.causes is None else self.causes[lo:hi],
             None if self.roots is None else self.roots[lo:hi],
-            None if self.extras is None else {ix - lo: extra for ix, extra in self.extras.items() if lo <= ix < hi} or None,
+            self.extras.between(lo, hi) if type(self.extras) is Named else _between(self.odd, lo, hi) or None,
             self.versions,
             self.past,
         )
@@ -206,6 +305,12 @@ class Rows(msgspec.Struct, gc=False):
             self.past,
             offsets=[self.offset(ix) for ix in ixs],
         )
+
+
+def _run_of_ids(log_id: str, first: int, count: int) -> list[str]:
+    """The ids that a log gives events which lie one after the other."""
+    begin = f"{log_id}-"
+    return [f"{begin}{offset}" for offset in range(first, first + count)]
 
 
 def id_at(past: Past, log_id: str, offset: int) -> str:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from ensemble.errors import Unavailable
 from ensemble.log import count_shards, hold, takes
+from ensemble.opening import connect
 from ensemble.stage.door import knock, store_folder
 from ensemble.stage.front import refuse_unknown
 
@@ -17,16 +18,14 @@ def forget(url: str, subject: str) -> int:
     """Make a subject's data unreadable for good, wherever the store has it, in all its takes; how many keys were destroyed.
 
     A band that plays the store, or a take of it, is asked, and drops what it has in memory. What nobody plays is opened for
-    writing.
+    writing. `ray:NAME` is a band that is up on Ray, and means the log that it plays.
     Errors: KeyError if there is no data of such a subject; Unavailable if there is no such store, or it can't be written now.
     """
     from ensemble.log.forgetting import forgetting_of
 
     if url.startswith("ray:"):
-        raise Unavailable(
-            f"store {url}: {subject!r:.80} can't be forgotten while a band plays on Ray; take it down first "
-            f"(ensemble down {url.removeprefix('ray:')}), and name the store that it plays"
-        )
+        with connect(url) as band:
+            return band.forget(subject)
     store, _ = takes.split(url)
     if count_shards(f"{store}#{takes.MAIN}") is None:
         raise Unavailable(f"store {url}: there is no store; check the url, or play a score with this store first")

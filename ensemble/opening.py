@@ -9,11 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import msgspec
+from typing import Any, Literal
 
 from ensemble.band import Band
+from ensemble.changing import in_one_process, on_ray, role_of
 from ensemble.errors import Unavailable
 from ensemble.event import digest
 from ensemble.log import LogReader, count_shards, has_log, linger_us, open_log, read_log
@@ -27,13 +26,8 @@ from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.base import HandClock, Shard, Stage
 from ensemble.stage.begin import begin, encrypt_as_recorded
 from ensemble.stage.door import Guest, knock, store_folder
-from ensemble.stage.inbox import Role
 from ensemble.stage.inlet import Inlet
 from ensemble.stage.solo import SoloCrew
-
-if TYPE_CHECKING:
-    from ensemble.rebuilding import Rebuilding
-    from ensemble.stage.on_ray.stage import RayStage
 
 
 def open(  # noqa: A001 - ensemble.open(...)
@@ -81,8 +75,8 @@ def open(  # noqa: A001 - ensemble.open(...)
         plan.breaking = breaking
         plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
         plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
-        on_ray = play(score, plan, address or score.stage.address)
-        return with_adding(Band(score, on_ray, inlet_of(vocabulary, f"/{score.name}", on_ray), url), on_ray, calls)
+        stage_on_ray = play(score, plan, address or score.stage.address)
+        return on_ray(Band(score, stage_on_ray, inlet_of(vocabulary, f"/{score.name}", stage_on_ray), url), stage_on_ray, calls)
     log = open_log(
         url,
         name=score.name,
@@ -95,7 +89,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     loop = begin(
         score,
         log,
-        {name: _role(player) for name, player in prepared.items()},
+        {name: role_of(player) for name, player in prepared.items()},
         crew,
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
         calls=calls,
@@ -109,41 +103,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     inlet = inlet_of(vocabulary, loop.broker.source(), loop)
     band = Band(score, loop, inlet, url)
 
-    def add(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Score:
-        if call is None:
-            calls.pop(name, None)
-        else:
-            calls[name] = call
-        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), calls, is_live=is_live)
-        crew.players[name] = changed.players[name]
-        roles = {each: _role(player) for each, player in changed.players.items()}
-        loop.rescore(document, roles, {name})
-        return changed.score
-
-    def rebuild(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Rebuilding:
-        from ensemble.rebuilding import Rebuilding
-
-        given = {each: what for each, what in calls.items() if each != name or "play" not in document["players"][name]}
-        if call is not None:
-            given[name] = call
-        changed = ready(msgspec.structs.replace(load(document), folder=score.folder), given)
-
-        def switch(writes: Callable[[], Sequence[Mapping[str, bytes | None]]]) -> None:
-            before = crew.players[name]
-            crew.players[name] = changed.players[name]
-            try:
-                roles = {each: _role(player) for each, player in changed.players.items()}
-                loop.rescore(document, roles, {name}, writes={name: lambda: writes()[0]})
-            except BaseException:
-                crew.players[name] = before
-                raise
-            calls.clear()
-            calls.update(given)
-            band.score = changed.score
-
-        return Rebuilding(changed.players[name], [log], switch)
-
-    band._adding, band._rebuilding = add, rebuild
+    in_one_process(band, loop, crew, calls, is_live=is_live)
     if clock is None:
         try:
             band._open_door()
@@ -220,28 +180,6 @@ def with_take(url: str, take: str | None) -> str:
     return f"{store}#{take}"
 
 
-def with_adding(band: Band, on_ray: RayStage, calls: dict[str, Callable[..., Any]]) -> Band:
-    """A band on Ray that lets players join. `calls` are the callables that were given for its score."""
-    from ensemble.stage.on_ray.plan import plan_of
-
-    folder = band.score.folder
-
-    def add(document: dict[str, Any], name: str, call: Callable[..., Any] | None) -> Score:
-        given = {each: what for each, what in calls.items() if each != name}
-        if call is not None:
-            given[name] = call
-        changed = ready(msgspec.structs.replace(load(document), folder=folder), given, is_live=on_ray.is_live())
-        own = plan_of(changed.score, given if call is None else {name: call}, changed.players, "")
-        own.folders = {name: str(Path(folder).resolve())}
-        on_ray.add(name, own)
-        calls.clear()
-        calls.update(given)
-        return changed.score
-
-    band._adding = add
-    return band
-
-
 def inlet_of(vocabulary: Vocabulary, source: str, stage: Stage) -> Inlet:
     """The way into a stage, for one that holds a band."""
     logs = [shard.log for shard in stage.shards]
@@ -263,10 +201,6 @@ def _on_ray(url: str) -> Sequence[LogReader]:
     from ensemble.stage.on_ray.line import find_logs
 
     return find_logs(url)
-
-
-def _role(player: Player) -> Role:
-    return Role(player.spec, player.shape.is_async, player.shape.batch)
 
 
 def _overlaps(player: Player, clock: HandClock | None) -> bool:

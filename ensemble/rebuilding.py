@@ -36,8 +36,8 @@ SHOWN = 10
 """How many keys that differ are shown as text."""
 
 Writes = dict[str, bytes | None]
-Switch = Callable[[Callable[[], Sequence[Writes]]], None]
-"""Puts a table in the place of another: asks for what is to be written, shard by shard, when nothing more comes to it."""
+Switch = Callable[[Callable[[int], Writes]], None]
+"""Puts a table in the place of another: asks for what is to be written to a shard when nothing more comes to it there."""
 
 
 class Comparison(msgspec.Struct, Shown, frozen=True):
@@ -169,7 +169,7 @@ class Rebuilding(Shown):
     def switch(self, *, skip_unheard: bool = False) -> Comparison:
         """Put the rebuilt table, and the code that made it, in the place of what plays. Returns what differed before.
 
-        It is one frame: nobody sees a mixture, and no event is lost or heard twice.
+        It is one frame in each shard: nobody sees a mixture there, and no event is lost or heard twice.
         Errors: EnsembleError where events could not be heard by the new code, unless these are to be left out of its table
                 (`skip_unheard`), and where it would undo what a promoted take has corrected; Unavailable if nothing is played
                 here. Then nothing has changed.
@@ -183,13 +183,13 @@ class Rebuilding(Shown):
         if compared.undone:  # nor can more come: nobody promotes to a log that is played
             raise EnsembleError(f"player {self.player}: of the keys that differ {len(compared.undone):,} {_UNDONE}")
 
-        def writes() -> list[Writes]:
+        def writes(shard: int) -> Writes:
+            shadow = self._shadows[shard]
             with self._lock:
-                for shadow in self._shadows:
-                    while shadow.follow(FRAMES_AT_ONCE):
-                        pass
+                while shadow.follow(FRAMES_AT_ONCE):
+                    pass
                 self._refuse_unheard(skip_unheard)
-                return [shadow.writes() for shadow in self._shadows]
+                return shadow.writes()
 
         self._switch(writes)
         self.close()
@@ -291,9 +291,9 @@ def rewrite(url: str, player: Player, *, skip_unheard: bool = False) -> Comparis
         for shard in range(shards):
             logs.append(open_log(url, name="", create=False, shard=shard, shards=shards, takes_over=False))
 
-        def put(writes: Callable[[], Sequence[Writes]]) -> None:
-            for log, each in zip(logs, writes(), strict=True):
-                if each:
+        def put(writes: Callable[[int], Writes]) -> None:
+            for shard, log in enumerate(logs):
+                if each := writes(shard):
                     state = recover(log)
                     encrypt_as_recorded(log, state.score)
                     broker = Broker(

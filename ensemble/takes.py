@@ -64,7 +64,7 @@ def new(url: str, name: str, at: When = None) -> Take:
         logs = [shard.log for shard in reader._shards]
         if isinstance(at, str):
             event = reader.event(at)
-            places = _before_event(event._rows.time_us, event.shard, event.offset, logs)
+            places = before_event(event._rows.time_us, event.shard, event.offset, logs)
         elif isinstance(at, datetime):
             places = cut(logs, [place_of_time(log, microseconds(at)) for log in logs])
         elif at is None:
@@ -210,7 +210,8 @@ def _told(store: str, name: str, current: str) -> Take:
 # Places
 
 
-def _before_event(time_us: int, shard: int, offset: int, logs: Sequence[LogReader]) -> list[Position]:
+def before_event(time_us: int, shard: int, offset: int, logs: Sequence[LogReader]) -> list[Position]:
+    """The latest consistent cut before an event that lies there and was written then."""
     places = [place_of_offset(log, offset) if ix == shard else place_of_time(log, time_us) for ix, log in enumerate(logs)]
     return cut(logs, places)
 

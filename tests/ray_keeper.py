@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+OURS = ("ACME_", "RAY_", "ENSEMBLE_", "AWS_")
+"""What the processes of a cluster do not have from the test."""
 
 
 class Keeper:
@@ -30,7 +32,8 @@ class Keeper:
     def __init__(self, *nodes: Mapping[str, Any], folder: Path | None = None) -> None:
         self._tmp = Path(tempfile.mkdtemp(prefix="rk-", dir="/tmp"))
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "RAY_", "ENSEMBLE_"))},
+            # What leads to a store, too: the nodes have it from who brings a band up.
+            **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
             "PYTHONPATH": str(ROOT),
             "RAY_TMPDIR": str(self._tmp),
             "RAY_USAGE_STATS_ENABLED": "0",

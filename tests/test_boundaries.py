@@ -20,7 +20,8 @@ LAYERS = (
     "log",
     "status", "history", "progress",
     "player", "ready", "stage", "resharding", "trimming", "rebuilding",
-    "trial", "table", "reader", "band", "opening", "takes", "replay", "auditing", "forgetting", "deployment", "magic",
+    "trial", "table", "reader", "band", "changing", "opening", "takes", "replay", "auditing", "forgetting", "deployment",
+    "magic",
 )  # fmt: skip
 """The parts of `ensemble`: each imports only from itself and from those before it."""
 

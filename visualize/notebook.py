@@ -164,7 +164,7 @@ def _more(count: int, what: str) -> str:
 
 
 def _replay(made: Replay) -> str:
-    head = f"<p><b>{made.upto - made.since:,} events</b> of {escape(made.parent)} replayed in {made.took_s:.1f} s"
+    head = f"<p><b>{made.events:,} events</b> of {escape(made.parent)} replayed in {made.took_s:.1f} s"
     into = "" if made.take is None else f", into the take <b>{escape(made.take)}</b>"
     unsteady = "".join(f"<p>player {escape(name)} is not deterministic</p>" for name in made.unsteady)
     return f"{head}{into}</p>{unsteady}{_difference(made.difference)}"

@@ -24,7 +24,7 @@ from ensemble.broker.section import Advance, Section
 from ensemble.broker.state import Patterns, SectionState, State, Timer, dedupe_key, lag, said
 from ensemble.broker.words import Failure, Motive, Opening, Outcome, Policy, Publication, Said
 from ensemble.errors import Unavailable
-from ensemble.event import Event, Frame, Ref, Rows, encode
+from ensemble.event import Event, Frame, Past, Ref, Rows, encode
 
 NO_LETTERS: Mapping[int, Event] = {}
 NO_MARKS: Mapping[str, Any] = {}
@@ -35,7 +35,7 @@ EXPIRED_MOST = 10_000
 class Broker:
     """One shard.
 
-    `log_id` and `name` are the log's; `state` is what was folded from it. `listeners` are the sections that play.
+    `log_id`, `name` and `past` are the log's; `state` is what was folded from it. `listeners` are the sections that play.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Broker:
         listeners: Mapping[str, Listener],
         policies: Mapping[str, Policy],
         overlapping: Sequence[str] = (),
+        past: Past = (),
     ) -> None:
         self.state = state
         self.log_id = log_id
+        self.past = past
         self.name = name
         self.shard = shard
         self.shards = shards
@@ -229,7 +231,7 @@ class Broker:
                     continue
             said, homes = self._keep(publication.said, publication.source, out)
             where: Sequence[int] = range(end, end + len(said))
-            if said.extras and any("id" in extra for extra in said.extras.values()):
+            if said.extras is not None and any("id" in extra for extra in said.odd.values()):
                 said, where = self._without_seen(said, end, fresh, now_us)
             if homes is not None:
                 here = iter(where)
@@ -253,7 +255,7 @@ class Broker:
 
     def _without_seen(self, said: Said, end: int, fresh: dict[str, int], now_us: int) -> tuple[Said, Sequence[int]]:
         """The events whose ids are new, and the offsets of all, old and new."""
-        extras = said.extras or {}
+        extras = said.odd
         seen, dedupe_us = self.state.seen, self.state.dedupe_us
         keep: list[int] = []
         where: list[int] = []
@@ -279,7 +281,7 @@ class Broker:
             return said, None
         ours, others, homes = split(said, self.shard, self.shards)
         for shard, theirs in others.items():
-            out.setdefault(shard, []).append(parcel(theirs, source, self.log_id))
+            out.setdefault(shard, []).append(parcel(theirs, source, self.log_id, self.past))
         return said.pick(()) if ours is None else ours, homes
 
     # From players

@@ -88,8 +88,8 @@ def needed(
         for frame in rows(min(claims.heard_to, claims.end)):
             if frame.first >= claims.end:
                 break
-            if frame.rows is not None and frame.rows.extras:
-                offsets.update(chain.from_iterable(frame.rows.parts(ix) for ix in frame.rows.extras))
+            if frame.rows is not None:
+                offsets.update(chain.from_iterable(frame.rows.parts(ix) for ix in frame.rows.odd))
     return Needs(claims.floor, sorted(offset for offset in offsets if offset < claims.floor))
 
 

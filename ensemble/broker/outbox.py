@@ -19,7 +19,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.broker.words import Publication, Said
-from ensemble.event import Event, Match, Ref, Rows
+from ensemble.event import Event, Match, Past, Ref, Rows, id_at
 from ensemble.motif import matches
 
 FORWARDED = "_band.by."
@@ -109,11 +109,11 @@ def split(said: Said, shard: int, shards: int) -> tuple[Said | None, dict[int, S
     return parts.pop(shard, None), parts, homes
 
 
-def parcel(said: Said, source: str, log_id: str) -> Parcel:
-    """Events that were said in one log, to be said in another."""
-    extras = said.extras
-    if extras:
-        extras = {row: _named(extra, log_id) for row, extra in extras.items()}
+def parcel(said: Said, source: str, log_id: str, past: Past = ()) -> Parcel:
+    """Events that were said in one log, or take, to be said in another. `past` as in `Rows`."""
+    extras = None
+    if said.extras:
+        extras = {row: _named(extra, log_id, past) for row, extra in said.extras.items()}
     ix = said.topic_ix
     return Parcel(
         source,
@@ -121,21 +121,21 @@ def parcel(said: Said, source: str, log_id: str) -> Parcel:
         ix if isinstance(ix, int) else list(ix),
         list(said.keys),
         list(said.data),
-        _names(said.causes, log_id),
-        _names(said.roots, log_id),
+        _names(said.causes, log_id, past),
+        _names(said.roots, log_id, past),
         extras,
         said.versions,
     )
 
 
-def _names(refs: Sequence[Ref] | None, log_id: str) -> list[str] | None:
-    return None if refs is None else [ref if isinstance(ref, str) else f"{log_id}-{ref}" for ref in refs]
+def _names(refs: Sequence[Ref] | None, log_id: str, past: Past) -> list[str] | None:
+    return None if refs is None else [ref if isinstance(ref, str) else id_at(past, log_id, ref) for ref in refs]
 
 
-def _named(extra: dict[str, Any], log_id: str) -> dict[str, Any]:
+def _named(extra: dict[str, Any], log_id: str, past: Past) -> dict[str, Any]:
     """What a row has of its own, for another log: an offset there means nothing."""
     cause = extra.get("cause")
-    return {**extra, "cause": f"{log_id}-{cause}"} if isinstance(cause, int) else extra
+    return {**extra, "cause": id_at(past, log_id, cause)} if isinstance(cause, int) else extra
 
 
 def copies(

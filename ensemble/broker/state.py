@@ -180,10 +180,11 @@ class State(msgspec.Struct):
                 if version != 1:
                     counts = self.versions.setdefault(topic, {})
                     counts[version] = counts.get(version, 0) + count
-        if rows.versions is not None or (rows.extras and any("version" in extra for extra in rows.extras.values())):
+        odd = rows.odd
+        if rows.versions is not None or (odd and any("version" in extra for extra in odd.values())):
             self._count_versions(rows)
-        if rows.extras:
-            for row, extra in rows.extras.items():
+        if odd:
+            for row, extra in odd.items():
                 if "id" in extra:
                     key = dedupe_key(extra)
                     self.seen.pop(key, None)  # one that is said anew is the youngest again
@@ -193,7 +194,7 @@ class State(msgspec.Struct):
         self._forget(frame.time_us)
 
     def _count_versions(self, rows: Rows) -> None:
-        if rows.extras is None and isinstance(rows.topic_ix, int):  # the rule
+        if not rows.odd and isinstance(rows.topic_ix, int):  # the rule
             topic = rows.topics[rows.topic_ix]
             said = {(topic, rows.version(0)): len(rows)}
         else:

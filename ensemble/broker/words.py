@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ensemble.event import Ref
+from ensemble.event import NO_EXTRAS, Named, Ref
 from ensemble.motif import Motif
 from ensemble.score.model import Emit, RetryPolicy
 
@@ -54,12 +54,18 @@ class Said(msgspec.Struct, gc=False):
     data: Sequence[bytes]
     causes: Sequence[Ref] | None = None
     roots: Sequence[Ref] | None = None
-    extras: dict[int, dict[str, Any]] | None = None
+    extras: Mapping[int, dict[str, Any]] | None = None
     versions: dict[str, int] | None = None
     """As in `Rows`."""
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def odd(self) -> Mapping[int, dict[str, Any]]:
+        """As in `Rows`."""
+        extras = self.extras
+        return NO_EXTRAS if extras is None else extras.more if type(extras) is Named else extras
 
     def topic(self, row: int) -> str:
         """The topic of one of its events."""

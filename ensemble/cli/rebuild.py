@@ -26,7 +26,13 @@ def rebuild(
     ] = None,
     store: Store = None,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Put the rebuilt tables in place. Nobody may play the store.", show_default=False)
+        bool,
+        typer.Option(
+            "--switch",
+            help="Put the rebuilt tables in place; of a band that is up (--store ray:NAME) the code, too, while it plays. A "
+            "store must not be played.",
+            show_default=False,
+        ),
     ] = False,
     skip_unheard: Annotated[
         bool,
@@ -40,6 +46,7 @@ def rebuild(
     is compared with what was said and goes nowhere. Exit code 3 if they can't hear some of these events.
     """
     import ensemble
+    from ensemble.opening import of_ray
     from ensemble.ready import ready
     from ensemble.rebuilding import Rebuilding, is_kept_inside, keeps_state, rewrite
 
@@ -59,7 +66,13 @@ def rebuild(
             talk(f"no player of {score} that keeps a table has played in {url}; there is nothing to rebuild", sign="note")
         is_unheard = False
         for name in chosen:
-            if switch:
+            if switch and url.startswith("ray:"):
+                from ensemble.deployment import rebuild as beside
+
+                band, address = of_ray(url)
+                with beside(band, score, name, address=address) as rebuilding:
+                    compared = rebuilding.switch(skip_unheard=skip_unheard)
+            elif switch:
                 compared = rewrite(url, players[name], skip_unheard=skip_unheard)
             else:
                 with Rebuilding(players[name], [shard.log for shard in reader._shards]) as rebuilding:
@@ -91,7 +104,7 @@ def _tell(compared: Comparison, *, json: bool, is_switched: bool) -> None:
     for line in compared.oddities():
         result(shown(line, width()))
     if is_switched:
-        result("the rebuilt table is in place")
+        result("the rebuilt table is in place")  # and, of a band that is up, the code of now plays
     elif compared.changes:
         talk("nothing was changed; --switch puts the rebuilt table in place", sign="note")
 

@@ -69,12 +69,12 @@ def replay(
     if json:
         result_json({
             "store": made.store, "parent": made.parent, "take": made.take, "since": made.since, "upto": made.upto,
-            "players": made.players, "unsteady": made.unsteady, "unheard": made.unheard, "took_s": round(made.took_s, 3),
-            **_json(found),
+            "replayed": made.events, "players": made.players, "unsteady": made.unsteady, "unheard": made.unheard,
+            "took_s": round(made.took_s, 3), **_json(found),
         })  # fmt: skip
         return
-    events = counted(made.upto - made.since, "event")
-    result(f"{loaded.name}: {events} from offset {made.since:,} on, replayed in {made.took_s:.1f} s", style="bold")
+    where = f"offset {made.since:,}" if made.shards == 1 else f"{since}, in {made.shards} shards,"
+    result(f"{loaded.name}: {counted(made.events, 'event')} from {where} on, replayed in {made.took_s:.1f} s", style="bold")
     _show(found)
     for name, times in made.unsteady.items():
         talk(f"player {name} is not deterministic: asked again, it answered otherwise {counted(times, 'time')}", sign="warning")
@@ -142,9 +142,9 @@ def _show(found: Difference) -> None:
         result(f"\n{name or 'from outside'}", style="bold")
         for change in changes[:EXAMPLES]:
             result(f"  {change.kind:<9}  {change.topic}  {shown(change.key, 40)}")
-            for sign, event in (("-", change.was), ("+", change.now)):
+            for sign, event, data in zip("-+", (change.was, change.now), change.apart(), strict=True):
                 if event is not None:
-                    result(_cut(f"    {sign} {event.topic}  {json_text(event.data)}"))
+                    result(_cut(f"    {sign} {event.topic}  {json_text(data)}"))
         if len(changes) > EXAMPLES:
             result(f"  and {len(changes) - EXAMPLES:,} more")
     tables: dict[str, list[Any]] = {}
@@ -153,8 +153,9 @@ def _show(found: Difference) -> None:
     for name, keys in tables.items():
         result(f"\ntable {name}: {counted(len(keys), 'key')}", style="bold")
         for each in keys[:EXAMPLES]:
-            result(_cut(f"  {shown(each.key, 40)}  - {_state(each.was)}"))
-            result(_cut(f"  {' ' * len(shown(each.key, 40))}  + {_state(each.now)}"))
+            was, now = each.apart()
+            result(_cut(f"  {shown(each.key, 40)}  - {_state(was)}"))
+            result(_cut(f"  {' ' * len(shown(each.key, 40))}  + {_state(now)}"))
         if len(keys) > EXAMPLES:
             result(f"  and {len(keys) - EXAMPLES:,} more")
     result(f"\n{counted(found.same, 'event')} the same")

@@ -16,14 +16,15 @@ from ensemble.errors import Unavailable
 from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
-from ensemble.log.own import BLOBS, RING, Terms, count_own, new_id, open_own, read_own
+from ensemble.log.own import BLOBS, RING, Terms, count_own, new_id, open_own, own_blobs, read_own
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms",
+    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
     "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take", "own_logs",
     "place_of", "read_log", "take_of", "where",
 ]  # fmt: skip
@@ -108,6 +109,14 @@ def _parent(store: str, take: str, own: LogReader, shard: int) -> LogReader:
             f"store {store}: this is the own log of a take, which begins in another store; name it as STORE#NAME"
         )
     return read_log(f"{store}#{own.fork.take}", shard)
+
+
+def blobs_at(url: str, shard: int = 0) -> Blobs | None:
+    """Where a shard of the log at `url` puts large data (docs/size.md), to get it without the log; None: only its process can.
+
+    Errors: Unavailable if that can't be found out here; LogCorrupt.
+    """
+    return own_blobs(where(url), shard)
 
 
 def count_shards(url: str) -> int | None:

@@ -183,13 +183,13 @@ class Claimed(Sequence[bytes]):
 def whole(rows: Rows, fetch: Fetch) -> Rows:
     """Rows that were read from a frame just now, as they were said: what lies elsewhere is fetched when somebody looks."""
     claims = {}
-    for row, extra in (rows.extras or {}).items():
+    for row, extra in rows.odd.items():
         if EXTRA in extra:
             digest, size, *key_id = extra[EXTRA]
             claims[row] = Claim(digest, size, key_id[0] if key_id else None, rows.offset(row))
     if claims:
-        extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in (rows.extras or {}).items()}
-        rows.extras = {row: extra for row, extra in extras.items() if extra} or None
+        extras = {row: {k: v for k, v in extra.items() if k != EXTRA} for row, extra in rows.odd.items()}
+        rows.extras = rows.with_odd({row: extra for row, extra in extras.items() if extra})
         rows.data = Claimed(rows.data, claims, fetch)
     return rows
 
@@ -199,10 +199,10 @@ def bare(rows: Rows) -> Rows:
     column = rows.data
     if not isinstance(column, Claimed):
         return rows
-    extras = dict(rows.extras or {})
+    extras = dict(rows.odd)
     for row, claim in column.claims.items():
         extras[row] = {**extras.get(row, {}), EXTRA: [claim.digest, claim.size, claim.key_id]}
-    return msgspec.structs.replace(rows, data=column.bare(), extras=extras)
+    return msgspec.structs.replace(rows, data=column.bare(), extras=rows.with_odd(extras))
 
 
 class ClaimReader(Layer):
@@ -398,4 +398,4 @@ class ClaimPacking:
 
 def claims_of(rows: Rows) -> dict[int, bytes]:
     """Row -> SHA-256 of its data, of the rows whose data lies elsewhere."""
-    return {row: extra[EXTRA][0] for row, extra in (rows.extras or {}).items() if EXTRA in extra}
+    return {row: extra[EXTRA][0] for row, extra in rows.odd.items() if EXTRA in extra}

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt
-from ensemble.event import Frame, Ref, Rows
+from ensemble.event import Frame, Named, Ref, Rows
 
 HEADER = Struct(">BBIBIBQBQBQBIBQBB32s")
 """Each field's MessagePack marker and the field, in forced widths."""
@@ -30,7 +30,10 @@ CHECKED_FROM = 11
 """The checksum covers everything from this byte on."""
 
 VERSIONS = "versions"
-"""The one mark that is about the frame's own events: topic -> the version of its schema, where that is not 1."""
+"""A mark that is about the frame's own events: topic -> the version of its schema, where that is not 1."""
+
+IDS = "ids"
+"""Another: they have the ids that a log gave from an offset on; log, offset, and the rows that have none of these."""
 
 BYTES_MAX = 0xFFFF_FFFF
 
@@ -92,7 +95,7 @@ def encode(frame: Frame) -> bytes:
     """
     rows = frame.rows if frame.count else None
     body = _encoder.encode(None if rows is None else columns_of(rows))
-    body += _encoder.encode(frame.marks if rows is None or not rows.versions else {**frame.marks, VERSIONS: rows.versions})
+    body += _encoder.encode(frame.marks if rows is None else marks_of(rows, frame.marks))
     length = HEADER_BYTES + len(body)
     if length > BYTES_MAX:
         raise ValueError(f"a frame of {length:,} bytes is more than the log's format allows ({BYTES_MAX:,})")
@@ -152,9 +155,21 @@ def decode(data: bytes | memoryview, log_id: str, shard: int = 0, *, is_checked:
         else:
             rows = rows_of(columns, wire.count, wire.first, wire.time_us, log_id, shard)
             rows.versions = wire.marks.get(VERSIONS)
+            if IDS in wire.marks:
+                rows.extras = _named(wire.marks.pop(IDS), wire.count, rows.extras)
     except (msgspec.DecodeError, ValueError) as error:
         raise LogCorrupt(f"the frame's checksum holds, but it is not written as a frame is: {error}") from error
     return Frame(wire.first, wire.time_us, rows, wire.marks, wire.epoch, wire.seq, wire.prev)
+
+
+def marks_of(rows: Rows, marks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A frame's marks as they are written: with what is told of all of its events."""
+    if rows.versions:
+        marks = {**marks, VERSIONS: rows.versions}
+    if type(rows.extras) is Named:
+        named = rows.extras
+        marks = {**marks, IDS: [named.log_id, named.first, sorted(named.own)]}
+    return marks
 
 
 # Columns, out
@@ -176,7 +191,7 @@ def columns_of(rows: Rows) -> Columns:
         _out(rows.source_ix, n),
         None if rows.causes is None else _out(rows.causes, n),
         None if rows.roots is None else _out(rows.roots, n),
-        rows.extras,
+        dict(rows.odd) or None if type(rows.extras) is Named else rows.extras,  # type: ignore[arg-type]
     )
 
 
@@ -223,6 +238,15 @@ def rows_of(columns: Columns, n: int, first: int, time_us: int, log_id: str, sha
         _refs(columns.roots, n),
         columns.extras,
     )
+
+
+def _named(mark: Any, n: int, extras: Mapping[int, dict[str, Any]] | None) -> Named:
+    """The extras of events that have the ids of another log. ValueError."""
+    try:
+        log_id, first, own = mark
+        return Named(str(log_id), int(first), n, own, extras)
+    except TypeError as error:
+        raise ValueError(f"the mark {IDS} is a log, an offset and rows; it is {mark!r:.80}") from error
 
 
 def _index(column: int | list[int] | Runs, n: int, size: int) -> int | Sequence[int]:

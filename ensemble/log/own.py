@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ensemble.errors import Unavailable
+from ensemble.log import pending
 from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
     from ensemble.log.forgetting.ring import Ring
     from ensemble.log.objects.store import Objects
     from ensemble.score.personal import Personal
@@ -87,6 +89,8 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
             fork=fork,
         )
         try:
+            if shards > 1:
+                pending.complete(url, opened)
             # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
             blobs = ObjectBlobs(opened.objects, opened.epoch)
             return _forgetting(ClaimLog(opened, blobs, blob_above), personal, opened.objects)
@@ -104,6 +108,8 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
+        if shards > 1:
+            pending.complete(url, log)
         return _forgetting(_claiming(log, folder, blob_above), personal, folder)
     except BaseException:
         log.close()
@@ -142,6 +148,29 @@ def read_own(url: str, shard: int) -> LogReader:
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
+
+
+def own_blobs(url: str, shard: int) -> Blobs | None:
+    """Where a shard of the log that is kept at a url itself puts what is large; None: where only its own process can get it.
+
+    Errors: Unavailable if it can't be found out.
+    """
+    kind, place = place_of(url)
+    if kind == "memory":
+        return None
+    if kind == "objects":
+        from ensemble.log.objects.blobs import ObjectBlobs
+        from ensemble.log.objects.log import part_of, read_root
+        from ensemble.log.objects.store import objects_at
+
+        objects = objects_at(url)
+        root = read_root(objects)
+        return None if root is None else ObjectBlobs(part_of(objects, root, shard))
+    from ensemble.log import division
+    from ensemble.log.blobs import DirectoryBlobs
+
+    whole = Path(place).absolute()
+    return DirectoryBlobs(division.place(whole, shard, division.count(whole) or 1))
 
 
 def count_own(url: str) -> int | None:

@@ -427,7 +427,7 @@ class Hearing:
         if self.work.refs is self.work.batch.offsets:  # the rule: no event has anything of its own
             return None
         event = self.work.events[ix]
-        own = None if event._rows.extras is None else event._rows.extras.get(event._ix)
+        own = event._rows.odd.get(event._ix)
         if not own:
             return None
         passed_on = {"traceparent": own["traceparent"]} if "traceparent" in own else {}
@@ -440,6 +440,8 @@ class Hearing:
     def _extras(self, rows: Sequence[int]) -> dict[int, dict[str, Any]] | None:
         """Of answers to these rows."""
         if self.work.refs is self.work.batch.offsets:
+            return None
+        if not any(rows.odd for rows in {id(event._rows): event._rows for event in self.work.events}.values()):
             return None
         given = {ix: self._passed_on(ix) for ix in set(rows)}
         return {row: passed_on for row, ix in enumerate(rows) if (passed_on := given[ix])} or None

@@ -1,8 +1,8 @@
-"""The past played on from where something came out otherwise: into a take, at the times and in the order of the record.
+"""A shard's past played on from where something came out otherwise: into a take, at the times and in the order of the record.
 
 Owns what becomes of each recorded frame. What came from outside is said again, at its time; a batch is heard when it was heard
 then, as far as its events are still said; what is said now and was not then is heard at once. What comes out as it was
-keeps its id.
+keeps its id. What goes to other shards, and what comes from there, is `together.py`'s to bring.
 
 Invariants, for an event e of the record and its pair p in the take:
     id(p) = id(e)            if p is what e was; else p has an id of its own
@@ -11,23 +11,26 @@ Invariants, for an event e of the record and its pair p in the take:
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from ensemble.broker import Broker, Opening, State
+from ensemble.broker.outbox import Parcel, shard_of
 from ensemble.broker.section import Batch
 from ensemble.broker.state import Patterns, fits
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import Event, Frame, Ref, Rows, id_at
+from ensemble.event import NO_EXTRAS, Event, Frame, Named, Ref, Rows
 from ensemble.evolution import recorded
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog
 from ensemble.replay.followed import Followed
+from ensemble.replay.pairs import Pairs
 from ensemble.replay.playing import Playing
-from ensemble.replay.record import Answer, Heard, Record, answers, ids, said_by
+from ensemble.replay.record import Answer, Heard, Record, answers, parcels_of, said_by
 from ensemble.score import Score
 from ensemble.score.lifts import Lifts
 from ensemble.score.vocabulary import Vocabulary
@@ -38,44 +41,54 @@ LATE_US = 1_000_000
 GROUP_BYTES = 1 << 20
 """How much is written to the take at a time."""
 
-Key = tuple[Any, ...]
+Fetch = Callable[[int, int], tuple[int, Sequence[Parcel]]]
+"""What another shard has sent here of what the record has as its parcels before a number: the first's number, and these."""
 
 
 class Following:
-    """A take that is being made. `chosen` play anew; of all others what they said then is said again."""
+    """A shard of a take that is being made. `chosen` play anew; of all others what they said then is said again.
 
-    def __init__(self, record: Record, log: EventLog, score: Score, playing: Playing, chosen: frozenset[str]) -> None:
+    `names` are the ids of pairs, as in `Pairs`, and `fetch` brings what other shards have sent.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        log: EventLog,
+        score: Score,
+        playing: Playing,
+        chosen: frozenset[str],
+        names: dict[str, str],
+        fetch: Fetch,
+    ) -> None:
         self.record = record
         self.log = log
         self._playing = playing
         self._chosen = chosen
-        self._begin = record.state.end
-        self._there = array("q")
-        """Offset in the record, from `_begin` on -> in the take; -1: it is not there."""
-        self._then = array("q")
-        """The other way round."""
-        self._changed: set[int] = set()
-        """Offsets in the take of what was said then, too, but otherwise."""
-        self._renamed: dict[str, str] = {}
-        """Id in the take -> that of its pair."""
+        self._fetch = fetch
         self._sealed: list[bytes] = []
         self._size = 0
         vocabulary = Vocabulary(score)
         lifts = Lifts(vocabulary)
         self._tape = Tape(log, lifts)
+        self._pairs = Pairs(record.state.end, (record.log, record.tape), (log, self._tape), names)
         state = State.load(record.state.dump())
-        self._broker = Broker(
+        self.broker = Broker(
             state,
             log_id=log.id,
             name=score.name,
-            listeners={name: listener(spec) for name, spec in score.players.items()},
+            shard=log.shard,
+            shards=record.shards,
+            listeners={name: listener(spec, record.shards) for name, spec in score.players.items()},
             policies={name: policy(spec, vocabulary) for name, spec in score.players.items()},
+            past=log.past,
         )
-        self._broker.listening.lift = lifts.data if lifts.is_on else None
-        self._loose = {name for name in score.players if not is_same_seat(record, score, name)}
+        self.broker.listening.lift = lifts.data if lifts.is_on else None
+        begun = record.begun()
+        self._loose = {name for name in score.players if not is_same_seat(begun, score, name)}
         """Players that listen for something else than then, or are new: of these the record says nothing."""
-        begin = self._begin
-        frame = self._broker.open(
+        begin = self._pairs.begin
+        frame = self.broker.open(
             Opening(
                 recorded(score, vocabulary) or None,
                 plan=state.plan,
@@ -87,15 +100,16 @@ class Following:
             log.rows,
         )
         self.sections: dict[str, Followed] = {}
-        for name in list(self._broker.sections):
-            section = Followed(name, state.section(name), self._broker._listeners[name], partial(self._is_awaited, name))
-            self.sections[name] = self._broker.sections[name] = section
+        for name, plain in list(self.broker.sections.items()):
+            section = Followed(name, plain.state, plain.listener, partial(self._are_awaited, name), plain.owns)
+            self.sections[name] = self.broker.sections[name] = section
         self._made: list[Frame] = []
         self._recorded: Rows | None = None
         """What the frame of the record says that is followed now."""
         if frame is not None:
             self._seal(frame)
-        self._seal(self._broker.note({"replaying": [record.upto.seq, record.upto.offset]}, state.time_us))
+        told = [record.upto.seq, record.upto.offset, sorted(chosen), *record.since]
+        self._seal(self.broker.note({"replaying": told}, state.time_us))
         self._flush()  # whatever happens now, everybody sees what this take is of
         self._look()
 
@@ -110,53 +124,70 @@ class Following:
         heard = self.record.heard(frame)
         if heard is not None:
             self._hear_again(frame, heard, now_us)
+        elif "in" in frame.marks:
+            for shard, number in frame.marks["in"].items():
+                self._accept(shard, *self._fetch(shard, number), now_us, frame.rows)
+        elif (away := self.record.forwarded(frame)) is not None:
+            self._forward_again(*away, now_us)
         elif "fired" in frame.marks or "expired" in frame.marks or _tells_of_time(frame):
-            self._take(self._broker.fire(now_us))
-        elif frame.rows is not None and frame.rows.causes is None:
-            self._publish_again(frame, frame.rows, now_us)
+            self._take(self.broker.fire(now_us))
+        elif "place" in frame.marks or (frame.rows is not None and frame.rows.causes is None) or "out" in frame.marks:
+            self._publish_again(frame, now_us)
         for name, offsets in frame.marks.get("again", {}).items():
             self._again(name, offsets, now_us)
-        self._pair(frame)
+        self._pairs.pair(frame, self._made)
         self.record.apply(frame)
         self._look()
-        self._hear_free(now_us)
+        self.hear_free(now_us)
 
-    def finish(self) -> State:
-        """Hear what is left of what was not said then, and write it all; the state at the end. What waited then waits still."""
-        now_us = self._broker.state.time_us
-        self._hear_free(now_us)
+    def hear_what_waits(self) -> None:
+        """Hear what is left of what was not said then, whenever that would be. What waited then waits still."""
+        now_us = self.broker.state.time_us
+        self.hear_free(now_us)
         while (
             moment := min((due for section in self.sections.values() for due in self._waits(section)), default=None)
         ) is not None:
             now_us = max(now_us, moment)
-            self._hear_free(now_us)
-        upto = self.record.upto
-        self._take(self._broker.rest(now_us))
-        self._broker.listening.keep_all()
-        self._seal(self._broker.note({"replayed": [upto.seq, upto.offset, upto.hash, upto.time_us]}, now_us))
+            self.hear_free(now_us)
+
+    def finish(self) -> State:
+        """Write all of it; the state at the end."""
+        now_us, upto = self.broker.state.time_us, self.record.upto
+        self._take(self.broker.rest(now_us))
+        self.broker.listening.keep_all()
+        self._seal(self.broker.note({"replayed": [upto.seq, upto.offset, upto.hash, upto.time_us]}, now_us))
         self._flush()
-        return self._broker.state
+        return self.broker.state
 
     # What is said
 
-    def _publish_again(self, frame: Frame, rows: Rows, now_us: int) -> None:
-        """What came from outside, with the ids that it had."""
-        given = [ix for ix in range(len(rows)) if not rows.parts(ix) and not rows.filed(ix).startswith("_band.motif.")]
-        places = list(frame.marks.get("place", {}).items())
+    def _publish_again(self, frame: Frame, now_us: int) -> None:
+        """What came from outside, with the ids that it had; what of it goes to other shards gets them there."""
+        rows, places = frame.rows, list(frame.marks.get("place", {}).items())
         publications = []
-        for source, ixs in _by_source(rows, given):
-            said = Said(
-                list(rows.topics),
-                rows.topic_ix if isinstance(rows.topic_ix, int) else [rows.topic_ix[ix] for ix in ixs],
-                [rows.keys[ix] for ix in ixs],
-                [rows.data[ix] for ix in ixs],
-                extras={row: self._own(rows, ix) for row, ix in enumerate(ixs)},
-                versions=rows.versions,
-            )
+        for source, ixs in () if rows is None else _by_source(rows, _given(rows)):
+            assert rows is not None
+            own = {ix: self._own(rows, ix) for ix in rows.odd}
+            whole = Said(
+                list(rows.topics), rows.topic_ix, list(rows.keys), list(rows.data), None, None, self._named(rows, odd=own),
+                rows.versions,
+            )  # fmt: skip
+            said = whole if len(ixs) == len(rows) else whole.pick(ixs)
             publications.append(Publication(said, source, places.pop(0) if places else None))
+        for parcel in parcels_of(frame):
+            publications.append(msgspec.structs.replace(parcel.publication(), place=places.pop(0) if places else None))
         publications += [Publication(Said([], 0, (), ()), "", place) for place in places]
-        made, _ = self._broker.publish(publications, now_us)
+        made, _ = self.broker.publish(publications, now_us)
         self._take(made)
+
+    def _named(self, rows: Rows, own: Sequence[int] = (), odd: Mapping[int, dict[str, Any]] = NO_EXTRAS) -> Named:
+        """The extras of what is said in line with recorded rows: their ids, but for `own`, and what is `odd` about it."""
+        extras, more = rows.extras, dict(odd)
+        log_id, first = rows.numbering
+        elsewhere = (*rows.odd, *extras.own) if type(extras) is Named else rows.odd
+        for ix in set(elsewhere).difference(own):
+            more[ix] = {**more.get(ix, {}), **_identity(more.get(ix, {}), rows.id(ix), rows.born(ix))}
+        return Named(log_id, first, len(rows), own, more)
 
     def _own(self, rows: Rows, ix: int) -> dict[str, Any]:
         """What a recorded row has of its own, in the take: its id, too."""
@@ -172,50 +203,83 @@ class Following:
         section = self.sections.get(name)
         if section is None or name in self._loose:
             return
-        wanted = [offset for then in heard.batch.offsets if (offset := self._now(then)) >= 0]
+        wanted = self._pairs.all_now(heard.batch.offsets)
+        if section.away:  # some of it may be another shard's now
+            self._forward(section, set(wanted), now_us)
         batch = section.pick(wanted, heard.batch.began_us)
         if batch is None:
             return
-        said = answers(frame, heard)
         if name in self._chosen and not self._playing.is_muted(name):
             outcomes = self._play(batch)
-            if not self._keep_ids(outcomes, said):
-                self._playing.probe(batch, *self._tape.events(batch.offsets), self._broker.state, outcomes)
+            is_same = self._keep_ids_in_line(outcomes, frame, heard)
+            if is_same is None:
+                is_same = self._keep_ids(outcomes, answers(frame, heard, self.record.log.shard))
+            if not is_same:
+                self._playing.probe(batch, *self._tape.events(batch.offsets), self.broker.state, outcomes)
         else:
             outcomes = [self._as_then(batch, frame, heard)]
         for outcome in outcomes:
-            self._take(self._broker.hear(outcome, now_us))
+            self._take(self.broker.hear(outcome, now_us))
 
     def _play(self, batch: Batch) -> list[Outcome]:
         events, refs, roots = self._tape.events(batch.offsets)
-        return self._playing.hear(batch, events, refs, roots, self._broker.state)
+        return self._playing.hear(batch, events, refs, roots, self.broker.state)
+
+    def _keep_ids_in_line(self, outcomes: Sequence[Outcome], frame: Frame, heard: Heard) -> bool | None:
+        """The same as `_keep_ids` where each answer answers what the one in its place did then; None, and nothing, if not.
+
+        That is the rule, and here it is told of whole columns.
+        """
+        rows, name = frame.rows, heard.batch.section
+        made = [outcome.said for outcome in outcomes if outcome.said is not None and len(outcome.said)]
+        if heard.failed or "out" in frame.marks or any(outcome.failures for outcome in outcomes):
+            return None
+        if rows is None:
+            return None if made else True
+        if len(made) != 1 or rows.causes is None or not isinstance(rows.source_ix, int) or not all(said_by(rows, name)):
+            return None
+        [said] = made
+        if len(said) != len(rows) or said.causes is None:
+            return None
+        if self._pairs.all_were(said.causes) != rows.names(rows.causes):
+            return None
+        if self.record.shards > 1 and any(self._home(topic, key) != self.record.log.shard for topic, key in _words(said)):
+            return None
+        own: Sequence[int] = ()
+        topics, then = _topics(said), _topics(rows)
+        if said.data != rows.data or said.keys != rows.keys or topics != then:
+            columns = zip(said.data, rows.data, said.keys, rows.keys, topics, then, strict=True)
+            own = [ix for ix, (a, b, c, d, e, f) in enumerate(columns) if a != b or c != d or e != f]
+        said.extras = self._named(rows, own, said.odd)
+        return not own
 
     def _keep_ids(self, outcomes: Sequence[Outcome], then: Sequence[Answer]) -> bool:
         """Give what is said as it was then the id that it had then. Whether that is all that is said, and all that was."""
-        counts: Counter[str] = Counter()
-        before: dict[str, list[Answer]] = {}
+        counts: Counter[tuple[str, int]] = Counter()
+        before: dict[tuple[str, int], list[Answer]] = {}
         for each in then:
-            before.setdefault(each.cause, []).append(each)
+            before.setdefault((each.cause, each.home), []).append(each)
         kept = 0
         for said in (outcome.said for outcome in outcomes):
             if said is not None and said.causes is not None:
                 kept += self._keep_ids_of(said, before, counts)
         return kept == len(then) == counts.total()
 
-    def _keep_ids_of(self, said: Said, before: Mapping[str, Sequence[Answer]], counts: Counter[str]) -> int:
+    def _keep_ids_of(
+        self, said: Said, before: Mapping[tuple[str, int], Sequence[Answer]], counts: Counter[tuple[str, int]]
+    ) -> int:
         kept = 0
         extras = dict(said.extras or {})
-        topics, column = said.topics, said.topic_ix
-        for row, ref in enumerate(said.causes or ()):
-            cause = self._was(ref)
-            known, number = before.get(cause, ()), counts[cause]
-            counts[cause] = number + 1
+        for row, ((topic, key), ref) in enumerate(zip(_words(said), said.causes or (), strict=True)):
+            place = self._pairs.was(ref), self._home(topic, key)
+            known, number = before.get(place, ()), counts[place]
+            counts[place] = number + 1
             if number < len(known):
                 was = known[number]
-                topic = topics[column if isinstance(column, int) else column[row]]
-                if (was.topic, was.key, was.data) == (topic, said.keys[row], said.data[row]):
-                    extras[row] = {**extras.get(row, {}), **_identity({}, was.id, was.born)}
+                if (was.topic, was.key, was.data) == (topic, key, said.data[row]):
                     kept += 1
+                    if was.id:  # else it gets it where it arrives
+                        extras[row] = {**extras.get(row, {}), **_identity({}, was.id, was.born)}
         said.extras = extras or None
         return kept
 
@@ -223,36 +287,29 @@ class Following:
         """What came of these events then."""
         name, now_us = batch.section, frame.time_us
         events, refs, roots = self._tape.events(batch.offsets)
-        at = {self._was(ref): ix for ix, ref in enumerate(refs)}
+        pairs = self._pairs
+        at = {pairs.was(ref): ix for ix, ref in enumerate(refs)}
         here, own_lanes = set(batch.offsets), set(batch.keys)
-        failed = {offset: told for then, told in heard.failed.items() if (offset := self._now(then)) in here}
+        failed = {offset: told for then, told in heard.failed.items() if (offset := pairs.now(then)) in here}
         lanes = dict(zip(batch.offsets, batch.keys, strict=True))
+        words = self._said_then(frame, heard, at)
         said = None
-        rows = frame.rows
-        chosen = []
-        if rows is not None and rows.causes is not None:
-            untold = heard.untold()
-            chosen = [
-                ix for ix, is_own in enumerate(said_by(rows, name))
-                if is_own and (cause := rows.name(rows.causes[ix])) in at and cause not in untold
-            ]  # fmt: skip
-        if chosen and rows is not None and rows.causes is not None:
-            causes = [at[rows.name(rows.causes[ix])] for ix in chosen]
-            column = rows.topic_ix
+        if words:
+            topics = list(dict.fromkeys(topic for topic, *_ in words))
             said = Said(
-                list(rows.topics),
-                column if isinstance(column, int) else [column[ix] for ix in chosen],
-                [rows.keys[ix] for ix in chosen],
-                [rows.data[ix] for ix in chosen],
-                [refs[ix] for ix in causes],
-                [roots[ix] for ix in causes],
-                {row: self._own(rows, ix) for row, ix in enumerate(chosen)},
-                rows.versions,
+                topics,
+                0 if len(topics) == 1 else [topics.index(topic) for topic, *_ in words],
+                [key for _, key, *_ in words],
+                [data for _, _, data, *_ in words],
+                [refs[ix] for *_, ix, _ in words],
+                [roots[ix] for *_, ix, _ in words],
+                {row: own for row, (*_, own) in enumerate(words) if own} or None,
+                self._versions(frame, name),
             )
         later = [
             Later(due_us - now_us, topic, key, data, refs[ix], roots[ix], *extras)
             for due_us, topic, key, data, cause, _root, _source, *extras in heard.later
-            if (ix := at.get(self._past_name(cause))) is not None
+            if (ix := at.get(pairs.name_then(cause))) is not None
         ]
         failures = [
             self._failed_then(event, lanes[event.offset], refs[ix], roots[ix], failed[event.offset], now_us)
@@ -271,6 +328,31 @@ class Following:
             failures,
         )
 
+    @staticmethod
+    def _versions(frame: Frame, name: str) -> dict[str, int] | None:
+        """In which versions a player said what a frame has of it."""
+        found = dict((frame.rows and frame.rows.versions) or {})
+        for parcel in parcels_of(frame, name):
+            found.update(parcel.versions or {})
+        return found or None
+
+    def _said_then(
+        self, frame: Frame, heard: Heard, at: Mapping[str, int]
+    ) -> list[tuple[str, str, bytes, int, dict[str, Any]]]:
+        """What answers these events in a recorded frame: topic, key, data, which of them it answers, and its extras."""
+        name, rows, untold = heard.batch.section, frame.rows, heard.untold
+        words = []
+        if rows is not None and rows.causes is not None:
+            for ix, (is_own, cause) in enumerate(zip(said_by(rows, name), rows.names(rows.causes), strict=True)):
+                if is_own and cause in at and cause not in untold:
+                    words.append((rows.filed(ix), rows.keys[ix], rows.data[ix], at[cause], self._own(rows, ix)))
+        for parcel in parcels_of(frame, name):
+            for row, cause in enumerate(parcel.causes or ()):
+                if cause in at and cause not in untold:
+                    own = (parcel.extras or {}).get(row, {})
+                    words.append((parcel.topic(row), parcel.keys[row], parcel.data[row], at[cause], own))
+        return words
+
     def _failed_then(self, event: Event, lane: str, ref: Ref, root: Ref, told: tuple[int, int, str], now_us: int) -> Failure:
         _attempt, due_us, error = told
         after_us = None if due_us < 0 else max(0, due_us - now_us)
@@ -279,14 +361,17 @@ class Following:
     def _again(self, name: str, offsets: Sequence[int], now_us: int) -> None:
         """Dead letters that somebody had heard again, as far as they are dead here."""
         section = self.sections.get(name)
-        here = [offset for then in offsets if (offset := self._now(then)) >= 0]
+        here = self._pairs.all_now(offsets)
         dead = [offset for offset in here if section is not None and offset in section.state.dead]
         if dead:
-            self._take(self._broker.again(name, dead, now_us))
+            self._take(self.broker.again(name, dead, now_us))
 
-    def _hear_free(self, now_us: int) -> None:
+    def hear_free(self, now_us: int) -> None:
         """Let those who play anew hear what the record says nothing of."""
-        for section in self.sections.values():
+        for name, section in self.sections.items():
+            if section.away and name in self._chosen:
+                free = {offset for offset, _ in section.away if not self._are_awaited(name, (offset,))}
+                self._forward(section, free, now_us)
             for offset in section.waits:
                 if offset not in section.free and not self._waits_then(section, offset):
                     section.free[offset] = None
@@ -300,7 +385,7 @@ class Following:
                 if batch is not None:
                     is_new = True
                     for outcome in self._play(batch):
-                        self._take(self._broker.hear(outcome, now_us))
+                        self._take(self.broker.hear(outcome, now_us))
                     self._look()
 
     def _waits(self, section: Followed) -> list[int]:
@@ -311,126 +396,133 @@ class Following:
 
     def _waits_then(self, section: Followed, offset: int) -> bool:
         """Whether an event that waits for its next attempt did so then."""
-        then, known = self._past(offset), self.record.state.sections.get(section.name)
+        then, known = self._pairs.past(offset), self.record.state.sections.get(section.name)
         return then >= 0 and known is not None and section.name not in self._loose and then in known.attempts
 
     def _let_pass(self, now_us: int) -> None:
         """Let the time pass up to a recorded frame: what falls due before it that the record says nothing of."""
         while True:
-            due_us = self._broker.due_us()
+            due_us = self.broker.due_us()
+            if due_us is not None and due_us + LATE_US < now_us and self._was_late(due_us):
+                due_us = None
             moments = [due for section in self.sections.values() for due in self._waits(section)]
             moment = min([*moments, *([] if due_us is None else [due_us + LATE_US])], default=None)
             if moment is None or moment >= now_us:
                 return
             if due_us is not None and due_us + LATE_US == moment:
-                made = self._broker.fire(due_us)
+                made = self.broker.fire(due_us)
                 if made is None:
                     return
                 self._take(made)
                 self._look()
-            self._hear_free(moment)
+            self.hear_free(moment)
 
-    # Pairs
+    def _was_late(self, due_us: int) -> bool:
+        """Whether something was due then, too, by this moment, and waited for its time to be played: it will be told of."""
+        state = self.record.state
+        moments = [timer.due_us for timer in state.timers.values()]
+        moments += [next(iter(section.expires.values())) for section in state.sections.values() if section.expires]
+        return min(moments, default=due_us + 1) <= due_us
 
-    def _now(self, then: int) -> int:
-        """Where the pair of a recorded event lies in the take; -1: nowhere."""
-        if then < self._begin:
-            return then
-        ix = then - self._begin
-        return self._there[ix] if ix < len(self._there) else -1
+    # What the record tells of
 
-    def _past(self, offset: int) -> int:
-        """Where the pair of an event of the take lies in the record; -1: nowhere."""
-        if offset < self._begin:
-            return offset
-        ix = offset - self._begin
-        return self._then[ix] if ix < len(self._then) else -1
-
-    def _was(self, ref: Ref) -> str:
-        """The id of the pair of an event of the take."""
-        id_ = ref if isinstance(ref, str) else id_at(self.log.past, self.log.id, ref)
-        return self._renamed.get(id_, id_)
-
-    def _past_name(self, ref: Ref) -> str:
-        return ref if isinstance(ref, str) else id_at(self.record.log.past, self.record.log.id, ref)
-
-    def _is_awaited(self, name: str, offset: int) -> bool:
-        """Whether the record tells when this section heard this event."""
+    def _are_awaited(self, name: str, offsets: Sequence[int]) -> bool:
+        """Whether the record tells when this section heard each of these events, or sent it away."""
         if name in self._loose:
             return False
-        then = self._past(offset)
+        if isinstance(offsets, range) and offsets.start >= self._pairs.begin:
+            are_paired = self._pairs.are_all_paired(offsets)
+            return are_paired and all(self._is_awaited(name, each) for each in self._pairs.changed.intersection(offsets))
+        return all(self._is_awaited(name, offset) for offset in offsets)
+
+    def _is_awaited(self, name: str, offset: int) -> bool:
+        then = self._pairs.past(offset)
         if then < 0:
             return False
-        if offset not in self._changed:
+        if offset not in self._pairs.changed:
             return True
         frame = self.record.tape.at(then)
         assert frame.rows is not None
         return self.record.listeners[name].concerns(frame.rows, then - frame.first)
 
-    def _pair(self, frame: Frame) -> None:
-        """Find the pairs of what the frames say that were made of this one."""
-        rows = frame.rows
-        count = sum(made.count for made in self._made)
-        if rows is None:
-            self._then.extend([-1] * count)
-            return
-        if count == len(rows) and len(self._made) == 1 and (same := self._made[0].rows) is not None and ids(same) == ids(rows):
-            self._there.extend(range(same.first, same.first + count))
-            self._then.extend(range(frame.first, frame.end))
-            return
-        named: dict[str, int] = {}
-        others: dict[Key, int] = {}
-        counts: Counter[Key] = Counter()
-        for made in self._made:
-            if made.rows is not None:
-                for ix in range(made.count):
-                    key = self._key(made.rows, ix, is_here=True)
-                    given = made.rows.given_id(ix)
-                    if given is not None:
-                        named[given] = made.first + ix
-                    else:
-                        others[(*key, counts[key])] = made.first + ix
-                    counts[key] += 1
-        first = self._made[0].first if self._made else 0
-        then = array("q", [-1] * count)
-        counts.clear()
-        for ix in range(len(rows)):
-            key = self._key(rows, ix, is_here=False)
-            id_ = rows.id(ix)
-            offset = named.get(id_, -1)
-            if offset < 0:
-                offset = others.get((*key, counts[key]), -1)
-                if offset >= 0:
-                    self._changed.add(offset)
-                    self._renamed[id_at(self.log.past, self.log.id, offset)] = id_
-            counts[key] += 1
-            self._there.append(offset)
-            if offset >= 0:
-                then[offset - first] = frame.first + ix
-        self._then.extend(then)
+    def _home(self, topic: str, key: str) -> int:
+        """The shard in which an event belongs."""
+        return self.log.shard if topic.startswith("_band.") else shard_of(key, self.record.shards)
 
-    def _key(self, rows: Rows, ix: int, *, is_here: bool) -> Key:
-        """By what an event is known on both sides: what it answers, and who says it; of a match, what it is made of."""
-        if parts := rows.parts(ix):
-            tape = self._tape if is_here else self.record.tape
-            ids = [_id_at(rows, tape, part) for part in parts]
-            names = [self._renamed.get(id_, id_) for id_ in ids] if is_here else ids
-            return (*names, rows.topic(ix), rows.keys[ix])
-        refs: Sequence[Ref] = [] if rows.causes is None else [rows.causes[ix]]
-        named = tuple(self._was(ref) if is_here else self._past_name(ref) for ref in refs)
-        return (*named, "", rows.source(ix).rpartition("/")[2])
+    # Between shards
+
+    def _forward_again(self, name: str, offsets: Sequence[int], now_us: int) -> None:
+        """Send away what was sent away then; what is heard here now, is heard as soon as it can be."""
+        section = self.sections.get(name)
+        if section is not None and name not in self._loose:
+            wanted = self._pairs.all_now(offsets)
+            self._forward(section, set(wanted), now_us)
+            section.let_free(wanted)
+
+    def _forward(self, section: Followed, wanted: set[int], now_us: int) -> None:
+        """Send these events of a section away, as far as other shards hear them."""
+        chosen = [pair for pair in section.away if pair[0] in wanted]
+        if not chosen:
+            return
+        section.away = deque(pair for pair in section.away if pair[0] not in wanted)
+        events, _, _ = self._tape.events([offset for offset, _ in chosen])
+        state = section.state
+        letters = {offset: self._tape.event(state.dead[offset]) for offset, _ in chosen if offset in state.held}
+        self._take(self.broker.forward(section.name, events, [lane for _, lane in chosen], now_us, letters))
+        self._look()
+
+    def take_in(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int) -> None:
+        """Take in what another shard has sent, and the record says nothing of."""
+        self._accept(shard, first, parcels, now_us, None)
+        self._look()
+
+    def _accept(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int, then: Rows | None) -> None:
+        """The same; what then arrived as it does now keeps the id that it got."""
+        if then is not None:
+            parcels = self._with_ids(parcels, then)
+        if parcels:
+            frames, _ = self.broker.accept(shard, first, parcels, now_us)
+            for frame in frames:
+                self._take(frame)
+
+    def _with_ids(self, parcels: Sequence[Parcel], then: Rows) -> list[Parcel]:
+        before: dict[Any, list[int]] = {}
+        for ix in range(len(then)):
+            before.setdefault(self._pairs.key(then, ix, is_here=False), []).append(ix)
+        counts: Counter[Any] = Counter()
+        named = []
+        for parcel in parcels:
+            extras = dict(parcel.extras or {})
+            for row in range(len(parcel)):
+                own = extras.get(row, {})
+                if "as" in own:  # a copy
+                    continue
+                causes = () if parcel.causes is None else (self._pairs.was(parcel.causes[row]),)
+                key = (*causes, "", str(own.get("source", parcel.source)).rpartition("/")[2])
+                known, number = before.get(key, ()), counts[key]
+                counts[key] += 1
+                if number < len(known):
+                    ix, word = known[number], (parcel.topic(row), parcel.keys[row], parcel.data[row])
+                    if (then.filed(ix), then.keys[ix], then.data[ix]) == word:
+                        extras[row] = {**own, **_identity(own, then.id(ix), then.born(ix))}
+            named.append(msgspec.structs.replace(parcel, extras=extras or None))
+        return named
+
+    # Matches
 
     def _keep_ids_of_matches(self, rows: Rows) -> None:
         """A match of the same events is what it was, and keeps its id."""
         recorded = self._recorded
         if recorded is None or recorded.extras is None or rows.extras is None:
             return
-        then = {
-            self._key(recorded, ix, is_here=False): recorded.id(ix) for ix in recorded.extras if recorded.parts(ix)
-        }  # fmt: skip
-        for ix, extra in rows.extras.items():
-            if rows.parts(ix) and (id_ := then.get(self._key(rows, ix, is_here=True))) is not None:
-                rows.extras[ix] = {**extra, "as": id_}
+        then = {self._pairs.key(recorded, ix, is_here=False): recorded.id(ix) for ix in recorded.odd if recorded.parts(ix)}
+        same = {
+            ix: {**extra, "as": id_}
+            for ix, extra in rows.odd.items()
+            if rows.parts(ix) and (id_ := then.get(self._pairs.key(rows, ix, is_here=True))) is not None
+        }
+        if same:
+            rows.extras = {**(rows.extras or {}), **same}
 
     # Frames
 
@@ -465,10 +557,8 @@ class Following:
 
     def _look(self) -> None:
         """Let the sections see what was said."""
-        end = self._broker.state.end
-        missing = end - self._begin - len(self._then)
-        if missing > 0:  # what was not made of a recorded frame has no pair
-            self._then.extend([-1] * missing)
+        end = self.broker.state.end
+        self._pairs.leave_alone(end)
         for section in self.sections.values():
             while section.reopened:
                 frame = self._tape.at(section.reopened[0])
@@ -482,15 +572,9 @@ class Following:
                 section.look(frame.rows, frame.end)
 
 
-def _id_at(rows: Rows, tape: Tape, offset: int) -> str:
-    """The id of an event that lies among these rows, or before them."""
-    ix = offset - rows.first
-    return rows.id(ix) if 0 <= ix < len(rows) else tape.event(offset).id
-
-
-def is_same_seat(record: Record, score: Score, name: str) -> bool:
+def is_same_seat(then: Score, score: Score, name: str) -> bool:
     """Whether a player listens, and is heard in order, as it did then."""
-    before, now = record.score.players.get(name), score.players[name]
+    before, now = then.players.get(name), score.players[name]
     return before is not None and (before.on, before.by, before.order) == (now.on, now.by, now.order)
 
 
@@ -500,6 +584,28 @@ def _tells_of_time(frame: Frame) -> bool:
     if rows is None or frame.marks.keys() - {"motif"}:
         return False
     return all(rows.parts(ix) or rows.filed(ix).startswith("_band.motif.") for ix in range(len(rows)))
+
+
+def _given(rows: Rows) -> Sequence[int]:
+    """The rows of a frame that came from outside: all but matches, and what tells of motifs."""
+    if not any("causes" in extra for extra in rows.odd.values()) and not any(map(_tells_of_motif, rows.topics)):
+        return range(len(rows))
+    return [ix for ix in range(len(rows)) if not rows.parts(ix) and not _tells_of_motif(rows.filed(ix))]
+
+
+def _tells_of_motif(topic: str) -> bool:
+    return topic.startswith("_band.motif.")
+
+
+def _topics(column: Said | Rows) -> list[str]:
+    """The topic of each row, as it is filed."""
+    topics, ix = column.topics, column.topic_ix
+    return [topics[ix]] * len(column) if isinstance(ix, int) else [topics[each] for each in ix]
+
+
+def _words(said: Said) -> list[tuple[str, str]]:
+    """The topic and key of each."""
+    return list(zip(_topics(said), said.keys, strict=True))
 
 
 def _by_source(rows: Rows, ixs: Sequence[int]) -> list[tuple[str, list[int]]]:

@@ -7,15 +7,18 @@ batch it is the outcome of. Must not know how anything is played again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
 
+from ensemble.broker.heard import dealt_with
+from ensemble.broker.outbox import Parcel, forwarded_topic
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch
 from ensemble.broker.state import State
 from ensemble.errors import ScoreError, Unavailable
-from ensemble.event import Event, Frame, Ref, Rows
+from ensemble.event import Frame, Rows
 from ensemble.listening import listener
 from ensemble.log.base import LogReader, Position
 from ensemble.score import Score, load
@@ -33,7 +36,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     topic: str
     key: str
     data: bytes
+    home: int
+    """The shard to which it belongs."""
     id: str
+    """Empty: it went to another shard, and got its id there; so `born`."""
     born: str
 
 
@@ -45,23 +51,21 @@ class Heard(msgspec.Struct, frozen=True):
     """
 
     batch: Batch
-    events: Sequence[Event]
-    refs: Sequence[Ref]
-    roots: Sequence[Ref]
     failed: Mapping[int, tuple[int, int, str]]
     wrote: Mapping[str, bytes | None]
     later: Sequence[Sequence[Any]]
-
-    def untold(self) -> set[str]:
-        """The ids of the events that failed: what names these as its cause tells of that, and is no answer."""
-        return {event.id for event in self.events if event.offset in self.failed} if self.failed else set()
+    untold: frozenset[str]
+    """The ids of the events that failed: what names these as its cause tells of that, and is no answer."""
 
 
 class Record:
-    """A log from a place on. `state` is what it adds up to so far."""
+    """A log from a place on, one of `shards`. `state` is what it adds up to so far."""
 
-    def __init__(self, log: LogReader, state: State, upto: Position, lifts: Lifts | None = None) -> None:
+    def __init__(self, log: LogReader, state: State, upto: Position, lifts: Lifts | None = None, shards: int = 1) -> None:
         self.log = log
+        self.shards = shards
+        self.since = state.frames, state.end
+        """The frame and the offset with which it begins."""
         self.state = state
         self.upto = upto
         self.tape = Tape(log, lifts)
@@ -77,6 +81,18 @@ class Record:
                 return
             yield frame
 
+    def begun(self) -> Score:
+        """The score by which it is played from here on: that of now, or, where there is none yet, the first to come."""
+        if self.state.score is None:
+            coming = next((frame.marks["score"] for frame in self.frames() if "score" in frame.marks), None)
+            return self.score if coming is None else self._loaded(coming)
+        return self.score
+
+    def place(self) -> Position:
+        """Where it is: before the frame to come."""
+        frame = next(self.frames(), None)
+        return self.upto if frame is None else Position(frame.seq, frame.first, frame.prev, self.state.time_us)
+
     def apply(self, frame: Frame) -> None:
         """A frame is past."""
         if "score" in frame.marks:
@@ -86,14 +102,17 @@ class Record:
         self.state.apply(frame)
 
     def _score(self, document: Mapping[str, Any]) -> None:
+        self.score = self._loaded(document)
+        self.listeners = {name: listener(spec, self.shards) for name, spec in self.score.players.items()}
+
+    def _loaded(self, document: Mapping[str, Any]) -> Score:
         try:
-            self.score = load(document)
+            return load(document)
         except ScoreError as error:
             raise Unavailable(
                 f"log {self.log.name!r}: the score that was played there can't be read by this version ({error}), so nobody "
                 "can tell who heard what; replay from a place after it was changed"
             ) from error
-        self.listeners = {name: listener(spec) for name, spec in self.score.players.items()}
 
     def heard(self, frame: Frame) -> Heard | None:
         """The batch of which a frame is the outcome; None: of none.
@@ -107,6 +126,16 @@ class Record:
                 if handed is None:
                     self._refuse_gaps(frame, name)
                 return self._batch(frame, name, mark, failed, *handed)
+        return None
+
+    def forwarded(self, frame: Frame) -> tuple[str, Sequence[int]] | None:
+        """Whose events a frame sent to the shards that hear them, and these; None: nobody's."""
+        for name, mark in frame.marks.get("heard", {}).items():
+            if not mark[5] and any(forwarded_topic(name) in parcel.topics for parcel in parcels_of(frame)):
+                handed = self._handed(name, mark, {})
+                if handed is None:
+                    self._refuse_gaps(frame, name)
+                return name, handed[0]
         return None
 
     def _refuse_gaps(self, frame: Frame, name: str) -> NoReturn:
@@ -137,60 +166,58 @@ class Record:
         attempts = self.state.section(name).attempts
         tried = {offset: attempts[offset][0] + 1 for offset in offsets if offset in attempts} if attempts else {}
         batch = Batch(name, offsets, lanes, tried, mark[7] or frame.time_us)
-        events, refs, roots = self.tape.events(offsets)
         source = source_of(name)
         later = [fields for fields in frame.marks.get("later", ()) if str(fields[6]).endswith(source)]
-        return Heard(batch, events, refs, roots, failed, frame.marks.get("wrote", {}).get(name, {}), later)
+        untold = frozenset(self.tape.event(offset).id for offset in failed)
+        return Heard(batch, failed, frame.marks.get("wrote", {}).get(name, {}), later, untold)
 
     def _handed(self, name: str, mark: Sequence[Any], failed: Mapping[int, Any]) -> tuple[Sequence[int], Sequence[str]] | None:
         """The events that the mark says were dealt with, those that failed among them, and their lanes; None: some are gone."""
-        position, _passed, opened, closed, _, count, *_ = mark
-        section = self.state.section(name)
+        count, section = mark[5], self.state.section(name)
         if name not in self.listeners:
             raise Unavailable(f"log {self.log.name!r}: player {name!r} heard there without being in the score that was played")
         listening = self.listeners[name]
-        offsets: Sequence[int] = ()
-        lanes: Sequence[str] = ()
-        at = section.position
-        while at < position:
-            frame = self.tape.at(at)
-            assert frame.rows is not None
-            if frame.first > at:  # all that was before it is gone
-                at = min(frame.first, position)
-                continue
-            heed = listening.heed(frame.rows, at - frame.first)
-            if not offsets and (not heed.offsets or heed.offsets[-1] < position):
-                offsets, lanes = heed.offsets, heed.keys
-            else:
-                pairs = [pair for pair in zip(heed.offsets, heed.keys, strict=True) if pair[0] < position]
-                offsets = [*offsets, *(offset for offset, _ in pairs)]
-                lanes = [*lanes, *(lane for _, lane in pairs)]
-            at = frame.end
-        if not (opened or closed or failed):
-            return (offsets, lanes) if len(offsets) >= count else None
-        found = dict(zip(offsets, lanes, strict=True))
-        for offset in opened:
-            found.pop(offset, None)
-        for offset in (*closed, *failed):
-            if offset not in found:
+        beyond = self._concerning(listening, section.position, mark[0])
+        concerns = partial(self._concerns, listening)
+        offsets = dealt_with(section, mark, lambda begin, end: beyond[0], concerns)
+        if not (mark[2] or mark[3] or failed):
+            return beyond if len(offsets) >= count else None
+        known, lanes = dict(zip(*beyond, strict=True)), dict[int, str]()
+        for offset in {*offsets, *failed}:
+            if offset not in known:
                 frame = self.tape.at(offset)
                 assert frame.rows is not None
                 if frame.first > offset:
                     return None
-                [found[offset]] = listening.lanes(frame.rows, [offset - frame.first])
-        if len(found.keys() - failed.keys()) < count:
+                [known[offset]] = listening.lanes(frame.rows, [offset - frame.first])
+            lanes[offset] = known[offset]
+        if len(lanes.keys() - failed.keys()) < count:
             return None
         attempts = section.attempts
-        order = sorted(found, key=lambda offset: (offset not in attempts, offset))  # what is tried again goes first
-        return order, [found[offset] for offset in order]
+        order = sorted(lanes, key=lambda offset: (offset not in attempts, offset))  # what is tried again goes first
+        return order, [lanes[offset] for offset in order]
 
+    def _concerning(self, listening: Listener, begin: int, end: int) -> tuple[Sequence[int], Sequence[str]]:
+        """The offsets from one to another that a section listened for, and their lanes."""
+        offsets: Sequence[int] = ()
+        lanes: Sequence[str] = ()
+        while begin < end:
+            frame = self.tape.at(begin)
+            assert frame.rows is not None
+            if frame.first > begin:  # all that was before it is gone
+                begin = min(frame.first, end)
+                continue
+            stop = min(end, frame.end)
+            heed = listening.heed(frame.rows.between(begin - frame.first, stop - frame.first))
+            offsets = heed.offsets if not offsets else [*offsets, *heed.offsets]
+            lanes = heed.keys if not lanes else [*lanes, *heed.keys]
+            begin = stop
+        return offsets, lanes
 
-def ids(rows: Rows) -> list[str]:
-    """The ids of a frame's events. For many at a time: a name as the log gives it costs least."""
-    begin, first, extras = f"{rows.log_id}-", rows.first, rows.extras
-    if extras is None:
-        return [f"{begin}{offset}" for offset in range(first, first + len(rows))]
-    return [rows.given_id(ix) or f"{begin}{first + ix}" for ix in range(len(rows))]
+    def _concerns(self, listening: Listener, offset: int) -> bool:
+        frame = self.tape.at(offset)
+        assert frame.rows is not None
+        return frame.first > offset or listening.concerns(frame.rows, offset - frame.first)
 
 
 def source_of(player: str) -> str:
@@ -198,18 +225,33 @@ def source_of(player: str) -> str:
     return f"/{player}"
 
 
-def answers(frame: Frame, heard: Heard) -> list[Answer]:
-    """What a player said in a frame, but for what tells of its failures."""
+def answers(frame: Frame, heard: Heard, shard: int) -> list[Answer]:
+    """What a player said in a frame of this shard, here and to others, but for what tells of its failures."""
+    player, untold = heard.batch.section, heard.untold
+    found = []
     rows = frame.rows
-    if rows is None or rows.causes is None:
-        return []
-    player, untold, name = heard.batch.section, heard.untold(), rows.name
-    columns = zip(said_by(rows, player), rows.causes, rows.keys, rows.data, ids(rows), strict=True)
-    return [
-        Answer(cause, rows.topic(ix), key, data, id_, id_ if rows.extras is None else rows.born(ix))
-        for ix, (is_own, ref, key, data, id_) in enumerate(columns)
-        if is_own and (cause := name(ref)) not in untold
-    ]
+    if rows is not None and rows.causes is not None:
+        columns = zip(said_by(rows, player), rows.names(rows.causes), rows.keys, rows.data, rows.ids(), strict=True)
+        found = [
+            Answer(cause, rows.topic(ix), key, data, shard, id_, id_ if rows.extras is None else rows.born(ix))
+            for ix, (is_own, cause, key, data, id_) in enumerate(columns)
+            if is_own and cause not in untold
+        ]
+    for home, parcels in frame.marks.get("out", {}).items():
+        for parcel in map(Parcel.of, parcels):
+            if parcel.source.endswith(source_of(player)):
+                found += [
+                    Answer(cause, parcel.topic(row), parcel.keys[row], parcel.data[row], home, "", "")
+                    for row, cause in enumerate(parcel.causes or ())
+                    if cause not in untold
+                ]
+    return found
+
+
+def parcels_of(frame: Frame, player: str | None = None) -> list[Parcel]:
+    """What a frame sends to other shards; where a player is named, what that one says."""
+    sent = (Parcel.of(each) for parcels in frame.marks.get("out", {}).values() for each in parcels)
+    return [parcel for parcel in sent if player is None or parcel.source.endswith(source_of(player))]
 
 
 def said_by(rows: Rows, player: str) -> list[bool]:

@@ -10,7 +10,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from types import FunctionType, ModuleType
+from functools import lru_cache
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -111,8 +112,13 @@ def _functions(value: Any) -> Iterator[FunctionType]:
 
 
 def _tree(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    return _tree_of(function.__code__)
+
+
+@lru_cache(256)  # a band that is opened again, or changed, asks for the same
+def _tree_of(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
         return None
     first = tree.body[0] if tree.body else None

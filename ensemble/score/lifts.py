@@ -46,7 +46,7 @@ class Lifts:
         old = [ix for ix in self._suspects(rows) if rows.version(ix) != self._vocabulary.word(rows.topic(ix)).version]
         if not old:
             return rows
-        data, extras = list(rows.data), dict(rows.extras or {})
+        data, extras = list(rows.data), dict(rows.odd)
         for ix in old:
             word = self._vocabulary.word(rows.topic(ix))
             try:
@@ -55,7 +55,7 @@ class Lifts:
                 data[ix] = unlifted(str(error))
             else:
                 extras[ix] = {**extras.get(ix, {}), "version": word.version}
-        return msgspec.structs.replace(rows, data=data, extras=extras)
+        return msgspec.structs.replace(rows, data=data, extras=rows.with_odd(extras))
 
     def data(self, topic: str, payload: bytes, version: int) -> tuple[bytes, int]:
         """Data that was kept somewhere, and its version, lifted."""
@@ -73,8 +73,8 @@ class Lifts:
         differ = [versions.get(topic, 1) != word(topic).version for topic in rows.topics]
         if any(differ):
             yield from (ix for ix in range(len(rows)) if differ[column if isinstance(column, int) else column[ix]])
-        if rows.extras is not None:  # copies lie under another topic
-            yield from (ix for ix, extra in rows.extras.items() if "version" in extra or "topic" in extra)
+        if rows.odd:  # copies lie under another topic
+            yield from (ix for ix, extra in rows.odd.items() if "version" in extra or "topic" in extra)
 
 
 def lifted(word: Word, payload: bytes, version: int) -> bytes:

@@ -69,6 +69,7 @@ def begin(
             listeners={name: listener(role.spec, shards) for name, role in roles.items()},
             policies={name: policy(role.spec, vocabulary) for name, role in roles.items()},
             overlapping=overlapping,
+            past=event_log.past,
         )
         inlet = Inlet(vocabulary, broker.source(), event_log.id, *(before for _, before in event_log.past))
         now_us = (clock or Clock()).now_us()

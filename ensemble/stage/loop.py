@@ -332,12 +332,14 @@ class Loop(Front):
     # People who are to be forgotten
 
     def _forget(self) -> None:
-        """Forget whom was asked for, once nothing is in flight: what came of it would be said under a new key."""
-        if not self._forgets or self._is_flying():
+        """Forget whom was asked for, once nothing is in flight or on its way: what came of it would be said under a new key."""
+        if not self._forgets or self._is_flying() or self._has_sent():
             return
         from ensemble.log.forgetting import forgetting_of
 
         self._flush_all()
+        if self._has_sent():  # what was made durable just now
+            return
         while self._forgets and self._failed is None:
             request = self._forgets[0]  # it stays until it is answered: what waits is refused when the loop stops
             log = forgetting_of(self.log)
@@ -350,6 +352,10 @@ class Loop(Front):
             except EnsembleError as error:
                 request.reply.give(None, error)
             self._forgets.popleft()
+
+    def _has_sent(self) -> bool:
+        """Whether something is on its way to another shard."""
+        return not self._post.is_empty
 
     # The loop
 
@@ -456,7 +462,7 @@ class Loop(Front):
             if not pauses[-1]:
                 return 0
         if self._forgets:  # nothing is handed out before
-            return 1.0 if self._is_flying() else 0
+            return 1.0 if self._is_flying() or self._has_sent() else 0
         if self._is_closing:
             return 0.1
         durable_end = self._commit.durable_end

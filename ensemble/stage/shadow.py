@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ensemble.broker.heard import dealt_with
 from ensemble.broker.outbox import Parcel
 from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch
@@ -198,14 +199,11 @@ class Shadow:
         mark = frame.marks.get("heard", {}).get(self._name)
         if mark is None or not mark[5]:
             return []
-        position, _, opened, closed, _, count, _, _ = mark
-        section = self.section
-        left_out = {*opened, *(failure[0] for failure in frame.marks.get("failed", {}).get(self._name, ()))}
-        offsets = [*sorted(closed), *self._concerning(section.position, position)]
-        if section.unasked:
-            offsets = [offset for offset in offsets if offset not in section.unasked or self._concerns(offset)]
-        if left_out:
-            offsets = [offset for offset in offsets if offset not in left_out]
+        count: int = mark[5]
+        failed = {failure[0] for failure in frame.marks.get("failed", {}).get(self._name, ())}
+        offsets = [*dealt_with(self.section, mark, self._concerning, self._concerns)]
+        if failed:
+            offsets = [offset for offset in offsets if offset not in failed]
         if len(offsets) != count:
             raise EnsembleError(
                 f"player {self._name} can't be rebuilt: frame {frame.seq} says that {count} events were heard, and "

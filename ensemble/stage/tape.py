@@ -93,26 +93,42 @@ class Tape:
                 events = [Event(rows, ix) for ix in range(first, last + 1)]
                 if rows.extras is None:
                     return events, offsets, offsets if rows.roots is None else rows.roots[first : last + 1]
-                ixs = range(first, last + 1)
+                named = rows.refs(first, last + 1)
+                if not rows.odd:
+                    return events, named, named if rows.roots is None else rows.roots[first : last + 1]
                 self._complete(events)
-                return events, [rows.ref(ix) for ix in ixs], [rows.root(ix) for ix in ixs]
-        events, refs, roots = [], [], []
-        rows = None
-        lo = hi = 0
-        for offset in offsets:
-            if not lo <= offset < hi:
-                frame = self.at(offset)
-                rows, lo, hi = frame.rows, frame.first, frame.end
+                return events, named, [rows.root(ix) for ix in range(first, last + 1)]
+        events = []
+        refs: list[Ref] = []
+        roots: list[Ref] = []
+        at = 0
+        while at < len(offsets):
+            frame = self.at(offsets[at])
+            rows, lo = frame.rows, frame.first
             assert rows is not None
-            events.append(Event(rows, offset - lo))
-            refs.append(offset if rows.extras is None else rows.ref(offset - lo))
-            roots.append(rows.root(offset - lo))
+            begin, end = offsets[at] - lo, min(frame.end - lo, offsets[at] - lo + len(offsets) - at)
+            if list(offsets[at : at + end - begin]) == list(range(lo + begin, lo + end)):  # the rule: one after the other
+                named = rows.refs(begin, end)
+                events += [Event(rows, ix) for ix in range(begin, end)]
+                refs += named
+                if rows.roots is not None:
+                    roots += rows.roots[begin:end]
+                else:
+                    roots += [rows.root(ix) for ix in range(begin, end)] if rows.odd else named
+                at += end - begin
+                continue
+            while at < len(offsets) and lo <= offsets[at] < frame.end:
+                ix = offsets[at] - lo
+                events.append(Event(rows, ix))
+                refs.append(offsets[at] if rows.extras is None else rows.ref(ix))
+                roots.append(rows.root(ix))
+                at += 1
         self._complete(events)
         return events, refs, roots
 
     def _complete(self, events: list[Event]) -> None:
         """Give the matches among these the events that they are made of. Each frame is looked up once, in order."""
-        parts = {ix: event._rows.parts(event._ix) for ix, event in enumerate(events) if event._rows.extras is not None}
+        parts = {ix: event._rows.parts(event._ix) for ix, event in enumerate(events) if event._rows.odd}
         for ix in parts:
             if along := brought_along(events[ix]._rows, events[ix]._ix):
                 events[ix] = Match(events[ix]._rows, events[ix]._ix, msgspec.UNSET, along)
@@ -130,3 +146,4 @@ class Tape:
             if each:
                 event = events[ix]
                 events[ix] = Match(event._rows, event._ix, msgspec.UNSET, [found[offset].view() for offset in each])
+

@@ -280,8 +280,6 @@ def test_where_nothing_is_personal_nobody_can_be_forgotten(url: str) -> None:
         ensemble.forget(url, "ella")
     with pytest.raises(Unavailable, match="there is no store"):
         ensemble.forget(f"{url}-other", "ella")
-    with pytest.raises(Unavailable, match="take it down first"):
-        ensemble.forget("ray:shop", "ella")
 
 
 def test_a_player_can_not_have_somebody_forgotten(url: str) -> None:

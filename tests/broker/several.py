@@ -63,8 +63,10 @@ class Shards:
         overlapping: Sequence[str] = (),
         logs: Sequence[Log] | None = None,
         log_ids: Sequence[str] = (),
+        opening: Opening | None = None,
     ) -> None:
         self.count = shards
+        self.opening = opening or Opening()
         self.given = hears
         self.now = 1_000_000
         self.hears = {
@@ -94,7 +96,10 @@ class Shards:
             listeners=self.hears, policies=self.policies, overlapping=self.overlapping,
         )  # fmt: skip
         self.brokers[number] = broker
-        self.keep(number, broker.open(Opening(), self.now, lambda patterns, offset: self._said_since(number, patterns, offset)))
+        opened = broker.open(
+            self.opening, self.now, lambda patterns, offset: self._said_since(number, patterns, offset)
+        )
+        self.keep(number, opened)
         self.flush(number)
 
     def _said_since(self, number: int, patterns: tuple[str, ...], offset: int) -> int:

@@ -173,6 +173,32 @@ def test_a_band_is_brought_up_spoken_to_by_each_command_and_taken_down(cluster: 
     assert len(cluster.run("events", "order.paid", "--store", "kept", "--json").json_lines) == 2
 
 
+BETTER = """
+def tally(event, ctx):
+    ctx.state["paid"] = ctx.state.get("paid", 0) + 10
+"""
+
+
+def test_a_table_is_rebuilt_beside_a_band_that_is_up_and_put_in_place(cluster: Cluster) -> None:
+    cluster.shell.write("better.py", BETTER)
+    cluster.write_score(("shop:tally", "better:tally"), name="better.yaml")
+    cluster.write_score()
+    assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
+    cluster.publish(10, 20)
+    eventually(lambda: len(cluster.look("table", "tally")) == 2, "the tally", PATIENCE_S)
+
+    compared = cluster.run("rebuild", "better.yaml", "tally", "--store", cluster.store)
+    switched = cluster.run("rebuild", "better.yaml", "tally", "--switch", "--store", cluster.store)
+
+    assert compared.code == 0 and "2 keys differ" in compared.out, compared.err
+    assert switched.code == 0 and "the rebuilt table is in place" in switched.out, switched.err
+    assert cluster.look("table", "tally") == [{"key": key, "state": {"paid": 10}} for key in ("o-1", "o-2")]
+    cluster.publish(30, first=3)
+    cluster.wait_for("order.paid", 3)
+    eventually(lambda: len(cluster.look("table", "tally")) == 3, "the tally by the code of now", PATIENCE_S)
+    assert cluster.look("table", "tally")[2]["state"] == {"paid": 10}
+
+
 @pytest.mark.everywhere("tests/faults/test_ray_rolled_back.py rolls back from Python")
 def test_a_band_that_is_up_is_rolled_back_and_goes_forward_again(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
@@ -194,6 +220,7 @@ def test_a_band_that_is_up_is_rolled_back_and_goes_forward_again(cluster: Cluste
     assert cluster.look("events", "order.placed") == placed
 
 
+@pytest.mark.everywhere("the test after it says the same of one with a motif")
 def test_a_score_that_joins_hears_what_was_said_before_and_leaves_again(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml").code == 0
     cluster.publish(5)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import ensemble
+from tests.faults.kept import Kept
 from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month
 
 PAUSE_MOST_S = 2.0
@@ -48,7 +49,7 @@ def shard_pid(stage: Any) -> int:
 @pytest.mark.patience(1800)
 @pytest.mark.everywhere("test_ray_shards.py kills shards that play the same shop, test_ray_faults.py shards and instances")
 def test_killed_at_random_moments_on_ray_every_order_has_one_outcome_and_all_adds_up(
-    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
 ) -> None:
     wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS_ON_RAY", "3"))
     seed = request.config.getoption("--seed")
@@ -61,7 +62,7 @@ def test_killed_at_random_moments_on_ray_every_order_has_one_outcome_and_all_add
     kills = stores = 0
 
     while kills < wanted:
-        shop = Shopkeeper(tmp_path / f"store-{stores}", spare=PLENTY, file=file)
+        shop = Shopkeeper(f"{kept.url}-{stores}", spare=PLENTY, file=file)
         kills += play_and_kill(shop, wanted - kills, chance)
         assert shop.faults()[:20] == [], f"after {kills} kills, in store {stores}"
         stores += 1

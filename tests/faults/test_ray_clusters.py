@@ -19,6 +19,7 @@ from ensemble.log import has_log, read_log
 from ensemble.stage.on_ray.memory import node_bytes
 from tests.conformance.stand import eventually
 from tests.faults.at_a_cluster import PLAYERS
+from tests.faults.kept import Kept
 from tests.faults.witness import effect_faults
 from tests.ray_keeper import Keeper, is_alive
 from tests.s3 import S3
@@ -39,12 +40,13 @@ def keeper() -> Iterator[Keeper]:
 
 
 class Place:
-    """A folder with players and a store, and who plays it."""
+    """A folder with players, a store, and who plays it. `env` leads to the store, and the nodes don't have it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str, env: Mapping[str, str]) -> None:
         self.folder = folder / "band"
         self.folder.mkdir()
-        self.store: Path | str = folder / "store"
+        self.store = store
+        self.env = env
         (self.folder / "band_players.py").write_text(PLAYERS.replace("FOLDER", repr(str(folder))))
         self.signs = folder
         self.name = folder.name
@@ -69,7 +71,7 @@ class Place:
         process = subprocess.Popen(
             [sys.executable, str(AT), *map(str, arguments)],
             cwd=self.folder,
-            env=keeper.env,
+            env={**keeper.env, **self.env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -99,7 +101,7 @@ class Place:
             key: [each for each in numbers if f"k-{each % 7}" == key] for key in {f"k-{each % 7}" for each in numbers}
         }
         assert sorted(number for number, _ in told["dead"]) == sorted(but)
-        with closing(read_log(str(self.store))) as log:
+        with closing(read_log(self.store)) as log:
             assert effect_faults(log.frames(), {"hear": lambda topic: topic == "came"}) == []
 
     def end(self) -> None:
@@ -109,8 +111,15 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
+def place(kept: Kept, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path, kept.url, request.getfixturevalue("s3").env if kept.url.startswith("s3:") else {})
+    yield place
+    place.end()
+
+
+@pytest.fixture
+def place_in_a_bucket(s3: S3, tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path, s3.url(), s3.env)
     yield place
     place.end()
 
@@ -172,7 +181,7 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_
         place.up(first, section, 0, 40)
         eventually(place.came, "an instance that hears", PATIENCE_S)
         place.go()
-        eventually(lambda: any(Path(place.store).rglob("*.seg")), "the log", PATIENCE_S)
+        eventually(lambda: has_log(place.store), "the log", PATIENCE_S)
     finally:
         first.kill()
     second = Keeper(HEAD)
@@ -183,40 +192,17 @@ def test_a_whole_cluster_that_is_killed_and_begun_anew_over_the_same_store_goes_
         second.end()
 
 
-# Over an object store, whose credentials only those have who bring the band up, not the nodes
-
-
-@pytest.mark.everywhere("the test before it says the same of a directory")
-def test_a_whole_cluster_that_is_killed_and_begun_anew_over_an_object_store_goes_on(place: Place, s3: S3) -> None:
-    section = {"min": 2, "max": 2, "batch": 5, "cpus": 0.1}
-    place.store = s3.url()
-    first = without_credentials(s3)
-    try:
-        place.up(first, section, 0, 40)
-        eventually(place.came, "an instance that hears", PATIENCE_S)
-        place.go()
-        eventually(lambda: has_log(str(place.store)), "the log", PATIENCE_S)
-    finally:
-        first.kill()
-    second = without_credentials(s3)
-    try:
-        place.up(second, section, 40, 20)
-        place.assert_each_once(place.settled(second), 60)
-    finally:
-        second.end()
-
-
 @pytest.mark.everywhere("it starts two clusters; tests/log says the same of two writers")
 def test_of_two_clusters_on_one_object_store_the_older_one_is_refused_and_told_by_whom_and_since_when(
-    place: Place, s3: S3
+    place_in_a_bucket: Place,
 ) -> None:
+    place = place_in_a_bucket
     section = {"min": 1, "max": 1, "batch": 5, "cpus": 0.1}
-    place.store = s3.url()
     place.go()
-    first = without_credentials(s3)
+    first = Keeper(HEAD)
     try:
         place.up(first, section, 0, 20)
-        second = without_credentials(s3)
+        second = Keeper(HEAD)
         try:
             place.up(second, section, 20, 20)
 
@@ -231,13 +217,3 @@ def test_of_two_clusters_on_one_object_store_the_older_one_is_refused_and_told_b
             second.end()
     finally:
         first.end()
-
-
-def without_credentials(s3: S3) -> Keeper:
-    """A cluster whose nodes know nothing of the store. Who speaks to it does."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in s3.env:
-            patch.delenv(name)
-        keeper = Keeper(HEAD)
-    keeper.env.update(s3.env)
-    return keeper

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import ensemble
+from tests.faults.kept import Kept
 from tests.faults.test_killed_again_and_again import PLENTY, SCORE, Shopkeeper, part_of_the_month, products_and_rest
 
 SHARDS = 3
@@ -28,7 +29,7 @@ def shard_pids(stage: Any) -> list[int]:
 @pytest.mark.everywhere("it takes half a minute; the tests around it kill shards at moments that are known")
 @pytest.mark.patience(1800)
 def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses_between_them(
-    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
 ) -> None:
     wanted = request.config.getoption("--kills") or 1
     seed = request.config.getoption("--seed")
@@ -39,7 +40,7 @@ def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses
     for name, value in {"ACME_INPUT": str(file), "ACME_SPARE": str(PLENTY), "ACME_FLAKY": "0.2"}.items():
         monkeypatch.setenv(name, value)
     score = ensemble.load({**ensemble.load(SCORE).document, "stage": {"kind": "ray", "shards": SHARDS}})
-    shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=file)
+    shop = Shopkeeper(kept.url, spare=PLENTY, file=file)
     kills = 0
 
     products, rest = products_and_rest(tmp_path, file)

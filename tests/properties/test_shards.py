@@ -656,8 +656,8 @@ def fires_here(patch: Patch) -> None:
 def loses_causes(patch: Patch) -> None:
     """A parcel does not say what its events answer."""
 
-    def lost(said: Any, source: str, log_id: str) -> Parcel:
-        made = original(said, source, log_id)
+    def lost(*given: Any) -> Parcel:
+        made = original(*given)
         if made.causes is not None:
             made.causes = ["?" for _ in made.causes]
         return made

@@ -74,6 +74,10 @@ steps = st.lists(
     min_size=1,
     max_size=12,
 )
+COPIED: dict[str, Any] = {"before": steps, "after": steps, "cut": st.floats(0, 1)}
+UNCHANGED: dict[str, Any] = {"history": steps, "since": st.floats(0, 1)}
+CHANGED: dict[str, Any] = {**UNCHANGED, "odd": st.integers(0, 3)}
+PROMOTED: dict[str, Any] = {**CHANGED, "more": steps}
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -150,7 +154,7 @@ def folded(url: str) -> tuple[State, State]:
 
 
 @quick
-@given(before=steps, after=steps, cut=st.floats(0, 1))
+@given(**COPIED)
 def test_a_take_is_what_a_full_copy_would_be(before: list[Step], after: list[Step], cut: float) -> None:
     main = Played()
     main.play(before)
@@ -180,7 +184,7 @@ def test_a_take_is_what_a_full_copy_would_be(before: list[Step], after: list[Ste
 
 
 @quick
-@given(history=steps, since=st.floats(0, 1))
+@given(**UNCHANGED)
 def test_unchanged_code_over_unchanged_events_differs_in_nothing(history: list[Step], since: float) -> None:
     main = Played()
     main.play(history)
@@ -200,7 +204,7 @@ def changed(odd: int) -> Any:
 
 
 @quick
-@given(history=steps, since=st.floats(0, 1), odd=st.integers(0, 3))
+@given(**CHANGED)
 def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
     history: list[Step], since: float, odd: int
 ) -> None:
@@ -222,7 +226,7 @@ def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
 
 
 @quick
-@given(history=steps, since=st.floats(0, 1), odd=st.integers(0, 3), more=steps)
+@given(**PROMOTED)
 def test_a_promotion_loses_no_event_and_makes_the_tables_right_or_changes_nothing(
     history: list[Step], since: float, odd: int, more: list[Step]
 ) -> None:
@@ -253,6 +257,21 @@ def list_of_ids(url: str) -> list[str]:
     with ensemble.read(url) as reader:
         log = reader._shards[0].log
         return [frame.rows.id(ix) for frame in log.rows() if frame.rows is not None for ix in range(len(frame.rows))]
+
+
+PROPERTIES: list[tuple[Any, dict[str, Any]]] = [
+    (test_a_take_is_what_a_full_copy_would_be, COPIED),
+    (test_unchanged_code_over_unchanged_events_differs_in_nothing, UNCHANGED),
+    (test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing, CHANGED),
+    (test_a_promotion_loses_no_event_and_makes_the_tables_right_or_changes_nothing, PROMOTED),
+]
+
+
+@pytest.mark.everywhere("the same as those before it, with more histories")
+@pytest.mark.patience(600)
+@pytest.mark.parametrize(("test", "histories"), PROPERTIES, ids=[test.__name__ for test, _ in PROPERTIES])
+def test_it_holds_for_many_histories(test: Any, histories: dict[str, Any]) -> None:
+    settings(quick, max_examples=500)(given(**histories)(test.hypothesis.inner_test))()
 
 
 def test_a_replay_that_did_not_reuse_the_recorded_times_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,112 @@ def test_it_is_done_once(store: str) -> None:
         promote(store, made.take)
 
 
+# Promoted before
+
+
+def dearest(event: Event) -> Any:
+    """Says the same as `dearer` of the fourth, and another price of the fifth."""
+    return emit("priced", n=event.data["n"] + {4: 100, 5: 50}.get(event.data["n"], 0))
+
+
+def summed(event: Event, ctx: Any) -> Any:
+    """As `tally`, but says nothing that every take has its own of."""
+    ctx.state["sum"] = ctx.state.get("sum", 0) + event.data["n"]
+    return emit("tallied", sum=ctx.state["sum"])
+
+
+PLAIN = {**PLAYERS, "tally": summed}
+
+
+def of_five(event: Event) -> Any:
+    return emit("priced", n=event.data["n"] + (50 if event.data["n"] == 5 else 0))
+
+
+def corrections(store: str) -> list[tuple[str, str, Any, Any]]:
+    with ensemble.read(store) as reader:
+        told = [event.data for event in reader.events("_band.corrected")]
+    return [
+        (each["kind"], each["player"], *(next(iter(each[side]["data"].values())) for side in ("was", "now"))) for each in told
+    ]  # fmt: skip
+
+
+def promoted(store: str, **players: Any) -> Any:
+    made = replay(SHOP, 0, store=store, calls={**PLAIN, **players})
+    assert made.take is not None
+    return promote(store, made.take)
+
+
+def test_what_was_corrected_before_is_not_corrected_again(store: str) -> None:
+    play(store, range(9), players=PLAIN)
+    promoted(store, price=dearer)
+    before = events(store)
+
+    with pytest.raises(Unavailable, match="says nothing otherwise than main, as it was corrected by the promotion of replay-1"):
+        promoted(store, price=dearer)
+
+    assert events(store) == before
+    assert sums(store) == {"k0": 9, "k1": 112, "k2": 15}
+
+
+def test_a_second_fix_corrects_what_the_first_did_not(store: str) -> None:
+    play(store, range(9), players=PLAIN)
+    promoted(store, price=dearer)
+
+    done = promoted(store, price=dearest)
+
+    assert corrections(store)[3:] == [
+        ("different", "price", 5, 55), ("different", "tally", 7, 57), ("different", "tally", 15, 65),
+    ]  # fmt: skip
+    assert (done.corrections, done.states) == (3, 1)
+    assert sums(store) == {"k0": 9, "k1": 112, "k2": 65}
+
+
+def test_what_is_as_it_was_recorded_after_all_is_corrected_back(store: str) -> None:
+    play(store, range(9), players=PLAIN)
+    promoted(store, price=dearer)
+
+    promoted(store, price=of_five)
+
+    assert sorted(corrections(store)[3:]) == [
+        ("different", "price", 5, 55), ("different", "tally", 7, 57), ("different", "tally", 15, 65),
+        ("restored", "price", 104, 4), ("restored", "tally", 105, 5), ("restored", "tally", 112, 12),
+    ]  # fmt: skip
+    assert sums(store) == {"k0": 9, "k1": 12, "k2": 65}
+    promoted(store, price=dearer)
+    assert sums(store) == {"k0": 9, "k1": 112, "k2": 15}
+
+
+def test_a_take_from_before_another_was_promoted_that_corrects_the_same_is_refused(store: str) -> None:
+    play(store, range(9), players=PLAIN)
+    first, second = (replay(SHOP, 0, store=store, calls={**PLAIN, "price": call}).take for call in (dearer, dearest))
+    assert first is not None and second is not None
+    promote(store, first)
+    before = events(store), sums(store)
+
+    told = r"main has moved on .*: replay-1 was promoted, and corrects 3 of the same events"
+    with pytest.raises(Unavailable, match=told) as refused:
+        promote(store, second)
+
+    assert "replay again" in str(refused.value)
+    assert (events(store), sums(store)) == before
+    promoted(store, price=dearest)
+    assert sums(store) == {"k0": 9, "k1": 112, "k2": 65}
+
+
+def test_a_replay_that_takes_as_recorded_what_was_corrected_is_refused(store: str) -> None:
+    play(store, range(9), players=PLAIN)
+    promoted(store, price=dearer)
+    before = events(store), sums(store)
+    calls = {**PLAIN, "audit": lambda event, ctx: ctx.state.update(seen=-1)}
+    some = replay(SHOP, 0, store=store, players=["audit"], calls=calls)
+    assert some.take is not None
+
+    with pytest.raises(Unavailable, match=r"takes what price, tally said as it was recorded.* replay audit, price, tally"):
+        promote(store, some.take)
+
+    assert (events(store), sums(store)) == before
+
+
 def test_after_a_promotion_a_replay_from_there_differs_in_nothing(store: str) -> None:
     play(store, range(9))
     made = replay(SHOP, 0, store=store, calls=FIXED)

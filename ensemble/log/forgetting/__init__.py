@@ -85,6 +85,12 @@ class ForgettingLog(ForgettingReader):
     def notes(self) -> Sequence[str]:
         return self._writing.notes
 
+    def hidden(self, frame: Frame) -> Frame:
+        """The frame as it is kept: what is personal in it encrypted. Its keys are durable."""
+        kept = self._encrypting.frame(frame)
+        self.ring.sync()
+        return kept
+
     def seal(self, frame: Frame) -> bytes:
         kept = self._encrypting.frame(frame)
         sealed = self._writing.seal(kept)

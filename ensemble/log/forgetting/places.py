@@ -34,7 +34,7 @@ _TEXT = Rule(None, blank=encode(FORGOTTEN))
 ELSEWHERE = object()
 """The cause of what was said in another shard's log."""
 
-Extras = dict[int, dict[str, Any]] | None
+Extras = Mapping[int, dict[str, Any]] | None
 
 
 class Places(ABC):
@@ -167,7 +167,7 @@ class Places(ABC):
     def parcel(self, parcel: Parcel) -> Parcel:
         topics = [parcel.topic(row) for row in range(len(parcel))]
         data, extras = self._events(topics, parcel.keys, parcel.data, None, parcel.extras)
-        return msgspec.structs.replace(parcel, data=list(data), extras=extras)
+        return msgspec.structs.replace(parcel, data=list(data), extras=None if extras is None else dict(extras))
 
     def partial(self, data: bytes) -> bytes:
         """The half-open matches of a motif: wherever in them an event is kept, its data."""

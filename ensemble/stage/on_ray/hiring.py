@@ -67,6 +67,10 @@ class RayCrew:
         self._sending = threading.Lock()
         self._auditioned: dict[str, tuple[Any, float, Any]] = {}
 
+    def forget(self) -> None:
+        """Keep no copy of what the log said."""
+        self._shelf.forget()
+
     def next_number(self) -> int:
         return next(self._numbers)
 

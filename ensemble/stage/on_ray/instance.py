@@ -19,6 +19,7 @@ from typing import Any
 from ensemble.broker.words import Outcome
 from ensemble.player import GivenUp, Hearing, Instance, Player, Work
 from ensemble.stage.on_ray import precedence
+from ensemble.stage.on_ray.claims import Claims, bring, is_elsewhere
 from ensemble.stage.on_ray.memory import Bound
 from ensemble.stage.on_ray.plan import Plan, check_versions, player_of
 from ensemble.stage.on_ray.wire import Shared, pack_outcome, unpack_work
@@ -44,6 +45,7 @@ class InstanceActor:
         self._name = name
         self._instance: Instance | None = None
         self._timeout_s: float | None = None
+        self._claims = Claims(self._plan.url, self._plan.called)
         self._memory = Bound()
         self._turn = threading.Lock()
         self._epochs: dict[int, int] = {}
@@ -76,7 +78,7 @@ class InstanceActor:
             self._begun[sender] = number
             self._now = sender, number, time.monotonic()
         try:
-            work = unpack_work(batch, along)
+            work = unpack_work(batch, along, self._claims.of(sender[0]))
             self._memory.set()
             if self._timeout_s is None:
                 outcome, is_spent = timed(self._instance.hear, work), False
@@ -167,6 +169,7 @@ class AsyncInstanceActor:
         self._plan = Plan.load(plan)
         self._name = name
         self._instance: Instance | None = None
+        self._claims = Claims(self._plan.url, self._plan.called)
         self._epochs: dict[int, int] = {}
         self._hearings: dict[Sender, set[asyncio.Task[Outcome]]] = {}
         self._memory = Bound()
@@ -189,12 +192,15 @@ class AsyncInstanceActor:
         assert instance is not None, "an instance is built before it hears"
         if sender[1] < self._epochs.get(sender[0], 0):
             return
-        work = unpack_work(batch, along)
+        work = unpack_work(batch, along, self._claims.of(sender[0]))
         self._memory.set()
         timeout_us = instance.player.spec.timeout_us
         timeout_s = None if timeout_us is None else timeout_us / 1e6
 
         async def hear_lane(lane: str, rows: list[int]) -> Outcome:
+            large = [row for row in rows if is_elsewhere(work.events[row])]
+            if large:  # to look at it would hold up all the others
+                await asyncio.to_thread(bring, work, large)
             hearing = Hearing(instance, work)
             await hearing.later_one_by_one(rows, timeout_s)
             return hearing.outcome([lane], len(rows))

@@ -17,10 +17,11 @@ import msgspec
 from ensemble import errors
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import Frame, Past, decode, written_in
-from ensemble.log import frame as frames
 from ensemble.log.base import Fork, Position, Snapshot
+from ensemble.log.blobs import Claim
 from ensemble.stage.base import View
 from ensemble.stage.on_ray import cluster
+from ensemble.stage.on_ray.wire import unpack_frame
 from ensemble.status import Standing
 
 PATIENCE_S = 60.0
@@ -265,10 +266,14 @@ class RemoteLog:
             return self._ask(verb, *given)
 
     def _frame(self, data: bytes) -> Frame:
-        frame = frames.decode(data, self.id, self.shard)
+        frame = unpack_frame(data, self.id, self.shard, self._fetch)
         if frame.rows is not None:
             frame.rows.log_id, frame.rows.past = written_in(self.past, self.id, frame.first)
         return frame
+
+    def _fetch(self, claim: Claim) -> bytes:
+        data: bytes = self._ask("data", claim.offset)
+        return data
 
 
 def _snapshot(kept: Any) -> Snapshot | None:

@@ -78,7 +78,7 @@ class Plan(msgspec.Struct):
     """What Ray brings to the nodes on which instances run."""
     shards: int = 1
     called: list[str] = []
-    """The names of the shards' actors, by which they find each other; empty where there is only one."""
+    """The names of the shards' actors, by which they find each other, and instances find them."""
 
     def dump(self) -> bytes:
         return encode(self)

@@ -14,7 +14,8 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,6 @@ from ensemble.broker.outbox import Parcel
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import LogReader, Terms, linger_us, open_take, read_log
-from ensemble.log import frame as frames
 from ensemble.log.takes import MAIN
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
@@ -40,14 +40,18 @@ from ensemble.stage.on_ray.hiring import RayCrew
 from ensemble.stage.on_ray.line import Moved
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Kind, Plan, check_versions
+from ensemble.stage.on_ray.switching import Switches
 from ensemble.stage.on_ray.turns import Turns
-from ensemble.stage.on_ray.wire import unpack_publication
+from ensemble.stage.on_ray.wire import pack_frame, unpack_publication
 from ensemble.stage.workers import AsyncThread
 
 PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
 RESTS_MOST_S = 60.0
 """How long it rests; then who told it to is taken for gone."""
+
+FETCHING = 4
+"""How many get large data at a time through the shard."""
 
 _parcels = msgspec.msgpack.Decoder(list[Parcel])
 
@@ -68,6 +72,8 @@ class ShardActor:
         self._error: EnsembleError | None = None
         self._plan = plan
         self._turns: dict[str, Turns] = {}
+        self._switches = Switches()
+        self._fetching = ThreadPoolExecutor(FETCHING, "ensemble-fetching")
         self._awake = asyncio.Event()
         self._awake.set()
         self._rests_for: str | None = None
@@ -125,6 +131,8 @@ class ShardActor:
             return await asyncio.to_thread(given[0], Plan.load(self._plan).url)
         if verb == "go_on":
             return await self._go_on(*given)
+        if verb == "data" and self._loop is not None:  # a player waits for it, and may be what all the others wait for
+            return await asyncio.get_running_loop().run_in_executor(self._fetching, partial(self._look, verb, *given))
         while True:
             await self._awake.wait()
             loop = self._loop
@@ -144,12 +152,22 @@ class ShardActor:
             return await self._publish(loop, *given)
         if verb == "scale":
             return await asyncio.to_thread(self._scale, *given)
+        if verb == "forget":
+            return await asyncio.to_thread(self._forget, loop, *given)
         if verb == "pids":
             return self._section(*given).pids
         if verb == "plan":
             return self._plan
         if verb == "rescore":
             return await asyncio.to_thread(self._rescore, loop, *given)
+        if verb == "rebuild":
+            return await asyncio.to_thread(self._rebuild, loop, *given)
+        if verb == "come":
+            token, player, timeout_s = given
+            return await asyncio.to_thread(self._switches.of(token, player).come, timeout_s)
+        if verb == "give":
+            token, player, writes = given
+            return self._switches.of(token, player).give(writes)
         if verb == "close":
             await asyncio.to_thread(loop.close)
             self._loop = None
@@ -225,10 +243,33 @@ class ShardActor:
     def _scale(self, section: str, count: int | None) -> None:
         self._section(section).scale(count)
 
-    def _rescore(self, loop: Loop, data: bytes, changed: Sequence[str]) -> None:
+    def _forget(self, loop: Loop, subject: str) -> list[Any]:
+        """How many keys of a subject were destroyed; none, and why, if it has none in this shard."""
+        try:
+            count = loop.forget(subject)
+        except KeyError as error:
+            return [0, str(error.args[0])]
+        self._crew.forget()
+        return [count, ""]
+
+    def _rebuild(self, loop: Loop, data: bytes, player: str, token: str) -> None:
+        """Play by a plan in which a player is another, over a table that is given when it is asked for."""
+        switch = self._switches.of(token, player)
+        try:
+            self._rescore(loop, data, [player], {player: switch.writes})
+        finally:
+            self._switches.end(token)
+
+    def _rescore(
+        self,
+        loop: Loop,
+        data: bytes,
+        changed: Sequence[str],
+        writes: Mapping[str, Callable[[], Mapping[str, bytes | None]]] | None = None,
+    ) -> None:
         """Play by another plan from here on; each player in `changed` is replaced when it has nothing in flight.
 
-        PlayerError if one of them can't be built: then all is as it was.
+        PlayerError if one of them can't be built: then all is as it was. `writes` as in `Loop.rescore`.
         """
         plan = Plan.load(data)
         check_versions(plan, "the cluster")
@@ -241,7 +282,12 @@ class ShardActor:
         except EnsembleError:
             self._crew.plan = before
             raise
-        loop.rescore(dict(score.document), roles, changed, plan=data)
+        try:
+            loop.rescore(dict(score.document), roles, changed, plan=data, writes=writes)
+        except EnsembleError:
+            if writes:  # nothing was written, so nobody has changed over
+                self._crew.plan = before
+            raise
         self._plan = data
 
     def _look(self, verb: str, id: str, *given: Any) -> Any:
@@ -377,11 +423,18 @@ def _some(found: Iterator[Frame]) -> list[bytes]:
     out: list[bytes] = []
     size = 0
     for frame in found:
-        out.append(frames.encode(frame))
+        out.append(pack_frame(frame))
         size += len(out[-1])
         if size >= PIECE_BYTES:
             break
     return out
+
+
+def _data(event_log: LogReader, offset: int) -> bytes:
+    """The data of an event, fetched and decrypted."""
+    frame = event_log.frame_at(offset)
+    assert frame.rows is not None, "a frame that holds an event has rows"
+    return frame.rows.data[offset - frame.first]
 
 
 def _settle(loop: Loop, timeout: float) -> int:
@@ -414,7 +467,8 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "end": lambda event_log: tuple(event_log.end()),
     "frames": lambda event_log, seq: _some(event_log.frames(seq)),
     "rows": lambda event_log, offset: _some(event_log.rows(offset)),
-    "frame_at": lambda event_log, offset: frames.encode(event_log.frame_at(offset)),
+    "frame_at": lambda event_log, offset: pack_frame(event_log.frame_at(offset)),
+    "data": _data,
     "snapshot": lambda event_log, upto: event_log.snapshot(upto),
     "forgotten": lambda event_log: event_log.forgotten(),
     "size_bytes": lambda event_log: event_log.size_bytes(),

@@ -54,6 +54,12 @@ class Shelf:
                 self._drop(next(iter(self._refs)))
             return self._refs[rows.first][0]
 
+    def forget(self) -> None:
+        """Keep nothing there: what the log says is another than it was."""
+        with self._lock:
+            for first in list(self._refs):
+                self._drop(first)
+
     def _drop(self, first: int) -> None:
         _, size = self._refs.pop(first, (None, 0))
         self._size -= size

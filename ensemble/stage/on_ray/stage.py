@@ -28,6 +28,7 @@ from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
 from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
+from ensemble.stage.on_ray.switching import Writes, switch
 from ensemble.stage.on_ray.wire import pack_publication
 from ensemble.stage.view import StateView
 
@@ -37,6 +38,8 @@ GONE_S = 10.0
 """How long Ray has to forget the name of an actor that was ended."""
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
+FORGET_ROUNDS = 10
+"""How often all shards are asked to forget somebody, at the most: what is said of them meanwhile may never come to an end."""
 LOOK_EVERY_S = 0.05
 """How often several shards are asked whether there is something new."""
 
@@ -167,10 +170,17 @@ class RayStage:
         return sum(int(line.ask("again", section, place)) for line in lines)
 
     def forget(self, subject: str) -> int:
-        raise Unavailable(
-            f"{subject!r:.80} can't be forgotten while a band plays on Ray; take it down first (ensemble down NAME), "
-            "forget, and bring it up again"
-        )
+        self._check_open()
+        count = 0
+        for _ in range(FORGET_ROUNDS):
+            told = [line.ask("forget", subject) for line in self._lines]
+            keys = sum(int(each) for each, _ in told)
+            count += keys
+            if not keys or len(self._lines) == 1:  # else another shard may have sent something of theirs meanwhile
+                break
+        if not count:
+            raise KeyError(told[0][1])
+        return count
 
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
@@ -192,6 +202,15 @@ class RayStage:
         """
         self._check_open()
         _rescore(self._lines, added(_plan_of(self._lines), name, own), [name])
+
+    def switch(self, name: str, own: Plan, writes: Callable[[int], Writes]) -> None:
+        """Have the player of this name in `own` take the place of that which plays, over another table, shard by shard.
+
+        `writes` is asked, when nothing more comes to the table of a shard, for what makes it the other one.
+        Errors: as `change`; what `writes` raises.
+        """
+        self._check_open()
+        switch(self._lines, added(_plan_of(self._lines), name, own).dump(), name, writes)
 
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""
@@ -430,7 +449,7 @@ def _kill(line: Line) -> None:
 
 def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Line]:
     """The shards of a band, begun: the first before the others, since it makes the store."""
-    plan.called = list(names) if plan.shards > 1 else []
+    plan.called = list(names)
     kept = cluster.log_names(plan.url) if _is_kept(plan.url) else []
     if kept and len(kept) != plan.shards:
         raise Unavailable(
@@ -440,7 +459,7 @@ def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Li
     lines: list[Line] = []
     try:
         for number in range(plan.shards):
-            lines.append(_shard(plan, number, names[number] if names else None, more))
+            lines.append(_shard(plan, number, names[number], more))
             if plan.shards > 1:
                 lines[-1].ask("hello")
     except BaseException:
@@ -451,26 +470,26 @@ def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Li
 
 
 def _names(plan: Plan) -> list[str]:
-    """What the actors of a band that ends with this process are called, where others have to find them."""
+    """What the actors of a band that ends with this process are called: so they find each other, and instances find them."""
     if _is_kept(plan.url):
         return [cluster.log_name(plan.url, number, plan.shards) for number in range(plan.shards)]
-    return [f"shard:{plan.run}:{number}" for number in range(plan.shards)] if plan.shards > 1 else []
+    return [f"shard:{plan.run}:{number}" for number in range(plan.shards)]
 
 
-def _shard(plan: Plan, number: int, name: str | None, more: Mapping[str, Any]) -> Line:
+def _shard(plan: Plan, number: int, name: str, more: Mapping[str, Any]) -> Line:
     """The actor of a shard. A log in memory lives as long as its actor: that is gone back to by its name."""
     import ray
 
-    options = {**_options(plan), **more, **({} if name is None else {"name": name})}
+    options = {**_options(plan), **more, "name": name}
     is_kept = _is_kept(plan.url) and "lifetime" not in more
-    known = cluster.find(name) if is_kept and name is not None else None
+    known = cluster.find(name) if is_kept else None
     if known is not None:
         line = Line(known, plan.document["name"])
         line.ask("reopen", plan.dump())
         return line
     kind: Any = ray.remote(ShardActor)
     actor = kind.options(**options).remote(plan.dump(), number)
-    if is_kept and name is not None:
+    if is_kept:
         _kept[name] = actor
     return Line(actor, plan.document["name"])
 

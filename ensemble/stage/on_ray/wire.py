@@ -1,10 +1,11 @@
 """What travels between the actors of the Ray stage, as bytes.
 
 Owns the shapes on the wire; knows no Ray. The events of a batch travel in the log's own form, a frame of columns, so that a
-sealed frame can stand in for them as it is.
+sealed frame can stand in for them as it is. Large data is only named, as there: who looks at it fetches it.
 
     unpack_work(pack_work(work)) hears as work does
     unpack_outcome(pack_outcome(outcome, work), work) = outcome
+    unpack_frame(pack_frame(frame)) = frame
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ensemble.broker.section import Batch
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
 from ensemble.event import Event, Frame, Match, Past, Picked, Ref, Rows, brought_along, written_in
 from ensemble.log import frame as frames
+from ensemble.log.blobs import Claim, Fetch, bare, whole
 from ensemble.player import Work
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -95,6 +97,10 @@ _read_batch = msgspec.msgpack.Decoder(_Batch).decode
 _read_outcome = msgspec.msgpack.Decoder(_Outcome).decode
 
 
+def _nowhere(claim: Claim) -> bytes:
+    raise AssertionError(f"event {claim.offset} names large data, and nobody said where it is")
+
+
 # Batches
 
 
@@ -114,6 +120,7 @@ def pack_work(work: Work, share: Share = lambda rows, ixs: None) -> bytes:
         while hi < count and events[hi]._rows is rows:
             hi += 1
         ixs = [event._ix for event in events[lo:hi]]
+        rows = bare(rows)
         pieces.append(_piece(rows, ixs, share(rows, ixs)))
         lo = hi
     lanes = work.batch.keys
@@ -154,6 +161,7 @@ def _parts(events: Sequence[Event]) -> list[_Piece]:
 
 
 def _piece(rows: Rows, ixs: Sequence[int], of: int | None = None) -> _Piece:
+    rows = bare(rows)
     if of is not None:
         is_run = ixs[-1] - ixs[0] + 1 == len(ixs) and all(a < b for a, b in pairwise(ixs))
         return _Piece(b"", None if is_run else [rows.first + ix for ix in ixs], of, ixs[0], ixs[-1] + 1)
@@ -169,8 +177,8 @@ def shared(rows: Rows) -> Shared:
     return Shared(frames.encode(Frame(rows.first, rows.time_us, rows, {})))
 
 
-def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
-    """The batch, as a player's instance hears it, with the frames that go along."""
+def unpack_work(data: bytes, along: Sequence[Shared] = (), fetch: Fetch = _nowhere) -> Work:
+    """The batch, as a player's instance hears it, with the frames that go along. `fetch` gets what is large in it."""
     wire = _read_batch(data)
     events: list[Event] = []
     offsets: Sequence[int] = ()
@@ -178,14 +186,14 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
     roots: list[Ref] = []
     has_own_ids = False
     for piece in wire.pieces:
-        rows, where = _unpacked(piece, wire, along)
+        rows, where = _unpacked(piece, wire, along, fetch)
         offsets = where if not offsets else [*offsets, *where]
         has_own_ids = has_own_ids or rows.extras is not None
         events.extend(Event(rows, ix) for ix in range(len(rows)))
     if wire.parts or any(event._rows.extra(event._ix, "parts") for event in events if event._rows.extras is not None):
         parts: dict[int, Event] = {}
         for piece in wire.parts:
-            rows, where = _unpacked(piece, wire, along)
+            rows, where = _unpacked(piece, wire, along, fetch)
             parts.update((offset, rows.event(ix)) for ix, offset in enumerate(where))
         events = [_whole(event, parts) for event in events]
     if has_own_ids:
@@ -196,17 +204,18 @@ def unpack_work(data: bytes, along: Sequence[Shared] = ()) -> Work:
     return Work(batch, events, refs or offsets, roots, wire.table, wire.reads, wire.enriched)
 
 
-def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared]) -> tuple[Rows, Sequence[int]]:
+def _unpacked(piece: _Piece, wire: _Batch, along: Sequence[Shared], fetch: Fetch) -> tuple[Rows, Sequence[int]]:
     """The rows of a piece, and their offsets."""
     is_whole = piece.of >= 0
     rows = frames.decode(along[piece.of].data if is_whole else piece.frame, wire.log_id, wire.shard, is_checked=True).rows
     assert rows is not None, "a batch has events"
     rows.log_id, rows.past = written_in(wire.past, wire.log_id, rows.first)
     if is_whole:
-        return _chosen(piece, rows)
+        chosen, where = _chosen(piece, rows)
+        return whole(chosen, fetch), where
     if piece.offsets is None:
-        return rows, range(rows.first, rows.first + len(rows))
-    return Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), piece.offsets
+        return whole(rows, fetch), range(rows.first, rows.first + len(rows))
+    return whole(Picked(**msgspec.structs.asdict(rows), offsets=piece.offsets), fetch), piece.offsets
 
 
 def _chosen(piece: _Piece, rows: Rows) -> tuple[Rows, Sequence[int]]:
@@ -251,7 +260,7 @@ def pack_outcome(outcome: Outcome, work: Work, *, is_spent: bool = False) -> byt
             [] if said is None else list(said.data),
             causes,
             None if causes is None or said is None else list(said.roots or ()),
-            None if said is None else said.extras,
+            None if said is None or said.extras is None else dict(said.extras),
             outcome.wrote,
             list(outcome.later),
             list(outcome.failures),
@@ -295,6 +304,34 @@ def unpack_outcome(data: bytes, work: Work) -> tuple[Outcome, bool]:
     return outcome, wire.is_spent
 
 
+# Frames of the log, as who reads it from afar gets them
+
+
+class _Frame(msgspec.Struct, array_like=True, gc=False):
+    frame: bytes
+    removed: dict[str, int] | None
+
+
+_read_frame = msgspec.msgpack.Decoder(_Frame).decode
+
+
+def pack_frame(frame: Frame) -> bytes:
+    """A frame with all that reading it gives: as bytes of a frame alone it would not say what retention took."""
+    if frame.rows is not None:
+        frame = msgspec.structs.replace(frame, rows=bare(frame.rows))
+    return _encode(_Frame(frames.encode(frame), frame.removed))
+
+
+def unpack_frame(data: bytes, log_id: str, shard: int, fetch: Fetch) -> Frame:
+    """The same frame. `fetch` gets what is large in it."""
+    wire = _read_frame(data)
+    frame = frames.decode(wire.frame, log_id, shard)
+    frame.removed = wire.removed
+    if frame.rows is not None:
+        frame.rows = whole(frame.rows, fetch)
+    return frame
+
+
 # Publications
 
 
@@ -321,7 +358,7 @@ def pack_publication(publication: Publication) -> bytes:
             said.topic_ix if isinstance(said.topic_ix, int) else list(said.topic_ix),
             list(said.keys),
             list(said.data),
-            said.extras,
+            None if said.extras is None else dict(said.extras),
             publication.source,
             publication.token,
             said.versions,

@@ -1,0 +1,98 @@
+"""Tables of a band that is up are rebuilt beside it, out of its log, and put in place while it plays: in each shard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import Event, deployment, emit
+from ensemble.errors import EnsembleError, ScoreError
+from tests.conformance.stand import eventually
+
+NAME = "beside"
+
+
+def score(shards: int = 1, **says: Any) -> dict[str, Any]:
+    count = {"on": "said", "emits": ["counted"], "section": {"max": 2, "cpus": 0.1}, **says}
+    other = {"on": "said", "section": {"cpus": 0.1}}
+    return {
+        "ensemble": 1, "name": NAME, "players": {"count": count, "other": other}, "stage": {"kind": "ray", "shards": shards},
+    }  # fmt: skip
+
+
+def by(step: int) -> Any:
+    def count(event: Event, ctx: Any) -> Any:
+        ctx.state["n"] = ctx.state.get("n", 0) + step
+        return emit("counted", ctx.state["n"])
+
+    return count
+
+
+def picky(event: Event, ctx: Any) -> None:
+    if event.data == 3:
+        raise ValueError("three")
+
+
+def other(event: Event) -> None: ...
+
+
+@pytest.fixture
+def store(cluster: None, tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "store")
+    ensemble.down(NAME)
+
+
+@pytest.mark.patience(240)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_no_event_is_lost_or_heard_twice_while_others_publish(store: str, shards: int) -> None:
+    said, stop = 0, threading.Event()
+    with ensemble.up(score(shards), store=store, players={"count": by(1), "other": other}) as band:
+
+        def publish() -> None:
+            nonlocal said
+            while not stop.is_set():
+                said += band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(20))
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        try:
+            eventually(lambda: len(band.table("count")) == 7, "states", 60)
+            rebuilding = band.rebuild("count", by(10))
+            assert len(rebuilding.compare().changes) == 7
+            before = said
+            rebuilding.switch()
+            eventually(lambda: said > before, "more events", 60)
+            with deployment.rebuild(NAME, score(shards), "count", players={"count": by(100), "other": other}) as again:
+                again.switch()  # from anywhere, by the code of a score
+        finally:
+            stop.set()
+            publisher.join()
+        band.settle(120)
+
+        assert sum(state["n"] for state in band.table("count").values()) == 100 * said
+        status = band.status()
+        assert (status.sections["count"].heard, status.sections["other"].heard) == (said, said)
+        assert len(list(band.events("counted"))) == said
+
+
+@pytest.mark.patience(240)
+def test_what_can_not_be_switched_leaves_the_band_as_it_was(store: str) -> None:
+    with ensemble.up(score(), store=store, players={"count": by(1), "other": other}) as band:
+        band.publish_many({"topic": "said", "key": "k", "data": n} for n in range(6))
+        band.settle(60)
+
+        with pytest.raises(EnsembleError, match="can't hear 1 of the events"):
+            band.rebuild("count", picky).switch()
+        with pytest.raises(ScoreError, match="a table is rebuilt from what its player has heard"):
+            deployment.rebuild(NAME, score(on="else"), "count", players={"count": by(1), "other": other}).__enter__()
+        with pytest.raises(KeyError, match="no player 'cuont'"):
+            deployment.rebuild(NAME, score(), "cuont", players={"count": by(1), "other": other}).__enter__()
+
+        band.publish("said", 7, key="k")
+        band.settle(60)
+        assert band.table("count")["k"] == {"n": 7}
