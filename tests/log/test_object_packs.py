@@ -377,3 +377,46 @@ def test_a_pack_that_is_missing_stops_who_reads(store: Any) -> None:
 def _reading(store: Any) -> list[Callable[[], Any]]:
     log = opened(store)
     return [lambda: contents(log), lambda: contents(read_objects(objects(store)))]
+
+
+def test_a_reader_of_a_pack_that_is_written_anew_once_more_goes_on_with_the_new_one(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.log.objects.packs.AHEAD_BYTES", 64)
+    log = opened(store)
+    packing = filled(log)
+    for part in packing.parts():
+        packing.put(packing.pack([part], None))
+    before = contents(log)
+    for reader in (log, read_objects(objects(store))):
+        reading = reader.frames(4)
+        seen = [next(reading).seq for _ in range(2)]
+
+        for part in packing.parts():
+            packing.put(packing.pack([part], None, compress=True))
+
+        assert seen + [kept.seq for kept in reading] == [kept["seq"] for kept in before[4:]]
+        assert len(names(store, "packs")) == len(packing.parts())
+
+
+def test_what_is_past_is_looked_up_anew_where_it_has_moved_on(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensemble.log.objects.packs.AHEAD_BYTES", 64)
+    log = opened(store)
+    packing = filled(log)
+    needed = log.frame_at(1)
+    reader = read_objects(objects(store))
+    reader.end()
+    for count in (1, 2, 2):
+        parts = packing.parts()[:count]
+        packing.put(
+            packing.pack(parts, lambda kept: Taken([1] if kept.first == 0 else [], has_marks=False), state=lambda: b"s" * 300)
+        )
+        for each in (log, reader):
+            rows = each.frame_at(1).rows
+            assert rows is not None
+            assert needed.rows is not None
+            assert rows.data[1] == needed.rows.data[1]
+            base = each.base()
+            assert base is not None
+            assert (base.at, base.state) == (log.begin(), b"s" * 300)
+        assert contents(reader)[0]["seq"] == log.begin().seq
