@@ -27,6 +27,7 @@ class Branch:
         self._parent = parent
         self.fork: Fork | None = fork
         self._at = fork.at
+        self._begins = parent.begin()  # once: while a take stands on it, nothing is taken from it
         self.past = (*parent.past, (fork.at.offset, fork.id))
         self._check_joint(fork)
 
@@ -58,7 +59,7 @@ class Branch:
         return self._own.shard
 
     def begin(self) -> Position:
-        return self._parent.begin()
+        return self._begins
 
     def base(self) -> Snapshot | None:
         return self._parent.base()

@@ -73,7 +73,9 @@ class MemoryStore:
         self.fork = fork
         self.epoch = 0
         self.writer: MemoryLog | None = None
-        self.held = Held(begin_of(log_id, shard, fork))
+        self.first = begin_of(log_id, shard, fork)
+        """The place before its own first frame."""
+        self.held = Held(self.first)
         """Changed in one assignment where the log comes to begin later: who reads the one before reads on."""
         self.cuts: list[int] = []
         """The numbers of the frames with which parts begin that may be written anew (`MemoryPacking`)."""
@@ -130,7 +132,7 @@ class MemoryReader:
 
     def rows(self, offset: int = 0) -> Iterator[Frame]:
         held = self._held()
-        begin, end = self._first_offset(), held.ends[-1].offset
+        begin, end = self._store.first.offset, held.ends[-1].offset
         if not 0 <= offset <= end:
             raise OffsetError(f"log {self.name!r}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         offset = max(offset, begin)
@@ -141,12 +143,14 @@ class MemoryReader:
 
     def frame_at(self, offset: int) -> Frame:
         held = self._held()
-        begin, end = self._first_offset(), held.ends[-1].offset
+        begin, end = self._store.first.offset, held.ends[-1].offset
         if not begin <= offset < end:
             raise OffsetError(f"log {self.name!r}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         if offset < held.ends[0].offset:
             return self._past_frame(held, offset)
         seq = held.filled[bisect_right(held.firsts, offset) - 1]
+        if sealed := held.data[seq - held.ends[0].seq]:
+            return decode(sealed, self.id, self.shard, is_checked=True)
         frame = next(self._read(held, [seq]))
         if frame.removed is None or frame.rows is None or frame.rows.filed(offset - frame.first) != REMOVED:
             return frame
@@ -199,9 +203,6 @@ class MemoryReader:
                 yield decode_item(next(item for item in items if item.header.seq == n), self.id, self.shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
-
-    def _first_offset(self) -> int:
-        return begin_of(self.id, self.shard, self.fork).offset
 
     def _held(self) -> Held:
         return self._open().held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ensemble
 from ensemble import Match, takes
 from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
+from ensemble.log import open_log
 from ensemble.log.base import Taken
 from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.directory import open_directory
@@ -100,15 +102,24 @@ def _bytes(path: Path) -> int:
         return 0
 
 
-def test_a_band_on_threads_keeps_within_its_size(tmp_path: Path) -> None:
-    with ensemble.open(score({"size": "40KB"}), players={"tally": tally}, store=str(tmp_path / "s")) as band:
+def test_a_band_on_threads_keeps_within_its_size(store: str) -> None:
+    with ensemble.open(score({"size": "40KB"}, store={"linger": "0ms"}), players={"tally": tally}, store=store) as band:
         for _ in range(40):
             band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
             band.settle(timeout=10)
 
-        eventually(lambda: sum(map(_bytes, (tmp_path / "s/shard-0").glob("*.*"))) < 60_000)
+        eventually(lambda: (band.status().bytes or 0) < 60_000)
         assert band.table("tally")[""] == {"count": 800}
         assert next(band.events()).offset > 0
+    if store.startswith("memory:"):
+        held = memory_store(store.removeprefix("memory:"))
+        assert held is not None
+        assert sum(map(len, held.held.data)) + sum(pack.whole for pack in held.held.packs) == held.size < 60_000
+    elif not store.startswith("objects:"):
+        assert sum(path.stat().st_size for path in (Path(store) / "shard-0").glob("*.*")) < 60_000
+    else:
+        folders = [Path(store.removeprefix("objects:")) / folder for folder in ("log", "segments", "packs", "past")]
+        assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) < 80_000
 
 
 def test_dead_letters_and_what_is_held_stay_and_can_be_heard_again(store: str, clock: ManualClock) -> None:
@@ -278,6 +289,29 @@ def test_a_store_that_lost_events_passes_its_audit_and_one_that_lost_more_does_n
     )
     log.close()
     assert "nothing in the log says of this file that it takes their place" in audit(str(store)).findings[0].wrong
+
+
+@pytest.mark.parametrize("store", ["objects", "memory"], indirect=True)
+def test_an_audit_goes_across_what_went_in_other_kinds_of_store(store: str, clock: ManualClock) -> None:
+    made = score({"time": "1h"}, events={"order.x": {"compact": True}})
+    with ensemble.open(made, players={"tally": tally}, store=store, clock=clock) as band:
+        say(band, clock, 60, "order.x")
+        say(band, clock, 100)
+    trim_store(store)
+
+    audited = audit(store, tables=True, who=True)
+
+    assert audited.findings == ()
+    assert audited.logs[0].begin.offset > 0
+    assert audited.tables == {"tally": 3}
+    assert {count.topic for count in audited.who} >= {"order.placed"}
+    with ensemble.open(score(), players={"tally": tally}, store=store, clock=clock) as band:
+        say(band, clock, 60)
+    with closing(open_log(store, name="", create=False)) as log:  # somebody who has the right tools
+        packing = log.packing()
+        assert packing is not None
+        packing.put(packing.pack([packing.parts()[1]], lambda frame: Taken([], has_marks=True)))
+    assert "nothing in the log says of this file that it takes their place" in audit(store).findings[0].wrong
 
 
 def test_what_is_personal_stays_encrypted_in_packs_and_can_be_forgotten(tmp_path: Path, clock: ManualClock) -> None:

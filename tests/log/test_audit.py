@@ -9,17 +9,19 @@ from zlib import crc32
 
 import pytest
 
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log import Position, Snapshot, open_log
 from ensemble.log.audit import Audited, audit_log
 from ensemble.log.audit.directory import audit_directory
-from ensemble.log.base import genesis
+from ensemble.log.base import Removal, Taken, genesis
 from ensemble.log.chain import Chain
 from ensemble.log.directory import open_directory
 from ensemble.log.frame import peek
 from ensemble.log.group import RECORD_BYTES, encode_record, peek_record
 from ensemble.log.memory import memory_store
+from ensemble.log.pack import MemorySource, Pack
+from ensemble.log.retention import statement
 from tests.log.log_samples import Quick, append, frame
 from tests.log.test_corruption import Sample
 
@@ -356,3 +358,32 @@ def _frames(group: bytes) -> list[bytes]:
         frames.append(group[byte : byte + length])
         byte += length
     return frames
+
+
+def test_a_pack_in_memory_that_was_changed_is_told_and_stops_who_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 300)
+    log = open_log("memory:packed", name="band")
+    append(log, *([2] for _ in range(9)))
+    for _ in range(2):
+        append(log, [1])
+        log.save(Snapshot(log.end(), b"state"))
+    packing = log.packing()
+    assert packing is not None
+    removal = Removal("odd", 5, 0, 9, 1)
+    made = packing.pack([packing.parts()[1]], lambda kept: Taken([0], has_marks=True), lambda: [removal])
+    at = log.end()
+    log.append([log.seal(Frame(at.offset, at.time_us, None, {"removed": [statement(made)]}))])
+    packing.put(made)
+    assert audit_log("memory:packed").findings == []
+    store = memory_store("packed")
+    assert store is not None
+    [pack] = store.held.packs
+
+    changed = made.data[:-1] + bytes([made.data[-1] ^ 1])
+    store.held.packs = (Pack(MemorySource(str(pack.path), changed), store.id, store.shard),)
+
+    [finding] = audit_log("memory:packed").findings
+    assert (finding.file, "its checksum fails" in finding.wrong) == (pack.path, True)
+    with pytest.raises(LogCorrupt, match="its checksum fails"):
+        list(log.frames())
+    log.close()

@@ -18,6 +18,8 @@ from ensemble.log.blobs import Claim, Claimed, ClaimLog, ClaimReader, DirectoryB
 from ensemble.log.directory import open_directory, read_directory
 from ensemble.log.forgetting import ForgettingLog, ForgettingReader
 from ensemble.log.forgetting.ring import MemoryRing
+from ensemble.log.objects import codec
+from ensemble.log.objects.log import let_go
 from ensemble.score import load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -179,6 +181,109 @@ def test_what_nothing_names_any_more_is_swept_away(tmp_path: Path) -> None:
     assert log.frame_at(kept_offset).rows.data[0] == many[0]  # type: ignore[union-attr]
     assert len(contents(log)) == len(many) + 3 - len(gone)
     log.close()
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of few frames."""
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 400)
+    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 400)
+    made = codec.new_manifest
+    monkeypatch.setattr(codec, "new_manifest", lambda *given: made(*given)._replace(block=3))
+
+
+def begin_later(log: EventLog, count: int, *needed: int) -> int:
+    """Have a log begin after so many parts, and sweep. At which offset it begins comes back."""
+    packing = log.packing()
+    assert packing is not None
+    parts = packing.parts()[:count]
+
+    def choose(kept: Frame) -> Taken:
+        return Taken([offset - kept.first for offset in needed if kept.first <= offset < kept.end], has_marks=False)
+
+    removal = Removal("retain: {time: 1d}", 0, 0, parts[-1].end, 1)
+    packing.put(packing.pack(parts, choose, lambda: [removal], state=lambda: b"\x80"))
+    packing.sweep()
+    return log.begin().offset
+
+
+@pytest.mark.usefixtures("_small")
+def test_what_went_takes_its_large_data_along_in_every_kind_of_store(url: str) -> None:
+    log = open_log(url, name="band", blob_above=1_000)
+    many = [encode(f"{n}" * 3_000) for n in range(1, 13)]
+    for data in many:
+        say(log, data, SMALL)
+    for _ in range(2):
+        say(log, SMALL)
+        log.save(Snapshot(log.end(), b"state"))
+    say(log, OTHER)
+
+    begin = begin_later(log, 2, 2)
+
+    assert begin > 4
+    left = {sha256(data).digest() for data in [many[1], *many[begin // 2 :], OTHER]}
+    assert set(log._blobs.names()) == left  # type: ignore[attr-defined]
+    log.close()
+    log = open_log(url, name="band", blob_above=1_000)
+    assert log.frame_at(2).rows.data[0] == many[1]  # type: ignore[union-attr]
+    assert payloads(log)[: 2 * len(many) - begin : 2] == many[begin // 2 :]
+    assert payloads(log) == payloads(read_log(url))
+    log.close()
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_sweep_that_stalls_until_its_writer_was_replaced_takes_nothing_that_was_said_since(tmp_path: Path) -> None:
+    url = f"objects:{tmp_path}"
+    old = open_log(url, name="band", blob_above=1_000)
+    for _ in range(6):
+        say(old, LARGE)
+    for _ in range(4):
+        say(old, SMALL)
+        old.save(Snapshot(old.end(), b"state"))
+    blobs = old._blobs  # type: ignore[attr-defined]
+    drop, woken = blobs.drop, []
+
+    def stall(digest: bytes, epoch: int = 0) -> None:
+        """Another takes the log over, and says the same again, before this one goes on."""
+        let_go(url)
+        new = open_log(url, name="band", blob_above=1_000)
+        say(new, LARGE)
+        woken.append(new)
+        drop(digest, epoch)
+
+    blobs.drop = stall
+    begin_later(old, 3)
+
+    [new] = woken
+    assert payloads(new)[-1] == payloads(read_log(url))[-1] == LARGE
+    assert len(list(blobs.copies())) == len(list(blobs.names())) == 1
+    new.close()
+
+
+def test_data_that_was_put_away_before_epochs_were_in_its_name_is_found(tmp_path: Path) -> None:
+    url = f"objects:{tmp_path}"
+    for _ in range(2):  # each writer has it under its own epoch
+        log = open_log(url, name="band", blob_above=1_000)
+        say(log, LARGE, OTHER)
+        log.close()
+    names = sorted(path.name for path in (tmp_path / "blobs").iterdir())
+    assert len(names) == 4
+    for name in names:
+        path = tmp_path / "blobs" / name
+        path.rename(path.with_suffix(""))
+
+    assert payloads(read_log(url)) == [LARGE, OTHER] * 2
+    log = open_log(url, name="band", blob_above=1_000)
+    assert payloads(log) == [LARGE, OTHER] * 2
+    log.close()
+    for path in (tmp_path / "blobs").iterdir():
+        path.write_bytes(b"other")
+    with pytest.raises(LogCorrupt, match="was changed"):
+        payloads(read_log(url))
+    for path in (tmp_path / "blobs").iterdir():
+        path.unlink()
+    with pytest.raises(LogCorrupt, match="this data is missing"):
+        payloads(read_log(url))
 
 
 def test_what_is_said_while_it_is_swept_stays(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ensemble.log.audit.named import Named
 from ensemble.log.base import Position
 from ensemble.log.manifest import Manifest
 from ensemble.log.pack import Pack
+from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage
 from ensemble.log.shelf import Shelf
 
@@ -65,12 +66,14 @@ class _Walk:
         if self._at is not None and pack.begin != self._at:
             why = f"it does not follow frame {self._at.seq - 1}: frames were changed or lost"
             self._tell(Damage(pack.path, 0, why))
+        has_lost = bool(pack.head.removals)
         try:
             pack.state()
             for item in pack.items():
                 self._judge(item.after)
                 self._named.note(item.data)
-            if pack.head.removals:
+                has_lost = has_lost or is_remnant(item.data)
+            if has_lost:
                 self.lost.append((pack, sha256(pack.data()).digest()))
         except Damage as damage:
             self._tell(damage)

@@ -30,6 +30,7 @@ from ensemble.log.pack import FilePack
 from ensemble.log.pieces import pieces_of
 from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
+from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage, Segment, Window
 
 GLANCE_BYTES = 1 << 20
@@ -139,12 +140,14 @@ class _Walk:
     # Packs
 
     def _pack(self, pack: FilePack) -> None:
+        has_lost = pack.is_past or bool(pack.head.removals)
         if self._at is not None and pack.begin != self._at:
             self._tell(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
         try:
             pack.state()
             for item in pack.items():
                 self._judge(item.after)
+                has_lost = has_lost or is_remnant(item.data)
                 self.named.note(item.data)
         except Damage as damage:
             self._tell(damage.path, damage.place, str(damage.why))
@@ -154,7 +157,7 @@ class _Walk:
         for seq, size in self._sizes:
             if pack.seq <= seq < pack.end.seq:
                 self._sizes[seq, size] = True
-        if pack.head.removals:
+        if has_lost:
             self.lost.append(pack)
         self._judge(pack.end)
         self._at = self._end = pack.end

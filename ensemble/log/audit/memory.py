@@ -53,7 +53,8 @@ def audit_memory(store: MemoryStore, known: Known) -> Audited:
     found.verdicts.update((place, "beyond") for place in wanted if place.seq > at.seq)
     found.end = at
     if not found.findings:
-        lost = [(pack, sha256(pack.data()).digest()) for pack in held.packs if pack.head.removals]
+        # In memory nothing is packed but where something is taken out.
+        lost = [(pack, sha256(pack.data()).digest()) for pack in held.packs]
         tell_unsaid(lost, MemoryReader(store).frames(), found)
         named = Named(store.id, store.shard)
         for pack in held.packs:

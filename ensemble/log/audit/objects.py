@@ -22,9 +22,10 @@ from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.log import own_manifest, part_of, read_root
 from ensemble.log.objects.packs import ObjectPack
-from ensemble.log.objects.protocol import Entry, Follow, Seen
+from ensemble.log.objects.protocol import Absent, Call, Entry, Follow, Seen
 from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View, snapshots_of
-from ensemble.log.objects.store import MANIFEST, Objects
+from ensemble.log.objects.store import BESIDE, MANIFEST, Objects
+from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage
 
 
@@ -101,6 +102,8 @@ class _Walk(ObjectFrames):
         self._after = 0
         """The entry after the last group."""
         self.named = Named(found.id, found.shard)
+        self._is_hidden = False
+        """Whether a pack is damaged so that nobody knows which blocks it holds."""
         self.lost: list[ObjectPack] = []
         """Packs out of which something was taken."""
 
@@ -129,9 +132,11 @@ class _Walk(ObjectFrames):
         try:
             block, rest = divmod(self._number, self._log.block)
             pack = None if rest else self._packs.of(block)
-        except LogCorrupt as error:
-            self._pass(error, str(error).partition(": byte ")[0], self._log.end_of_block(self._number))
-            return False
+        except LogCorrupt as error:  # of what is past each block would tell of it
+            pack, self._is_hidden = None, True
+            finding = of_error(error, str(error).partition(": byte ")[0])
+            if finding not in self._found.findings:
+                self._found.findings.append(finding)
         if pack is not None:
             self._pack(pack)
             return False
@@ -153,26 +158,27 @@ class _Walk(ObjectFrames):
 
     def _pass(self, error: LogCorrupt, path: str, number: int) -> None:
         """Tell of damage, and go on behind it."""
-        finding = of_error(error, path)
-        if finding not in self._found.findings[-1:]:  # of what is past each block would tell of it
-            self._found.findings.append(finding)
+        self._found.findings.append(of_error(error, path))
         self._end, self._epoch, self._number = None, 0, number  # the place is not known
 
     def _pack(self, pack: ObjectPack) -> None:
         """Look at a pack, which holds what comes next."""
+        has_lost = pack.is_past or bool(pack.head.removals)
         try:
             if self._end is not None and pack.begin != self._end:
                 raise Damage(pack.path, 0, f"it does not follow frame {self._expected - 1}: frames were changed or lost")
             pack.state()
             for item in pack.items():
                 self._judge(item.after)
+                has_lost = has_lost or is_remnant(item.data)
                 self.named.note(item.data)
         except Gone:  # by who writes it anew
             self._packs.forget()
             return
         except Damage as damage:
             self._found.findings.append(of_error(corrupt(damage.path, damage.place, damage.why), str(damage.path)))
-        if pack.head.removals:
+        self._look_at_stubs(pack)
+        if has_lost:
             self.lost.append(pack)
         if pack.is_past:
             self._found.begin = pack.end
@@ -185,12 +191,28 @@ class _Walk(ObjectFrames):
         self._after = (pack.end_block - 1) * self._log.block  # or later: a pack does not say where its last group was
         self._merged = max(self._merged, pack.end_block)
 
+    def _look_at_stubs(self, pack: ObjectPack) -> None:
+        """The names of the segments must stay taken, so that who stalled finds them (docs/object-log.md)."""
+        for first in range(pack.first_block, pack.end_block, BESIDE):
+            blocks = range(first, min(first + BESIDE, pack.end_block))
+            names = [self._log.segment(block) for block in blocks]
+            coming = [self.objects.beside(self.objects.call, Call("get", name)) for name in names]
+            for block, name, each in zip(blocks, names, coming, strict=True):
+                try:
+                    is_missing = isinstance(each.result(), Absent)
+                except LogCorrupt as error:
+                    self._found.findings.append(of_error(error, f"{self.objects.where}/{self.objects.path(name)}"))
+                    continue
+                # Who died before he made the stub of a block that was never merged left its entries.
+                if is_missing and isinstance(self.objects.call(Call("look", self._log.entry(block * self._log.block))), Absent):
+                    self._tell(self.objects.path(name), "the stub of a block that was packed is missing")
+
     def _look(self, seen: Seen) -> bool:
         number = self._number
         if seen.is_packed:
             path = self.objects.path(self._log.segment(number // self._log.block))
-            wrong = "its entries were packed, and no pack holds them: a pack is missing"
-            self._tell(path, wrong)
+            if not self._is_hidden:
+                self._tell(path, "its entries were packed, and no pack holds them: a pack is missing")
             self._end, self._epoch, self._number = None, 0, self._log.end_of_block(number)
             return False
         if seen.is_merged and number + len(seen.entries) != self._log.end_of_block(number):

@@ -158,8 +158,9 @@ def decode_pack_head(path: str, data: bytes, size: int) -> tuple[int, int]:
     """
     if len(data) >= PACK_HEAD.size:
         head = data[: PACK_HEAD.size]
-        marker, _, crc, _, first, _, end, _, length = PACK_HEAD.unpack(head)
-        if marker == 0x94 and crc32(head[CHECKED_FROM:]) == crc and size == PACK_HEAD.size + length:
+        _, _, crc, _, first, _, end, _, length = PACK_HEAD.unpack(head)
+        is_written_so = head == PACK_HEAD.pack(0x94, 0xCE, crc, 0xCF, first, 0xCF, end, 0xC6, length)
+        if is_written_so and crc32(head[CHECKED_FROM:]) == crc and size == PACK_HEAD.size + length:
             return first, end
     raise LogCorrupt(
         f"{path}: byte 0: the head of this pack is damaged; restore this object from a copy or an older version of it"

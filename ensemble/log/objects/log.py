@@ -216,6 +216,7 @@ class ObjectLog(ObjectFrames):
         merged = self._merged
         known = range(merged, self._number // self._log.block)
         self._catch_up()
+        self._packs.of(0)  # the first page of them, which is all as a rule: after that it knows of its own
         if self._holder is not None:
             if not takes_over:
                 raise Unavailable(

@@ -92,6 +92,8 @@ class Packs:
         self._is_all = False
         """Whether it is known of all."""
         self._past: Name | None = None
+        self._past_end = 0
+        """The blocks before this one are known to be past."""
         self._has_past = False
         """Whether it is known what is past."""
         self._sizes: dict[Name, int] = {}
@@ -103,8 +105,8 @@ class Packs:
         return bool(self._own) or self._past is not None
 
     def has(self, block: int) -> bool:
-        """Whether a block is known to have a pack of its own."""
-        return block in self._own
+        """Whether a block is known to be packed."""
+        return block in self._own or block < self._past_end
 
     def of(self, block: int) -> ObjectPack | None:
         """The pack that holds a block; None: it is not packed.
@@ -130,6 +132,7 @@ class Packs:
                 continue
             if self._highest_past() == generation:
                 pack: ObjectPack = found.value.data  # type: ignore[union-attr]
+                self._past_end = max(self._past_end, pack.end_block)
                 return pack
 
     def _highest_past(self) -> int:
@@ -162,7 +165,7 @@ class Packs:
         with self._lock:
             self._sizes[name] = size
             if name.kind == "past":
-                self._past, self._has_past = name, True
+                self._past, self._past_end, self._has_past = name, end, True
                 self._own = {block: own for block, own in self._own.items() if block >= end}
             else:
                 self._own = {**self._own, name.number: name}
