@@ -22,6 +22,7 @@ from ensemble.log import count_shards, place_of, read_log, takes
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
 from ensemble.log.cut import goes_through
+from ensemble.log.own import read_own
 from ensemble.shown import data_frame
 from ensemble.stage.door import knock, store_folder
 from ensemble.stage.view import table_digest
@@ -59,6 +60,17 @@ class Anchored(msgspec.Struct, frozen=True):
     """When the newest of them was made, RFC 3339."""
 
 
+class Archived(msgspec.Struct, frozen=True):
+    """What came of looking at the archive of a shard, from whose end on the log goes on."""
+
+    url: str
+    shard: int
+    begin: Position
+    end: Position
+    bytes: int
+    """Of its packs."""
+
+
 class Audit(msgspec.Struct, frozen=True):
     """What came of an audit."""
 
@@ -73,6 +85,8 @@ class Audit(msgspec.Struct, frozen=True):
     who: tuple[Count, ...] = ()
     tables: Mapping[str, int] = {}
     """Player -> how many keys of its table were compared."""
+    archives: tuple[Archived, ...] = ()
+    """The archives that were looked at: of each shard the one in which its past lies."""
 
     @property
     def is_whole(self) -> bool:
@@ -107,16 +121,18 @@ def audit(
     key: str | None = None,
     who: bool = False,
     tables: bool = False,
+    archive: str | None = None,
 ) -> Audit:
     """Look at every byte of a store and its takes, and tell all that is not as it was written.
 
-    Nothing is changed, nobody disturbed. Who said what, and the tables, are those of the take that `url` means.
+    Nothing is changed, nobody disturbed. Who said what, and the tables, are those of the take that `url` means. What retention
+    archived is looked at too, where the log says that it lies, or at `archive`.
     Shapes: `anchor` is where the heads of its logs are kept, outside of it: all are checked. With `sign`, a file with a private
             key, the heads as of now are added if nothing is wrong. `key` is the public key by which all must be signed; left
             out: that
             of `sign`.
-    Errors: Unavailable if there is no such store, or if it or the anchors can't be read; ValueError where `sign` or `key` stand
-            without `anchor`. What is wrong with the store is no error: it is in `findings`.
+    Errors: Unavailable if there is no such store, or if it, the anchors or `archive` can't be read; ValueError where `sign` or
+            `key` stand without `anchor`. What is wrong with the store is no error: it is in `findings`.
     """
     began_s = monotonic()
     if anchor is None and (sign or key):
@@ -142,6 +158,18 @@ def audit(
             notes += log.notes
     if not findings:
         findings += _of_forks(store, logs)
+    archives = []
+    for log in logs:
+        lies = archive or log.archive
+        if lies and log.id and log.fork is None:
+            looked = _Past(lies, takes.place(store, log.take), log, is_asked_for=archive is not None)
+            findings += looked.findings
+            notes += looked.notes
+            archives += looked.archived
+    unseen = sum(len(log.unseen) for log in logs)
+    if unseen:
+        told = "one anchored place" if unseen == 1 else f"{unseen} anchored places"
+        notes.append(f"{told} can't be looked at any more: retention took what lay there")
     if held is not None:
         findings += held.judge(logs)
     counts: tuple[Count, ...] = ()
@@ -162,8 +190,51 @@ def audit(
     added = held.add(logs) if held is not None and not findings else 0
     return Audit(
         url, tuple(logs), tuple(findings), tuple(notes), monotonic() - began_s,
-        None if held is None else held.told(added), counts, compared,
+        None if held is None else held.told(added), counts, compared, tuple(archives),
     )  # fmt: skip
+
+
+class _Past:
+    """The archive in which the past of a log lies: whether it is whole, and the log goes on from its end."""
+
+    def __init__(self, url: str, store: str, log: Audited, *, is_asked_for: bool) -> None:
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.archived: list[Archived] = []
+        try:
+            found = audit_log(url, log.shard, lambda log_id, shard: [*log.unseen, log.begin])
+        except Unavailable as error:
+            if is_asked_for:
+                raise
+            self.notes.append(f"the archive of this log was not looked at: {error}; or name where it is: --archive URL")
+            return
+        self.findings += found.findings
+        self.notes += found.notes
+        if found.findings:
+            return
+        if found.id != log.id:
+            wrong = f"it is of log {found.id}, and the past of log {log.id} should be here"
+            self.findings.append(Finding(url, 0, wrong))
+            return
+        self.archived.append(Archived(url, log.shard, found.begin, found.end, found.bytes))
+        self._join(url, store, log, found)
+        log.verdicts.update((place, found.verdicts[place]) for place in log.unseen)
+        log.verdicts.update(dict.fromkeys(found.unseen, "held"))
+        log.unseen = [place for place in log.unseen if place in found.unseen]
+
+    def _join(self, url: str, store: str, log: Audited, found: Audited) -> None:
+        """One chain from the first frame of the archive to the last of the log."""
+        begin, end = log.begin, found.end
+        if found.verdicts[begin] != "held":
+            wrong = f"it should lead to frame {begin.seq}, with which the log begins now; it ends before frame {end.seq}"
+            if found.verdicts[begin] == "other":
+                wrong = f"the frames before frame {begin.seq} are others here than those that the log goes on from"
+            self.findings.append(Finding(url, 0, wrong))
+            return
+        with closing(read_own(store, log.shard)) as reader:
+            if not goes_through(reader, end):
+                wrong = f"it ends before frame {end.seq}, and the log was never there"
+                self.findings.append(Finding(url, 0, wrong))
 
 
 def _of_forks(store: str, logs: Sequence[Audited]) -> Iterator[Finding]:

@@ -103,7 +103,7 @@ def _trim(log: EventLog, score: Score | None, shards: int, url: str, *, is_rehea
     needs = needed(known, motif_reader(listened.values()), log.rows, log.frame_at)
     now_us = max(state.time_us, time.time_ns() // 1000)
     if is_rehearsal:
-        return _rehearsed(packing, Retention(log, rules), needs, now_us)
+        return _rehearsed(packing, Retention(log, rules, is_rehearsal=True), needs, now_us)
 
     def say(statement: list[Any]) -> None:
         frame = Frame(state.end, max(now_us, state.time_us), None, {"removed": [statement]})

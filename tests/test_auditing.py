@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from obstore.store import MemoryStore
 
 import ensemble
 from ensemble.broker.state import State
-from ensemble.errors import Unavailable
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import Frame, Rows, encode
 from ensemble.log import Snapshot, open_log
+from ensemble.log.audit import Audited
 from ensemble.log.audit import anchor as anchor_module
 from ensemble.log.audit.anchor import new_key
+from ensemble.log.audit.named import Named
+from ensemble.log.blobs import DirectoryBlobs
+from ensemble.log.frame import encode as encode_frame
 from ensemble.log.objects import store as stores
 from ensemble.log.objects.store import Objects
 
@@ -103,6 +109,92 @@ def test_a_file_that_says_how_a_store_is_divided_is_looked_at(store: str) -> Non
 def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="there is no store"):
         ensemble.audit(str(tmp_path / "nothing"))
+
+
+# What lies beside the log
+
+
+@pytest.fixture(params=["directory", "objects"])
+def with_data(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[Path]]:
+    """A store with large data beside its log, and the files of that in the order of the events that have it."""
+    url = {"directory": str(tmp_path / "s"), "objects": f"objects:{tmp_path / 's'}"}[request.param]
+    score = {**SCORE, "store": {"blob_above": "1KiB"}}
+    with ensemble.open(score, store=url, players={"tally": tally, "note": note}) as band:
+        for n in range(3):
+            band.publish("order.placed", {"note": f"{n}" * 5_000}, key="walter")
+        band.settle(timeout=10)
+        data = {encode({"note": f"{n}" * 5_000}): n for n in range(3)}
+    files = [path for path in (tmp_path / "s/blobs").rglob("*") if path.is_file()]
+    return url, sorted(files, key=lambda path: data[path.read_bytes()])
+
+
+def test_data_beside_the_log_that_was_changed_or_is_missing_is_told_by_file_and_event(
+    with_data: tuple[str, list[Path]],
+) -> None:
+    url, files = with_data
+    assert (len(files), ensemble.audit(url).findings, ensemble.audit(url).notes) == (3, (), ())
+    offsets = [event.offset for event in ensemble.read(url).events("order.placed")]
+
+    for path, offset in zip(files, offsets, strict=True):
+        data = path.read_bytes()
+        for changed in (data[:-1] + b"!", data[:-1], b"", data + b"!"):
+            path.write_bytes(changed)
+            [finding] = ensemble.audit(url).findings
+            assert finding.file.endswith(path.name)
+            assert finding.wrong == f"this data was changed, and the event with offset {offset} has it"
+        path.unlink()
+        [finding] = ensemble.audit(url).findings
+        assert finding.wrong == f"this data is missing, and the event with offset {offset} has it"
+        path.write_bytes(data)
+    assert ensemble.audit(url).is_whole
+
+
+def test_data_that_no_event_has_is_a_note_unless_it_was_changed(with_data: tuple[str, list[Path]]) -> None:
+    url, files = with_data
+    own = sha256(b"left over").hexdigest()
+    folder = files[0].parents[0] if url.startswith("objects:") else files[0].parents[1] / own[:2]
+    folder.mkdir(exist_ok=True)
+    (folder / own).write_bytes(b"left over")
+    (folder / f"{own}.tmp").write_bytes(b"half")
+
+    found = ensemble.audit(url)
+
+    assert found.is_whole
+    assert found.notes[0].startswith(f"{url.removeprefix('objects:') if own[:2] in str(folder) else url}/blobs/")
+    assert "no event has this data" in found.notes[0]
+    (folder / own).write_bytes(b"something else")
+    [finding] = ensemble.audit(url).findings
+    assert finding.wrong == "this data was changed, and no event has it"
+
+
+def test_data_in_memory_is_looked_at_too() -> None:
+    from ensemble.log.memory import memory_store
+
+    score = {**SCORE, "store": {"blob_above": "1KiB"}}
+    with ensemble.open(score, store="memory:with-data", players={"tally": tally, "note": note}) as band:
+        band.publish("order.placed", {"note": "x" * 5_000}, key="walter")
+        band.settle(timeout=10)
+    kept = memory_store("with-data")
+    assert kept is not None
+    assert ensemble.audit("memory:with-data").is_whole
+
+    kept.blobs.clear()
+
+    assert "is missing" in wrongs(ensemble.audit("memory:with-data"))[0]
+
+
+def test_data_that_retention_swept_away_while_an_audit_read_is_no_fault(tmp_path: Path) -> None:
+    def gone(offset: int) -> Any:
+        raise OffsetError(f"retention took {offset}")
+
+    row = Rows("log", 0, 7, 0, ["a"], 0, ["k"], [b""], ["/x"], 0, extras={0: {"blob": [bytes(32), 9]}})
+    named, found = Named("log", 0), Audited(findings=[], notes=[])
+    named.note(b"".join(encode_frame(Frame(7, 0, rows, {}, 1, 1, bytes(32))) for rows in (None, row, None)))
+
+    named.judge(DirectoryBlobs(tmp_path), gone, found)
+    assert (found.findings, found.notes) == ([], [])
+    named.judge(DirectoryBlobs(tmp_path), lambda offset: Frame(offset, 0, None, {}), found)
+    assert "the event with offset 7 has it" in found.findings[0].wrong
 
 
 # Anchors

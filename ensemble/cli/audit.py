@@ -46,6 +46,15 @@ def audit(
     tables: Annotated[
         bool, typer.Option("--tables", help="Hold the tables against what all of the log adds up to.", show_default=False)
     ] = False,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="URL",
+            help="Where the archive of its past lies, if not where the log says.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Look at every byte of a store, and tell all that is not as it was written.
@@ -55,13 +64,13 @@ def audit(
     by anchors alone, which are kept outside of the store.
     """
     if new_key is not None:
-        _make_key(new_key, json, others=any((store, anchor, sign, key, who, tables)))
+        _make_key(new_key, json, others=any((store, anchor, sign, key, who, tables, archive)))
         return
     if anchor is None and (sign is not None or key is not None):
         usage("--sign and --key are about anchors; say where these are: --anchor URL")
     from ensemble.auditing import audit
 
-    done = audit(store_url(store), anchor=anchor, sign=sign, key=key, who=who, tables=tables)
+    done = audit(store_url(store), anchor=anchor, sign=sign, key=key, who=who, tables=tables, archive=archive)
     if json:
         result_json(_json(done, who=who, tables=tables))
     else:
@@ -97,6 +106,10 @@ def _show(done: Audit, *, who: bool, tables: bool) -> None:
         what = f"{size}, {counted(len(done.logs), 'log')}; {done.took_s:.1f} s"
         verdict = "as it was written" if done.is_whole else f"not as it was written: {counted(len(done.findings), 'finding')}"
         result(f"{done.name or done.url}: {verdict}; {what}", style="bold")
+    for past in done.archives:
+        events, frames = past.end.offset - past.begin.offset, past.end.seq - past.begin.seq
+        size = f"{counted(events, 'event')} in {counted(frames, 'frame')}, {sized(past.bytes)}"
+        result(f"archive  {past.url}: {size}; the log goes on from there")
     held = done.anchored
     if held is not None:
         by = f"signed by {held.key}" if held.key else "by whatever key signed them; --key says which one it must be"
@@ -147,6 +160,18 @@ def _json(done: Audit, *, who: bool, tables: bool) -> dict[str, Any]:
         ],
         "took_s": done.took_s,
     }
+    if done.archives:
+        told["archives"] = [
+            {
+                "url": past.url,
+                "shard": past.shard,
+                "offsets": [past.begin.offset, past.end.offset],
+                "seqs": [past.begin.seq, past.end.seq],
+                "hash": past.end.hash.hex(),
+                "bytes": past.bytes,
+            }
+            for past in done.archives
+        ]
     if done.anchored is not None:
         told["anchors"] = msgspec.structs.asdict(done.anchored)
     if who:

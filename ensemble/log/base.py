@@ -22,13 +22,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ensemble.errors import Unavailable
 from ensemble.event import Frame, Past
 
+if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
+
 __all__ = [
-    "EventLog", "Fork", "Frame", "LogReader", "Packed", "Packing", "Part", "Position", "Removal", "Snapshot", "Taken",
-    "begin_of", "genesis",
+    "Copied", "EventLog", "Fork", "Frame", "LogReader", "Packed", "Packing", "Part", "Position", "Refused", "Removal",
+    "Snapshot", "Taken", "begin_of", "genesis",
 ]  # fmt: skip
 
 
@@ -138,6 +142,20 @@ class Packed(NamedTuple):
     """All that was written, where the store gets it only when it is put in its place."""
 
 
+class Refused(Unavailable):
+    """The archive does not take what is to go: so it stays."""
+
+
+class Copied(NamedTuple):
+    """A part as it is, for another place: as the bytes of a pack."""
+
+    begin: Position
+    end: Position
+    removals: Sequence[Removal]
+    """What was taken out of it before."""
+    data: bytes
+
+
 class Packing(Protocol):
     """Who writes finished parts of a log anew, so that they take up less. Called by one thread; others append and read on."""
 
@@ -172,6 +190,19 @@ class Packing(Protocol):
         With a state the log begins after these parts: then that is the state at their end.
         Errors: Unavailable if the store refuses; LogCorrupt. What was there is unharmed.
         """
+        ...
+
+    @property
+    def home(self) -> str:
+        """The url of the log's own store, beside whose frames its keys lie."""
+        ...
+
+    def copy(self, part: Part) -> Copied:
+        """All that is there of a part, checked, byte for byte; compressed, unless it is a pack already. LogCorrupt."""
+        ...
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        """Put what lies beside the log, and is named by a part, into another such place, durably. Unavailable; LogCorrupt."""
         ...
 
     def put(self, packed: Packed) -> None:

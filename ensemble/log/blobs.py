@@ -9,6 +9,7 @@ of it nothing names any more. Where it lies is the store's: `Blobs`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
@@ -21,7 +22,7 @@ import msgspec
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Rows
 from ensemble.log import manifest as manifests
-from ensemble.log.base import EventLog, LogReader, Packing, Snapshot
+from ensemble.log.base import EventLog, LogReader, Packing, Part, Snapshot
 from ensemble.log.envelope import envelope_of, is_encrypted
 from ensemble.log.files import Files, refusal
 from ensemble.log.frame import peek
@@ -49,6 +50,9 @@ class Claim(NamedTuple):
 Fetch = Callable[[Claim], bytes]
 """What gets such data. LogCorrupt if it is missing or damaged; Unavailable."""
 
+NAME = re.compile("[0-9a-f]{64}")
+"""How a file of such data is called; what is called otherwise is none."""
+
 
 class Blobs(Protocol):
     """A place for bytes by their SHA-256. Any thread."""
@@ -74,6 +78,18 @@ class Blobs(Protocol):
         ...
 
 
+class Beside(Protocol):
+    """The same place, for who looks at all that lies there, as it is."""
+
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        """What there is: what it is called by, the file or object, and its bytes. Unavailable."""
+        ...
+
+    def where(self, digest: bytes) -> str:
+        """The file or object that data is kept in, or would be."""
+        ...
+
+
 class DirectoryBlobs:
     """`blobs/ab/abcd…`: a file each, called by its hash."""
 
@@ -92,25 +108,39 @@ class DirectoryBlobs:
             raise refusal(f"{path}: can't be written", error) from error
 
     def get(self, digest: bytes) -> bytes:
-        path = self._path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
+        path, data = self._path(digest), self._found(digest)
+        if data is None:
             raise LogCorrupt(
                 f"{path}: this data is missing: retention took it since its event was read, or the file was lost; look for the "
                 "event anew, or restore the file from a copy of the store"
-            ) from error
-        except OSError as error:
-            raise refusal(f"{path}: can't be read", error) from error
+            )
         if sha256(data).digest() != digest:
             raise LogCorrupt(f"{path}: this data was changed, its hash does not fit; restore the file from a copy of the store")
         return data
 
+    def _found(self, digest: bytes) -> bytes | None:
+        path = self._path(digest)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise refusal(f"{path}: can't be read", error) from error
+
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        for digest in self.names():
+            data = self._found(digest)
+            if data is not None:
+                yield digest, self.where(digest), data
+
+    def where(self, digest: bytes) -> str:
+        return str(self._path(digest))
+
     def names(self) -> Iterator[bytes]:
         try:
             for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-                for path in sorted(folder.iterdir()):
-                    if path.suffix == "":
+                for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                    if NAME.fullmatch(path.name):
                         yield bytes.fromhex(path.name)
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
@@ -140,6 +170,12 @@ class MemoryBlobs:
 
     def get(self, digest: bytes) -> bytes:
         return self._kept[digest]
+
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        return ((digest, self.where(digest), data) for digest, data in list(self._kept.items()))
+
+    def where(self, digest: bytes) -> str:
+        return f"blob {digest.hex()} in memory"
 
     def names(self) -> Iterator[bytes]:
         return iter(list(self._kept))
@@ -318,7 +354,7 @@ class ClaimLog(ClaimReader):
 
     def packing(self) -> Packing | None:
         packing = self._writer.packing()
-        return None if packing is None else ClaimPacking(self, packing)
+        return None if packing is None else ClaimPacking(self, packing, self._blobs)
 
     def sweep(self, packing: Packing) -> None:
         """Take away what no frame names any more. It reads the log, without what lies beside it.
@@ -380,9 +416,12 @@ class _Recent:
 class ClaimPacking:
     """See `ensemble.log.base.Packing`: frames are packed as they are kept, and what they no longer name is swept away."""
 
-    def __init__(self, log: ClaimLog, packing: Packing) -> None:
+    def __init__(self, log: ClaimLog, packing: Packing, blobs: Blobs) -> None:
         self._log = log
         self._packing = packing
+        self._blobs = blobs
+        self.home = packing.home
+        self.copy = packing.copy
         self.parts = packing.parts
         self.until_us = packing.until_us
         self.frames = packing.frames
@@ -390,6 +429,11 @@ class ClaimPacking:
         self.put = packing.put
         self.drop = packing.drop
         self.has_takes = packing.has_takes
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        frames = (frame.rows for frame in self._packing.frames(part) if frame.rows is not None)
+        for digest in {digest: None for rows in frames for digest in claims_of(rows).values()}:
+            into.put(digest, self._blobs.get(digest))
 
     def sweep(self) -> None:
         self._packing.sweep()

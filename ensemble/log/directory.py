@@ -56,6 +56,8 @@ def open_directory(
     known = manifests.read(folder)
     if known is None and not create:
         raise _no_store(folder)
+    if known is not None and known.store:
+        raise manifests.not_played(folder, known.name, known.store)
     try:
         files.make_folder(folder)
         lock = StoreLock(folder, doing)

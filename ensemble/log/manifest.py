@@ -15,12 +15,15 @@ from ensemble.log.base import Fork, Position, begin_of
 from ensemble.log.checked import check_of, written
 from ensemble.log.files import Files, refusal
 
-FORMAT = 2
-"""The newest of docs/log-format.md, which has the rule for raising it."""
+FORMAT = 3
+"""The newest of docs/log-format.md, which has the rule for raising it: that of archives."""
 FIRST_FORMAT = 1
-"""In which a store is begun. It gets 2 with its first pack."""
+"""In which a store is begun. It gets the next with its first pack."""
+PACKED_FORMAT = 2
 
 NAME = "ensemble.json"
+ARCHIVE = "archive"
+"""The kind of store that a manifest says it is, where it is one that nobody plays."""
 PARTS = frozenset({NAME, NAME + ".tmp", "lock", "shard-0"})
 """What a store consists of; a folder with nothing else in it is one that was begun."""
 
@@ -32,6 +35,8 @@ class Manifest(NamedTuple):
     """Its number, where the store is one of several shards of a band."""
     fork: Fork | None = None
     """Where it leaves its parent, where it is a take."""
+    store: str = ""
+    """Of an archive: the url of the store that the log is played in, which has its keys."""
 
     @property
     def begin(self) -> Position:
@@ -58,14 +63,27 @@ def make(folder: Path, manifest: Manifest, files: Files) -> None:
     files.replace(folder / NAME, written(entries))
 
 
+def of_archive(manifest: Manifest) -> bytes:
+    """The manifest of an archive, as it is written."""
+    entries: dict[str, Any] = {"format": FORMAT, "kind": ARCHIVE, "id": manifest.id, "name": manifest.name}
+    return written(entries | {"shard": manifest.shard, "store": manifest.store})
+
+
+def not_played(where: object, name: str, store: str) -> Unavailable:
+    """What is said to who would play an archive."""
+    return Unavailable(
+        f"store {where}: this is the archive of band {name}, which can be read and not played; play its store, {store}"
+    )
+
+
 def raise_format(folder: Path, files: Files) -> None:
     """Say that the store has packs: versions that know none refuse it from here on. OSError if the disk refuses."""
     path = folder / NAME
     entries: dict[str, Any] = json.loads(path.read_bytes())
-    if entries["format"] == FORMAT:
+    if entries["format"] >= PACKED_FORMAT:
         return
     del entries["check"]
-    entries["format"] = FORMAT
+    entries["format"] = PACKED_FORMAT
     files.replace(path, written(entries))
 
 
@@ -82,23 +100,26 @@ def read(folder: Path) -> Manifest | None:
         return None
     except OSError as error:
         raise refusal(f"{path}: can't be read", error) from error
-    return _parse(path, data)
+    return parse(path, data)
 
 
-def _parse(path: Path, data: bytes) -> Manifest:
+def parse(path: Path | str, data: bytes) -> Manifest:
+    """What a manifest says; `path` is what it is called. Errors as of `read`."""
     why = "is not the JSON object that it should be"
     try:
         entries: Any = json.loads(data)
         if isinstance(entries, dict):
             # Before the check: a newer format may check otherwise.
             if isinstance(entries.get("format"), int) and entries["format"] > FORMAT:
+                place = str(path).removesuffix("/" + NAME)
                 raise Unavailable(
-                    f"store {path.parent}: it has format {entries['format']}, this version of Ensemble knows formats up to "
+                    f"store {place}: it has format {entries['format']}, this version of Ensemble knows formats up to "
                     f"{FORMAT}; use the version of Ensemble that wrote it, or a newer one"
                 )
             check = entries.pop("check", None)
             if check == check_of(entries):
-                return Manifest(entries["id"], entries["name"], entries.get("shard", 0), Fork.of(entries.get("parent")))
+                fork = Fork.of(entries.get("parent"))
+                return Manifest(entries["id"], entries["name"], entries.get("shard", 0), fork, entries.get("store", ""))
             why = "was changed or damaged: its check does not fit its entries"
     except ValueError as error:
         why = f"{why} ({error})"

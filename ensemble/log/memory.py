@@ -298,6 +298,11 @@ def has_memory_takes(store: MemoryStore) -> bool:
     return any(other.startswith(f"{name}#") for name in own for other in list(_named))
 
 
+def name_in_memory(store: MemoryStore) -> str:
+    """The name by which this process knows a store; empty if by none."""
+    return next((name for name, each in list(_named.items()) if each is store), "")
+
+
 def memory_names() -> list[str]:
     """The stores of this process that have a name."""
     return list(_named)

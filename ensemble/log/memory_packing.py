@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Packed, Part, Position, Removal
+from ensemble.log.base import Copied, Packed, Part, Position, Removal
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt
 from ensemble.log.frame import check
-from ensemble.log.memory import SNAPSHOTS_KEPT, Held, MemoryStore, has_memory_takes
+from ensemble.log.memory import SNAPSHOTS_KEPT, Held, MemoryStore, has_memory_takes, name_in_memory
 from ensemble.log.pack import Item, MemorySource, Pack, name_of
-from ensemble.log.repacking import Choose, Run, decoded, repack
+from ensemble.log.repacking import Choose, Run, copied, decoded, repack
 from ensemble.log.segment import Damage
+
+if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
 
 PART_BYTES = 1024 * 1024
 """A part that has reached this size is followed by another."""
@@ -60,6 +64,20 @@ class MemoryPacking:
                     yield decoded(run.path, item, self._store.id, self._store.shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    @property
+    def home(self) -> str:
+        return f"memory:{name_in_memory(self._store)}"
+
+    def copy(self, part: Part) -> Copied:
+        try:
+            (run,) = self._runs([part])
+            return copied(run, self._store.id, self._store.shard)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        """Nothing lies beside the log."""
 
     def pack(
         self,

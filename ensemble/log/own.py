@@ -16,6 +16,7 @@ from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
+    from ensemble.log.archived import ArchiveReader
     from ensemble.log.blobs import Blobs
     from ensemble.log.forgetting.ring import Ring
     from ensemble.log.objects.store import Objects
@@ -61,18 +62,11 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
             from ensemble.log.forgetting.ring import MemoryRing
 
             store.ring = MemoryRing()
-        in_memory: EventLog = MemoryLog(store)
-        if blob_above is not None or store.blobs:
-            from ensemble.log.blobs import ClaimLog, MemoryBlobs
+        from ensemble.log.blobs import MemoryBlobs
 
-            in_memory = ClaimLog(in_memory, MemoryBlobs(store.blobs), blob_above)
-        if store.ring is None:
-            return in_memory
-        from ensemble.log.forgetting import ForgettingLog
-
-        return ForgettingLog(in_memory, store.ring, personal)
+        has_blobs = blob_above is not None or bool(store.blobs)
+        return _layered(MemoryLog(store), terms, MemoryBlobs(store.blobs) if has_blobs else None, store.ring)
     if kind == "objects":
-        from ensemble.log.blobs import ClaimLog
         from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import open_objects
         from ensemble.log.objects.store import objects_at
@@ -93,7 +87,7 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
                 pending.complete(url, opened)
             # Whether data lies beside it would take a call to find out; to look whether a frame names some takes none.
             blobs = ObjectBlobs(opened.objects, opened.epoch)
-            return _forgetting(ClaimLog(opened, blobs, blob_above), personal, opened.objects)
+            return _layered(opened, terms, blobs, _ring_to_write(terms, opened.objects, opened.id))
         except BaseException:
             opened.close()
             raise
@@ -110,7 +104,10 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
             raise Unavailable(f"store {whole}: it was divided anew just now; open it again")
         if shards > 1:
             pending.complete(url, log)
-        return _forgetting(_claiming(log, folder, blob_above), personal, folder)
+        from ensemble.log.blobs import DirectoryBlobs
+
+        has_blobs = blob_above is not None or (folder / BLOBS).exists()
+        return _layered(log, terms, DirectoryBlobs(folder) if has_blobs else None, _ring_to_write(terms, folder, log.id))
     except BaseException:
         log.close()
         raise
@@ -137,16 +134,22 @@ def read_own(url: str, shard: int) -> LogReader:
     if kind == "objects":
         from ensemble.log.objects.blobs import ObjectBlobs
         from ensemble.log.objects.log import read_objects
+        from ensemble.log.objects.reading import ObjectFrames
         from ensemble.log.objects.store import objects_at
 
         found = read_objects(objects_at(url), shard)
-        return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        if isinstance(found, ObjectFrames):
+            return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
+        return _with_keys(ClaimReader(found, found.blobs), found.store)
     from ensemble.log import division
     from ensemble.log.blobs import DirectoryBlobs
     from ensemble.log.directory import read_directory
 
     whole = Path(place).absolute()
     folder = division.place(whole, shard, division.count(whole) or 1)
+    archive = _archive_in(folder)
+    if archive is not None:
+        return _with_keys(ClaimReader(archive, archive.blobs), archive.store)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
 
@@ -195,22 +198,61 @@ def new_id() -> str:
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
 
 
-def _claiming(log: EventLog, folder: Path, above: int | None) -> EventLog:
-    """The log whose large data lies beside it, if there is some or is to be; else the log itself."""
-    if above is None and not (folder / BLOBS).exists():
-        return log
-    from ensemble.log.blobs import ClaimLog, DirectoryBlobs
+def _archive_in(folder: Path) -> ArchiveReader | None:
+    """The archive that a folder is; None: it is none."""
+    from ensemble.log import manifest
 
-    return ClaimLog(log, DirectoryBlobs(folder), above)
+    known = manifest.read(folder)
+    if known is None or not known.store:
+        return None
+    from ensemble.log.archived import ArchiveReader
+    from ensemble.log.shelf import FolderShelf
+
+    return ArchiveReader(FolderShelf(folder), known)
 
 
-def _forgetting(log: EventLog, personal: Personal | None, place: Path | Objects) -> EventLog:
-    """The log in which people can be forgotten, if it has a key ring at this place or is to have one; else the log itself."""
-    if personal is None and not _has_ring(place):
-        return log
-    from ensemble.log.forgetting import ForgettingLog
+def _with_keys(log: LogReader, store: str) -> LogReader:
+    """An archive, with the keys that lie beside its log, in the store at this url: where that is not, nothing personal can be
+    read."""
+    from ensemble.log.forgetting import ForgettingReader
+    from ensemble.log.forgetting.ring import AbsentRing
 
-    return ForgettingLog(log, _ring(place, log.id, is_writer=True), personal)
+    kind, place = place_of(store)
+    if kind == "memory":
+        from ensemble.log.memory import memory_store
+
+        kept = memory_store(place)
+        if kept is None:
+            return ForgettingReader(log, AbsentRing(store))
+        return log if kept.ring is None else ForgettingReader(log, kept.ring)
+    try:
+        if count_own(store) is None:
+            return ForgettingReader(log, AbsentRing(store))
+        if kind == "directory":
+            return _readable(log, Path(place))
+        from ensemble.log.objects.store import objects_at
+
+        return _readable(log, objects_at(store))
+    except Unavailable as error:
+        return ForgettingReader(log, AbsentRing(store, str(error)))
+
+
+def _layered(log: EventLog, terms: Terms, blobs: Blobs | None, ring: Ring | None) -> EventLog:
+    """The log with what is around it: large data beside it, and around that the keys, so that what lies there is encrypted."""
+    if blobs is not None:
+        from ensemble.log.blobs import ClaimLog
+
+        log = ClaimLog(log, blobs, terms.blob_above)
+    if ring is not None:
+        from ensemble.log.forgetting import ForgettingLog
+
+        log = ForgettingLog(log, ring, terms.personal)
+    return log
+
+
+def _ring_to_write(terms: Terms, place: Path | Objects, log_id: str) -> Ring | None:
+    """The keys of a log, if there are some at this place or are to be."""
+    return _ring(place, log_id, is_writer=True) if terms.personal is not None or _has_ring(place) else None
 
 
 def _readable(log: LogReader, place: Path | Objects) -> LogReader:

@@ -23,16 +23,17 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.base import Packed, Part, Position, Removal
+from ensemble.log.base import Copied, Packed, Part, Position, Removal
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt, refusal
 from ensemble.log.group import RECORD_BYTES
 from ensemble.log.pack import FilePack, Item, Pack, name_of
 from ensemble.log.pieces import Piece
-from ensemble.log.repacking import Choose, Run, decoded, repack
+from ensemble.log.repacking import Choose, Run, copied, decoded, repack
 from ensemble.log.segment import Damage, Window, walk_headers
 
 if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
     from ensemble.log.directory import DirectoryLog
 
 
@@ -74,6 +75,20 @@ class DirectoryPacking:
                     yield decoded(run.path, item, self._log.id, self._log.shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    @property
+    def home(self) -> str:
+        return str(self._log.folder)
+
+    def copy(self, part: Part) -> Copied:
+        try:
+            (run,) = self._runs([part])
+            return copied(run, self._log.id, self._log.shard)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        """Nothing lies beside the log."""
 
     def pack(
         self,

@@ -46,8 +46,10 @@ class View(NamedTuple):
 class DirectoryFrames(ABC):
     """The reading half of a directory store, over whatever view a subclass gives."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, where: str = "") -> None:
         self.folder = folder
+        self._where = where or str(folder)
+        """For sentences about it."""
         self._manifest = manifest
         self._shard = folder / "shard-0"
         self._is_closed = False
@@ -96,7 +98,7 @@ class DirectoryFrames(ABC):
         view = self._open_view()
         begin, end = self._manifest.begin.offset, view.end.offset
         if not 0 <= offset <= end:
-            raise OffsetError(f"log {self.folder}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
+            raise OffsetError(f"log {self._where}: offset {offset} lies outside; it has the offsets {begin} to {end - 1}")
         offset = max(offset, self._begins(view).offset)
         if offset == end:
             return iter(())
@@ -105,7 +107,7 @@ class DirectoryFrames(ABC):
     def frame_at(self, offset: int) -> Frame:
         begin, end = self._manifest.begin.offset, self._open_view().end.offset
         if not begin <= offset < end:
-            raise OffsetError(f"log {self.folder}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
+            raise OffsetError(f"log {self._where}: there is no event {offset}; it has the offsets {begin} to {end - 1}")
         return self._again(lambda view: self._frame_at(view, offset))
 
     def _frame_at(self, view: View, offset: int) -> Frame:
@@ -117,7 +119,7 @@ class DirectoryFrames(ABC):
             if frame.removed is None or rows.filed(offset - frame.first) != REMOVED:
                 return frame
         pack = view.segments[bisect_right(view.segments, offset, key=lambda piece: piece.first) - 1]
-        raise gone(self.folder, offset, pack if isinstance(pack, Pack) else None, begin)
+        raise gone(self._where, offset, pack if isinstance(pack, Pack) else None, begin)
 
     def _past(self, view: View, offset: int) -> Frame | None:
         """The frame that holds this offset, of those before the place at which the log begins; None: it is gone."""
@@ -180,7 +182,7 @@ class DirectoryFrames(ABC):
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise Unavailable(f"log {self.folder}: it was closed; open it again")
+            raise Unavailable(f"log {self._where}: it was closed; open it again")
 
     def _open_view(self) -> View:
         self._refuse_closed()

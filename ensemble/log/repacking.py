@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import Frame
-from ensemble.log.base import Position, Removal, Taken
+from ensemble.log.base import Copied, Position, Removal, Taken
 from ensemble.log.pack import Item, Pack, PackWriter, decode_item
 from ensemble.log.remnant import encode_remnant
 from ensemble.log.segment import Damage
@@ -79,6 +79,20 @@ def repack(
     new = list(removals())
     whole = None if state is None else state()
     return Repacked(begin, at, writer.finish(log_id, shard, begin, at, epoch, [*said, *new], whole), new)
+
+
+def copied(run: Run, log_id: str, shard: int) -> Copied:
+    """A run as it is, as the bytes of a pack: those of the pack that it is, if it was written anew before.
+
+    Errors: Damage, and what `items` raise.
+    """
+    if run.pack is None:
+        made = repack([run], log_id, shard, None, tuple, None, compress=True)
+        return Copied(made.begin, made.end, (), made.data)
+    for _ in run.items:  # each is checked on its way
+        pass
+    run.pack.state()
+    return Copied(run.pack.begin, run.pack.end, run.pack.head.removals, run.pack.data())
 
 
 def decoded(path: Path | str, item: Item, log_id: str, shard: int) -> Frame:

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ensemble.broker.needs import Needs
 from ensemble.broker.state import State
 from ensemble.event import REMOVED, Frame
-from ensemble.log.base import EventLog, Packed, Packing, Part, Removal, Taken
+from ensemble.log.base import EventLog, Packed, Packing, Part, Refused, Removal, Taken
 from ensemble.score.model import Retain, Score
 from ensemble.score.units import duration_text
+
+if TYPE_CHECKING:
+    from ensemble.log.archive import Archive
 
 WORTH = 0.2
 """The share of a part's rows that must go by the rules of topics for it to be written anew, while a band plays."""
@@ -29,6 +32,8 @@ class Rules:
 
     def __init__(self, score: Score, shards: int = 1) -> None:
         self.whole = score.retain
+        self.archive = score.retain.archive if score.retain is not None else ""
+        """The url of the place to which all goes before it is taken, as the score has it; empty: it is gone then."""
         self.compress = score.store.compress == "zstd"
         self.shards = shards
         self._score = score
@@ -71,11 +76,22 @@ def _key(part: Part) -> PartKey:
 
 
 class Retention:
-    """One log, kept small. It remembers what it counted, so that it counts nothing twice. Used by one thread."""
+    """One log, kept small. It remembers what it counted, so that it counts nothing twice. Used by one thread.
 
-    def __init__(self, log: EventLog, rules: Rules) -> None:
+    `is_rehearsal`: nothing will be put in its place, so nothing is archived either.
+    """
+
+    def __init__(self, log: EventLog, rules: Rules, *, is_rehearsal: bool = False) -> None:
         self._log = log
         self._rules = rules
+        self._archive: Archive | None = None
+        self._told = ""
+        if rules.archive:
+            from ensemble.log.archive import Archive, told
+
+            archive = Archive(rules.archive, log, rules.shards)
+            self._archive = None if is_rehearsal else archive
+            self._told = told(archive.url)
         self._census: dict[PartKey, Census] = {}
         self._newest: dict[tuple[str, str], int] = {}
         """Of topics that are compacted: topic and key -> offset of the newest event."""
@@ -86,10 +102,16 @@ class Retention:
         self._vain: dict[PartKey, int] = {}
         """Parts of which all that might go is needed -> how many events these were."""
 
+    @property
+    def archive(self) -> str:
+        """The url of the archive; empty if there is none."""
+        return self._archive.url if self._archive is not None else ""
+
     def pack(self, needs: Needs, now_us: int, *, worth: float = WORTH) -> Iterator[Packed]:
         """Write anew what the rules say, one after the other: durable beside the log.
 
-        Before the next is asked for it is to be put in its place, once what it lost is said in the log; or dropped.
+        Before the next is asked for it is to be put in its place, once what it lost is said in the log; or dropped. What it
+        lost is in the archive by then, where the rules name one; where that refuses, nothing is taken.
         Errors: Unavailable; LogCorrupt.
         """
         packing = self._log.packing()
@@ -99,9 +121,17 @@ class Retention:
         if packing.has_takes():  # which may need what this log needs no more
             yield from self._compress(packing, parts)
             return
+        try:
+            yield from self._take(packing, parts, needs, now_us, worth)
+        except Refused:
+            yield from self._compress(packing, [part for part in packing.parts() if part.end <= needs.floor])
+            raise
+
+    def _take(self, packing: Packing, parts: Sequence[Part], needs: Needs, now_us: int, worth: float) -> Iterator[Packed]:
         count, removals = self._past(packing, parts, now_us)
         has_lost = count > 0
         if count:
+            self._keep(packing, parts[count - 1])
             yield self._pack_past(packing, parts[:count], removals, needs)
             parts = parts[count:]
         elif parts and parts[0].is_past:
@@ -116,6 +146,11 @@ class Retention:
                 yield one
         if has_lost:
             packing.sweep()
+
+    def _keep(self, packing: Packing, part: Part) -> None:
+        """Have all of the log in the archive, up to the end of a part of which something goes. Refused."""
+        if self._archive is not None:
+            self._archive.keep(packing, part.end_seq)
 
     def _compress(self, packing: Packing, parts: Sequence[Part]) -> Iterator[Packed]:
         for part in parts if self._rules.compress else ():
@@ -140,7 +175,7 @@ class Retention:
                 size -= parts[count].size
                 count += 1
         removals = [
-            Removal(rule, now_us, parts[lo].first, parts[hi - 1].end, 0)
+            Removal(rule + self._told, now_us, parts[lo].first, parts[hi - 1].end, 0)
             for rule, lo, hi in (
                 (f"retain: {{time: {duration_text(whole.time_us or 0)}}}", known, aged),
                 (f"retain: {{size: {whole.size}B}}", aged, count),
@@ -240,6 +275,7 @@ class Retention:
             if self._rules.compress and not part.is_packed:
                 return packing.pack([part], None, compress=True)
             return None
+        self._keep(packing, part)
         packed = self._without(packing, part, needs, now_us, verdicts, compact)
         if packed.removals or (self._rules.compress and not part.is_packed):
             return packed
@@ -292,7 +328,7 @@ class Retention:
             return Taken(kept, has_marks=True) if lost else None
 
         def said() -> list[Removal]:
-            return [Removal(rule, now_us, part.first, part.end, rows) for rule, rows in gone.items()]
+            return [Removal(rule + self._told, now_us, part.first, part.end, rows) for rule, rows in gone.items()]
 
         return packing.pack([part], choose, said, compress=self._rules.compress)
 
@@ -313,11 +349,12 @@ def _census(frames: Iterable[Frame]) -> Census:
     return Census(count, topics)
 
 
-def statement(packed: Packed) -> list[Any]:
-    """What the log says of parts that lost something (the mark `removed`)."""
+def statement(packed: Packed, archive: str = "") -> list[Any]:
+    """What the log says of parts that lost something (the mark `removed`), and in which archive it lies, if in any."""
     begin, end = packed.begin, packed.end
     rules = [[each.rule, each.rows] for each in packed.removals]
-    return [begin.seq, end.seq, begin.offset, end.offset, end.hash, packed.sha256, rules]
+    said = [begin.seq, end.seq, begin.offset, end.offset, end.hash, packed.sha256, rules]
+    return [*said, archive] if archive else said
 
 
 def trim(
@@ -330,9 +367,10 @@ def trim(
     packing = log.packing()
     done: list[Packed] = []
     if packing is not None:
-        for packed in Retention(log, rules).pack(needs, now_us, worth=worth):
+        retention = Retention(log, rules)
+        for packed in retention.pack(needs, now_us, worth=worth):
             if packed.removals:
-                say(statement(packed))
+                say(statement(packed, retention.archive))
             packing.put(packed)
             done.append(packed)
     return done

@@ -87,7 +87,7 @@ class _Builder:
                 runtime_env=document.stage.runtime_env,
             ),
             store=self._store(document.store),
-            retain=self._retain(document.retain, ("retain",)),
+            retain=self._retain_all(document.retain),
             audit=None if document.audit is None else self._audit(document.audit, ("audit",)),
             silence=tuple(self._silence(i, each) for i, each in enumerate(document.silence)),
             costs=self._costs(document.costs),
@@ -126,9 +126,26 @@ class _Builder:
             return None
         if retain.time is None and retain.size is None:
             self._report(at, "it sets no bound", "write time: or size:, or leave it out to keep all")
+        return self._bounds(retain, at)
+
+    def _retain_all(self, retain: doc.RetainAllDoc | None) -> Retain | None:
+        """What holds for the whole log. An archive alone is enough where topics say what goes."""
+        if retain is None or retain.archive is None:
+            return self._retain(retain, ("retain",))
+        at: Where = ("retain", "archive")
+        topics = self._document.events.values()
+        if retain.time is None and retain.size is None and not any(event.retain or event.compact for event in topics):
+            self._report(at, "nothing ever goes, so nothing is archived", "write time: or size: beside it, or leave it out")
+        scheme, colon, _ = retain.archive.partition("://")
+        if not retain.archive or retain.archive.startswith("memory:") or (colon and scheme not in SCHEMES):
+            cure = f"write a folder, or one of {', '.join(each + '://' for each in SCHEMES[2:])}"
+            self._report(at, f"there can be no archive at {retain.archive!r}", cure)
+        return self._bounds(retain, ("retain",), retain.archive)
+
+    def _bounds(self, retain: doc.RetainDoc, at: Where, archive: str = "") -> Retain:
         time_us = None if retain.time is None else self._read(duration_us, retain.time, (*at, "time"))
         size = None if retain.size is None else self._read(units.size_bytes, retain.size, (*at, "size"))
-        return Retain(time_us=time_us, size=size)
+        return Retain(time_us=time_us, size=size, archive=archive)
 
     def _personal(self, personal: doc.PersonalDoc | None, at: Where) -> PersonalSpec | None:
         if personal is None:

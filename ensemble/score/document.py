@@ -59,6 +59,15 @@ class RetainDoc(_Doc):
     size: Annotated[Size | None, _about("How much is kept, the newest of it: the oldest goes where there is more.")] = None
 
 
+class RetainAllDoc(RetainDoc):
+    """How much of the past of the whole log is kept, and where the rest goes."""
+
+    archive: Annotated[
+        str | None,
+        _about("A folder or url (s3, gs, az) outside of the store: what goes is put there first, as it was."),
+    ] = None
+
+
 class PersonalDoc(_Doc):
     """Whose data it is, so that they can be forgotten."""
 
@@ -320,7 +329,7 @@ class Document(_Doc):
     ] = {}
     stage: StageDoc = msgspec.field(default_factory=StageDoc)
     store: StoreDoc = msgspec.field(default_factory=StoreDoc)
-    retain: Annotated[RetainDoc | None, _about("How much of the past is kept; left out: all.")] = None
+    retain: Annotated[RetainAllDoc | None, _about("How much of the past is kept; left out: all.")] = None
     audit: Annotated[AuditDoc | None, _about("Where the head of the log is anchored while the band plays.")] = None
     silence: Annotated[list[SilenceDoc], _about("Warnings that are not to be told again.")] = []
     costs: Annotated[

@@ -49,6 +49,8 @@ class Retain(msgspec.Struct, frozen=True, kw_only=True):
     time_us: int | None = None
     size: int | None = None
     """In bytes: the newest that have it."""
+    archive: str = ""
+    """Of the whole log: the url to which all goes before any of it is taken; empty: it is gone then."""
 
 
 class PersonalSpec(msgspec.Struct, frozen=True):

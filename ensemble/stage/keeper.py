@@ -15,7 +15,7 @@ from typing import Any
 from ensemble.broker.needs import Claims, needed
 from ensemble.errors import EnsembleError
 from ensemble.listening import motif_reader
-from ensemble.log.base import EventLog
+from ensemble.log.base import EventLog, Refused
 from ensemble.log.retention import Retention, Rules, statement
 
 log = logging.getLogger("ensemble.stage")
@@ -33,6 +33,8 @@ class Keeper:
         self._queue: SimpleQueue[tuple[Claims, int] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_closing = False
+        self._told = ""
+        """Why the archive refused the last time."""
 
     def look(self, claims: Claims, now_us: int) -> None:
         """See what may go by now, and have it gone. Returns at once, unless it is inline."""
@@ -67,8 +69,13 @@ class Keeper:
                     packing.drop(packed)
                     return
                 if packed.removals:
-                    self._say(statement(packed))
+                    self._say(statement(packed, self._retention.archive))
                 packing.put(packed)
+            self._told = ""
+        except Refused as error:
+            if not self._is_closing and str(error) != self._told:  # once, not at each look
+                log.warning("band %s: %s; the band plays on", self._log.name, error)
+            self._told = str(error)
         except (EnsembleError, ValueError) as error:
             if not self._is_closing:
                 log.error("band %s: the log was not made smaller: %s; the band plays on", self._log.name, error)

@@ -91,3 +91,25 @@ def test_where_nothing_goes_it_says_why(shell: Shell, filled: Path) -> None:
     takes.use(str(filled), "what-if")
     ran = shell.run("trim", "less.yaml")
     assert (ran.code, "ensemble take use main" in ran.err) == (4, True)
+
+
+def test_what_is_trimmed_lies_in_the_archive_and_an_audit_goes_on_there(shell: Shell, filled: Path) -> None:
+    shell.write("archive.yaml", SCORE + "store: {url: store}\nretain: {size: 20KB, archive: cold}\n")
+
+    ran = shell.run("trim", "archive.yaml")
+
+    cold = shell.folder / "cold"
+    assert ran.code == 0
+    assert ran.out.splitlines()[0].endswith(f"by retain: {{size: 20000B}}, archived in {cold}")
+    gone, left = (shell.run("events", "--store", where, "--json").json_lines for where in ("cold", "store"))
+    assert {event["id"] for event in gone} | {event["id"] for event in left} == {f"{gone[0]['id'][:-1]}{n}" for n in range(150)}
+    assert shell.run("why", gone[0]["id"], "--store", "store").code == 1
+    assert shell.run("why", gone[0]["id"], "--store", "cold").code == 0
+    audited = shell.run("audit", "store")
+    assert (audited.code, f"archive  {cold}: " in audited.out) == (0, True)
+    cold.rename(shell.folder / "moved")
+    assert "was not looked at" in shell.run("audit", "store").err
+    [past] = shell.run("audit", "store", "--archive", "moved", "--json").json["archives"]
+    assert (past["url"], past["offsets"]) == ("moved", [0, len(gone)])
+    played = shell.run("run", "shop.yaml", "--store", "moved")
+    assert (played.code, "can be read and not played" in played.err) == (4, True)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import ensemble
 from ensemble import takes
 from ensemble.event import Event, Frame
-from ensemble.log import LogReader, open_log
+from ensemble.log import LogReader, open_log, where
 from ensemble.log.takes import split
 from ensemble.stage.on_ray import cluster
 from tests.conformance.home import AtHome
@@ -128,6 +128,11 @@ class Stand(AtHome):
     def path(self) -> Path:
         """The folder of a store on the disk."""
         return Path(split(self.url)[0].removeprefix("objects:"))
+
+    @property
+    def own(self) -> Path:
+        """The folder of the log that is played; of a take, of its own log."""
+        return Path(where(self.url).removeprefix("objects:"))
 
     def leave(self) -> None:
         """Close the band that is open, if one is."""

@@ -72,7 +72,7 @@ def test_a_second_process_is_refused_and_told_who_plays(stand_on_disk: Stand) ->
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
     assert second.returncode != 0
-    holder = (Path(stand_on_disk.url) / "lock").read_text().strip()
+    holder = (stand_on_disk.own / "lock").read_text().strip()
     assert (f"process {os.getpid()} " in holder) == (stand_on_disk.setup.stage == "solo")
     assert holder in second.stderr.splitlines()[-1]
     assert "Unavailable" in second.stderr.splitlines()[-1]
@@ -87,7 +87,7 @@ def test_a_band_whose_store_was_taken_over_writes_no_more_and_says_so(stand_on_d
     band.publish("said", 1)
     band.settle(30)
 
-    raise_epoch(Path(stand_on_disk.url) / "shard-0", 0, Files())  # another writer, where locks don't reach
+    raise_epoch(stand_on_disk.own / "shard-0", 0, Files())  # another writer, where locks don't reach
 
     with pytest.raises(Unavailable, match="taken over"):
         band.publish("said", 2)

@@ -191,7 +191,7 @@ def test_the_snapshot_that_closing_leaves_is_the_fold_of_the_log_before_it(stand
 def test_a_band_opened_from_a_snapshot_stands_as_one_that_folds_the_whole_log(stand_on_disk: Stand) -> None:
     perform(stand_on_disk)
     whole = stand_on_disk.as_if_killed()
-    snapshots = list(Path(whole.url).rglob("*.snap"))
+    snapshots = list(whole.own.rglob("*.snap"))
     assert snapshots
     for snapshot in snapshots:
         snapshot.unlink()

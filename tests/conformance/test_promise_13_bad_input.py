@@ -240,7 +240,7 @@ def test_callables_for_nobody_are_told_of(tmp_path: Path) -> None:
 
 
 def segment(stand: Stand) -> Path:
-    return max((Path(stand.url) / "shard-0").glob("*.seg"))
+    return max((stand.own / "shard-0").glob("*.seg"))
 
 
 @pytest.mark.directory("objects are never torn")

@@ -211,6 +211,28 @@ def test_a_shard_that_dies_in_the_middle_of_a_rollback_goes_where_the_others_go(
     assert_true(store, band, publishing.receipts)
 
 
+DRIVER = """
+import datetime
+import sys
+
+from ensemble import takes
+from ensemble.stage.on_ray import stage
+
+rest = stage._rest
+
+
+def telling(*given):
+    pids = rest(*given)
+    print("they rest", flush=True)
+    return pids
+
+
+stage._rest = telling
+takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))
+"""
+"""Who rolls back, and tells whenever all shards rest: when it asks for the take's name, for the rollback, and to go on."""
+
+
 @pytest.mark.everywhere("it takes a minute until the shards believe that who told them to rest is gone")
 def test_who_rolls_back_is_killed_at_any_moment_and_the_shards_go_on_together(store: str, band: ensemble.Band) -> None:
     import ray
@@ -221,24 +243,19 @@ def test_who_rolls_back_is_killed_at_any_moment_and_the_shards_go_on_together(st
     chance = random.Random(seed)
     address = ray.get_runtime_context().gcs_address
     publishing = Publishing()
-    code = (
-        "import sys, datetime; from ensemble import takes; from ensemble.log import has_log; print('begun', flush=True); "
-        "takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))"
-    )
-    for _ in range(2):
+    for moment in (chance.choice([1, 2]), 3):  # before the pointer, as a rule, and after it
         publishing.wait_for_more()
         driver = subprocess.Popen(
-            [sys.executable, "-c", code, f"ray:{NAME}@{address}", middle.isoformat()],
+            [sys.executable, "-c", DRIVER, f"ray:{NAME}@{address}", middle.isoformat()],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         assert driver.stdout is not None
-        driver.stdout.readline()
-        try:
-            driver.wait(chance.uniform(0.5, 4))
-        except subprocess.TimeoutExpired:
-            os.kill(driver.pid, signal.SIGKILL)
+        for _ in range(moment):
+            assert driver.stdout.readline() == b"they rest\n"
+        threading.Event().wait(chance.uniform(0, 0.1))
+        os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
         publishing.wait_for_more()
     publishing.end()

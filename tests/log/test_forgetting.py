@@ -309,7 +309,7 @@ def test_snapshots_hold_nothing_plain_and_forget_too(url: str) -> None:
 class Packing:
     """Stands in for a log's own: only asks for the state."""
 
-    parts = put = drop = sweep = has_takes = until_us = frames = None
+    parts = put = drop = sweep = has_takes = until_us = frames = home = copy = carry = None
 
     def pack(self, parts: Any, choose: Any, removals: Any = tuple, *, state: Any = None, compress: bool = False) -> Any:
         return state()

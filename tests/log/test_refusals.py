@@ -91,10 +91,10 @@ def test_a_store_that_is_not_there_is_named_with_the_folder_that_is_missing(tmp_
 def test_a_store_of_a_newer_format_is_refused_with_both_numbers(tmp_path: Path) -> None:
     open_log(str(tmp_path), name="band").close()
     path = tmp_path / "ensemble.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 3'))
+    path.write_text(path.read_text().replace('"format": 1', '"format": 4'))
 
     for take in (lambda: open_log(str(tmp_path), name="band"), lambda: read_log(str(tmp_path))):
-        refused(take, "it has format 3", "knows formats up to 2", "a newer one")
+        refused(take, "it has format 4", "knows formats up to 3", "a newer one")
 
 
 def test_a_store_that_was_begun_and_not_finished_is_made(tmp_path: Path) -> None:

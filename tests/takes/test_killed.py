@@ -30,12 +30,13 @@ WAS_DONE = {
 }
 
 
+@pytest.mark.patience(600)
 @pytest.mark.parametrize("kind", ["directory", "objects"])
 def test_a_command_that_is_killed_is_done_or_not_and_loses_no_event_of_main(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     url = f"objects:{tmp_path}/store" if kind == "objects" else str(tmp_path / "store")
-    kills = request.config.getoption("--kills") or (30 if request.config.getoption("--everywhere") else 4)
+    kills = request.config.getoption("--kills") or (15 if request.config.getoption("--everywhere") else 3)
     chance = random.Random(5)
     main: set[int] = set()
     for seed in range(kills):

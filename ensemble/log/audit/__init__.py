@@ -8,9 +8,9 @@ elsewhere (`frame`, `chain`, `recovery`), once. Nothing is changed, and no lock 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -60,6 +60,10 @@ class Audited(msgspec.Struct):
     notes: list[str] = []
     verdicts: dict[Position, Verdict] = {}
     """On each place that was asked for."""
+    unseen: list[Position] = []
+    """Those of these that can't be looked at here any more, and are taken to be held: retention took what lay there."""
+    archive: str = ""
+    """Where the log says that it lies, as it was, since it last said so; empty: nowhere."""
 
 
 def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ()) -> Audited:
@@ -90,26 +94,34 @@ def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ())
     return audit_directory(division.place(folder, shard, division.count(folder) or 1), known)
 
 
-def unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame]) -> Iterator[Finding]:
-    """What was taken out of packs is said in the log that is left, with the hash of each: else it is not what was written.
+def unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame], found: Audited) -> list[Pack]:
+    """The packs of which the log that is left does not say, with the hash of each, that they take the place of what was there.
 
-    Shapes: `packs` are those out of which something was taken, each with the SHA-256 of all its bytes.
+    Shapes: `packs` are those out of which something was taken, each with the SHA-256 of all its bytes. In which archive that
+            lies is noted in `found`.
     """
     known = list(packs)
-    said = [each for frame in frames for each in frame.marks.get("removed", ())] if known else []
-    for pack, digest in known:
-        if [pack.begin.seq, *pack.end[:2], pack.end.hash, digest] not in [[s[0], s[1], *s[3:6]] for s in said]:
-            wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
-            yield Finding(str(pack.path), 0, wrong)
+    said: set[tuple[Any, ...]] = set()
+    for frame in frames if known else ():
+        for seq, end_seq, _, end, hash_, digest, _, *archive in frame.marks.get("removed", ()):
+            said.add((seq, end_seq, end, hash_, digest))
+            found.archive = archive[0] if archive else found.archive
+    return [pack for pack, digest in known if (pack.begin.seq, *pack.end[:2], pack.end.hash, digest) not in said]
 
 
-def pass_over(pack: Pack, verdicts: dict[Position, Verdict], notes: list[str]) -> None:
-    """Places in what is past can't be looked at any more; the pack that stands for it says where it ends, which is proven."""
+def tell_unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame], found: Audited) -> None:
+    """What was taken out of a pack must be said: else it is not what was written."""
+    for pack in unsaid(packs, frames, found):
+        wrong = "events were taken out of it, and nothing in the log says of this file that it takes their place"
+        found.findings.append(Finding(str(pack.path), 0, wrong))
+
+
+def pass_over(pack: Pack, verdicts: dict[Position, Verdict], found: Audited) -> None:
+    """Places in what is past can't be looked at here any more; the pack that stands for it says where it ends, which is
+    proven."""
     gone = [at for at, verdict in verdicts.items() if verdict == "unread" and at.seq < pack.end.seq]
     verdicts.update(dict.fromkeys(gone, "held"))
-    if gone:
-        told = "one anchored place" if len(gone) == 1 else f"{len(gone)} anchored places"
-        notes.append(f"{pack.path}: {told} can't be looked at any more: retention took what lay there")
+    found.unseen += [at for at in gone if at in found.verdicts]
 
 
 def of_error(error: LogCorrupt, file: object) -> Finding:

@@ -18,8 +18,11 @@ from pathlib import Path
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import snapshots
-from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, unsaid
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, tell_unsaid
+from ensemble.log.audit.glance import glance
+from ensemble.log.audit.named import Named
 from ensemble.log.base import Position
+from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.fence import FREE, read_epoch
 from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
@@ -29,6 +32,9 @@ from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
 from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage, Segment, Window
+
+GLANCE_BYTES = 1 << 20
+"""So much is looked at all at once."""
 
 MOMENT_S = 0.2
 """How long a writer may take between beginning to write a group and its end."""
@@ -45,15 +51,25 @@ def audit_directory(folder: Path, known: Known) -> Audited:
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
+    otherwise = written_otherwise(path)
+    if manifest.store:
+        from ensemble.log.audit.archive import audit_archive
+        from ensemble.log.shelf import FolderShelf
+
+        archive = audit_archive(FolderShelf(folder), manifest, known)
+        archive.findings[:0] = otherwise
+        return archive
     found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
-    found.findings += written_otherwise(path)
+    found.findings += otherwise
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
     walk = _Walk(folder, found)
     walk.all()
+    reader = DirectoryReader(folder, manifest)
     if walk.lost and not found.findings:
         packs = [(pack, sha256(pack.path.read_bytes()).digest()) for pack in walk.lost]
-        found.findings += unsaid(packs, DirectoryReader(folder, manifest).frames())
+        tell_unsaid(packs, reader.frames(), found)
+    walk.named.judge(DirectoryBlobs(folder), reader.frame_at, found)
     return found
 
 
@@ -77,6 +93,7 @@ class _Walk:
         self._at: Position | None = found.begin
         self._expected = found.begin.seq
         self._epoch = 0
+        self.named = Named(found.id, found.shard)
         self.lost: list[FilePack] = []
         """Packs out of which something was taken."""
         self._end = found.begin
@@ -131,11 +148,12 @@ class _Walk:
             for item in pack.items():
                 self._judge(item.after)
                 has_lost = has_lost or is_remnant(item.data)
+                self.named.note(item.data)
         except Damage as damage:
             self._tell(damage.path, damage.place, str(damage.why))
         if pack.is_past:
             self._found.begin = pack.end
-            pass_over(pack, self._verdicts, self._found.notes)
+            pass_over(pack, self._verdicts, self._found)
         for seq, size in self._sizes:
             if pack.seq <= seq < pack.end.seq:
                 self._sizes[seq, size] = True
@@ -158,6 +176,9 @@ class _Walk:
         place = 0
         with Window(segment.path) as window:
             while place < window.stop and self._expected != segment.end_seq:
+                place = self._glance(window, place, segment)
+                if place >= window.stop or self._expected == segment.end_seq:
+                    break
                 place = self._group(window, place, segment)
                 if (segment.seq, place) in self._sizes:
                     self._sizes[segment.seq, place] = True
@@ -166,6 +187,24 @@ class _Walk:
                     f"{segment.path}: {window.stop - place:,} bytes from byte {place} on are no part of the log: they "
                     "stand behind its end, where a writer that was replaced may have left them"
                 )
+
+    def _glance(self, window: Window, place: int, segment: Segment) -> int:
+        """Pass the groups that are as they should be. Where the first is that must be looked at closely comes back."""
+        while self._at is not None:
+            begin = window.at(place, GLANCE_BYTES)
+            before = place - begin
+            ends = {size - before for seq, size in self._sizes if seq == segment.seq}
+            end, self._at, self._epoch = glance(
+                window.bytes, begin, self._at, self._epoch, segment.end_seq, self._places, self._judge, ends,
+                lambda byte, before=before: self._sizes.update({(segment.seq, before + byte): True}),  # type: ignore[misc]
+            )  # fmt: skip
+            if end == begin:
+                break
+            self.named.note(window.bytes, begin, end)
+            self._end, self._expected = self._at, self._at.seq
+            self._found.bytes += end - begin
+            place = before + end
+        return place
 
     def _group(self, window: Window, place: int, segment: Segment) -> int:
         """Look at the group that should begin here. Where to go on comes back."""
@@ -189,6 +228,8 @@ class _Walk:
         self._judge(after)
         self._at, self._end, self._expected = after, after, after.seq
         size = RECORD_BYTES + record.length
+        at = window.at(place, size)
+        self.named.note(window.bytes, at + RECORD_BYTES, at + size)
         self._found.bytes += size
         return place + size
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hashlib import sha256
 
 from ensemble.errors import LogCorrupt
-from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, unsaid
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, tell_unsaid
+from ensemble.log.audit.named import Named
 from ensemble.log.base import Position, begin_of
+from ensemble.log.blobs import MemoryBlobs
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt
 from ensemble.log.frame import check
@@ -37,7 +39,7 @@ def audit_memory(store: MemoryStore, known: Known) -> Audited:
             found.bytes += pack.whole
             if pack.is_past:
                 found.begin = at
-                pass_over(pack, found.verdicts, found.notes)
+                pass_over(pack, found.verdicts, found)
             continue
         ix = at.seq - first
         data = held.data[ix]
@@ -53,7 +55,14 @@ def audit_memory(store: MemoryStore, known: Known) -> Audited:
     if not found.findings:
         # In memory nothing is packed but where something is taken out.
         lost = [(pack, sha256(pack.data()).digest()) for pack in held.packs]
-        found.findings += unsaid(lost, MemoryReader(store).frames())
+        tell_unsaid(lost, MemoryReader(store).frames(), found)
+        named = Named(store.id, store.shard)
+        for pack in held.packs:
+            for item in pack.items():
+                named.note(item.data)
+        for data in held.data:
+            named.note(data)
+        named.judge(MemoryBlobs(store.blobs), MemoryReader(store).frame_at, found)
     return found
 
 

@@ -12,10 +12,13 @@ from contextlib import closing
 from hashlib import sha256
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, unsaid
+from ensemble.log.audit import Audited, Finding, Known, of_error, pass_over, tell_unsaid
+from ensemble.log.audit.named import Named
 from ensemble.log.base import Position
 from ensemble.log.files import Gone, corrupt
+from ensemble.log.group import RECORD_BYTES
 from ensemble.log.objects import codec
+from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.log import own_manifest, part_of, read_root
 from ensemble.log.objects.packs import ObjectPack
@@ -49,6 +52,13 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
         raise Unavailable(f"store {objects.where}: this shard was never begun")
     if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
+    if manifest.store:
+        from ensemble.log.audit.archive import audit_archive
+        from ensemble.log.shelf import ObjectShelf
+
+        looked = audit_archive(ObjectShelf(objects), manifest.archive, known)
+        looked.findings[:0] = found.findings
+        return looked
     found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")
@@ -60,7 +70,8 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
             data = objects.patiently(lambda pack=pack: objects.get(objects.path(pack.name)))  # type: ignore[misc]
             packs.append((pack, sha256(data or b"").digest()))
         with closing(ObjectReader(objects, manifest)) as reader:
-            found.findings += unsaid(packs, reader.frames())
+            tell_unsaid(packs, reader.frames(), found)
+    walk.named.judge(ObjectBlobs(objects), lambda offset: ObjectReader(objects, manifest).frame_at(offset), found)
     return found
 
 
@@ -92,6 +103,7 @@ class _Walk(ObjectFrames):
         """The entry after the last group."""
         self._is_hidden = False
         """Whether a pack is damaged so that nobody knows which blocks it holds."""
+        self.named = Named(found.id, found.shard)
         self.lost: list[ObjectPack] = []
         """Packs out of which something was taken."""
 
@@ -159,6 +171,7 @@ class _Walk(ObjectFrames):
             for item in pack.items():
                 self._judge(item.after)
                 has_lost = has_lost or is_remnant(item.data)
+                self.named.note(item.data)
         except Gone:  # by who writes it anew
             self._packs.forget()
             return
@@ -169,7 +182,7 @@ class _Walk(ObjectFrames):
             self.lost.append(pack)
         if pack.is_past:
             self._found.begin = pack.end
-            pass_over(pack, self._verdicts, self._found.notes)
+            pass_over(pack, self._verdicts, self._found)
         self._judge(pack.end)
         self._found.bytes += pack.bytes
         self._end = self._found.end = pack.end
@@ -243,6 +256,7 @@ class _Walk(ObjectFrames):
             self._judge(after)
             at = after
         self._expected, self._found.end, self._after = at.seq, at, number + 1
+        self.named.note(entry.body, RECORD_BYTES)
         self._found.bytes += len(entry.body)
 
     def _is_end(self) -> bool:

@@ -130,7 +130,8 @@ class ForgettingPacking:
         self._packing, self._encrypting, self._decrypting = packing, encrypting, decrypting
         self._ring, self._ended = ring, ring.ended
         self.parts, self.put, self.drop, self.sweep = packing.parts, packing.put, packing.drop, packing.sweep
-        self.until_us, self.has_takes = packing.until_us, packing.has_takes
+        self.until_us, self.has_takes, self.home = packing.until_us, packing.has_takes, packing.home
+        self.copy, self.carry = packing.copy, packing.carry
 
     def frames(self, part: Part) -> Iterator[Frame]:
         return map(self._decrypting.frame, self._packing.frames(part))

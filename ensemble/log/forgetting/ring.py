@@ -21,7 +21,7 @@ from zlib import crc32
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ensemble.errors import LogCorrupt
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.files import Files, corrupt, refusal
 from ensemble.log.forgetting.cipher import Key
 
@@ -176,6 +176,34 @@ class MemoryRing(Ring):
     def _keep(self, records: Sequence[Record]) -> None: ...
 
     def _end(self, ids: Sequence[bytes]) -> None: ...
+
+
+class AbsentRing(Ring):
+    """The keys of a log whose store is not there: of an archive that is read without it."""
+
+    def __init__(self, store: str, why: str = "") -> None:
+        super().__init__()
+        self._store = store
+        self._why = why
+
+    @property
+    def where(self) -> str:
+        return f"the key ring of store {self._store}"
+
+    def find(self, key_id: bytes) -> Key | None:
+        why = f" ({self._why})" if self._why else ""
+        raise Unavailable(
+            f"{self.where} is not here{why}, and what is personal in its archive can't be read without it; read the archive "
+            "where that store is"
+        )
+
+    def refresh(self) -> None: ...
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        """Nobody writes an archive."""
+
+    def _end(self, ids: Sequence[bytes]) -> None:
+        """Nobody is forgotten in an archive, but in its store."""
 
 
 class FileRing(Ring):

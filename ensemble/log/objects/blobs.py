@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from ensemble.errors import LogCorrupt
+from ensemble.log.blobs import NAME
 from ensemble.log.objects.store import Objects
 
 FOLDER = "blobs"
@@ -44,8 +45,23 @@ class ObjectBlobs:
         return iter({digest: None for digest, _ in self.copies()})
 
     def copies(self) -> Iterator[tuple[bytes, int]]:
+        return ((digest, _epoch_of(path)) for digest, path in self._all())
+
+    def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
+        for digest, path in self._all():
+            data = self._objects.patiently(lambda path=path: self._objects.get(path))  # type: ignore[misc]
+            if data is not None:
+                yield digest, f"{self._objects.where}/{path}", data
+
+    def where(self, digest: bytes) -> str:
+        return f"{self._objects.where}/{_path(digest)}"
+
+    def _all(self) -> Iterator[tuple[bytes, str]]:
+        """What each object is called by, and its path; what is called otherwise is none of ours."""
         for path in self._objects.patiently(lambda: self._objects.list(FOLDER)) or []:
-            yield bytes.fromhex(path.rpartition("/")[2].partition(".")[0]), _epoch_of(path)
+            name, _, epoch = path.rpartition("/")[2].partition(".")
+            if NAME.fullmatch(name) and (not epoch or epoch.isdecimal()):
+                yield bytes.fromhex(name), path
 
     def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._objects.patiently(lambda: self._objects.delete(_path(digest, epoch)))

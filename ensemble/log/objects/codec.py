@@ -11,6 +11,7 @@ from zlib import crc32
 import msgspec
 
 from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log import manifest as manifests
 from ensemble.log.base import Fork, Position, Snapshot, begin_of
 from ensemble.log.checked import check_of, written
 from ensemble.log.division import Division
@@ -62,6 +63,13 @@ class Manifest(NamedTuple):
     block: int
     fork: Fork | None = None
     """Where it leaves its parent, where it is a take."""
+    store: str = ""
+    """Of an archive: see `ensemble.log.manifest.Manifest`."""
+
+    @property
+    def archive(self) -> manifests.Manifest:
+        """The same as archives in folders have it."""
+        return manifests.Manifest(self.id, self.name, self.shard, None, self.store)
 
     @property
     def log(self) -> Log:
@@ -182,8 +190,11 @@ def decode_snapshot(path: str, data: bytes, log_id: str) -> Kept:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
+    if manifest.store:
+        return manifests.of_archive(manifest.archive)
     entries: dict[str, Any] = {"format": FORMAT, "kind": "objects", **manifest._asdict()}
     fork = entries.pop("fork")
+    del entries["store"]
     if fork is not None:
         entries["parent"] = fork.entry()
     return written(entries)
@@ -200,6 +211,9 @@ def decode_manifest(path: str, data: bytes) -> Manifest | Division:
     """
     try:
         entries: Any = json.loads(data)
+        if entries.get("kind") == manifests.ARCHIVE:
+            known = manifests.parse(path, data)
+            return Manifest(known.id, known.name, known.shard, BLOCK, None, known.store)
         if entries.get("format", 0) > FORMAT:  # before the check: a newer format may check otherwise
             raise Unavailable(
                 f"store {path}: it has format {entries['format']}, this version of Ensemble knows formats up to {FORMAT}; use "

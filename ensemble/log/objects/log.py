@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from obstore.exceptions import AlreadyExistsError
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
+from ensemble.log import manifest as manifests
 from ensemble.log.base import Fork, Packing, Position, Snapshot
 from ensemble.log.chain import Chain
 from ensemble.log.division import Division
@@ -35,6 +36,9 @@ from ensemble.log.objects.protocol import Kept as Durable
 from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View
 from ensemble.log.objects.store import MANIFEST, Objects
 from ensemble.log.pack import Item
+
+if TYPE_CHECKING:
+    from ensemble.log.archived import ArchiveReader
 
 SNAPSHOTS_KEPT = 2
 
@@ -95,13 +99,15 @@ def open_objects(
             if not create:
                 raise _no_store(part)
             known = _make_own(part, codec.new_manifest(log_id, name, shard, fork))
+        if known.store:
+            raise manifests.not_played(part.where, known.name, known.store)
         return ObjectLog(part, known, root.data, takes_over=takes_over)
     except BaseException:
         let_go(part.where)
         raise
 
 
-def read_objects(objects: Objects, shard: int = 0) -> ObjectReader:
+def read_objects(objects: Objects, shard: int = 0) -> ObjectReader | ArchiveReader:
     """The log below a prefix, to read only; of several shards, one of them. See `ensemble.log.read_log`."""
     root = read_root(objects)
     if root is None:
@@ -110,6 +116,11 @@ def read_objects(objects: Objects, shard: int = 0) -> ObjectReader:
     known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
     if known is None:
         raise _no_store(part)
+    if known.store:
+        from ensemble.log.archived import ArchiveReader
+        from ensemble.log.shelf import ObjectShelf
+
+        return ArchiveReader(ObjectShelf(part), known.archive)
     return ObjectReader(part, known)
 
 

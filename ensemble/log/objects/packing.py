@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
-from ensemble.log.base import Packed, Part, Position, Removal
+from ensemble.log.base import Copied, Packed, Part, Position, Removal
 from ensemble.log.files import Gone, corrupt
 from ensemble.log.objects.codec import decode_pack, encode_pack, encode_segment
 from ensemble.log.objects.packs import ObjectPack
 from ensemble.log.objects.protocol import STUB, Name, Overtaken, Replace, Replaced
 from ensemble.log.pack import Item
-from ensemble.log.repacking import Choose, Run, decoded, repack
+from ensemble.log.repacking import Choose, Run, copied, decoded, repack
 from ensemble.log.segment import Damage
 
 if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
     from ensemble.log.objects.log import ObjectLog
 
 SNAPSHOTS = 2
@@ -70,6 +71,20 @@ class ObjectPacking:
                     yield decoded(run.path, item, self._log.id, self._log.shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    @property
+    def home(self) -> str:
+        return self._log.objects.where
+
+    def copy(self, part: Part) -> Copied:
+        try:
+            (run,) = self._runs([part])
+            return copied(run, self._log.id, self._log.shard)
+        except Damage as damage:
+            raise corrupt(damage.path, damage.place, damage.why) from damage
+
+    def carry(self, part: Part, into: Blobs) -> None:
+        """Nothing lies beside the log."""
 
     def pack(
         self,

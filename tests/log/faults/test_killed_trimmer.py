@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from ensemble.log import read_log
+from ensemble.log import EventLog, Position, read_log
 from ensemble.log.audit import audit_log
+from ensemble.log.cut import goes_through
 from ensemble.log.pieces import pieces_of
-from tests.log.faults.trimming_writer import check, opened
+from tests.log.faults.trimming_writer import check, event, opened
 from tests.log.faults.writers import killed, said_by, writer
 from tests.log.past_samples import verify
 from tests.s3 import S3
@@ -59,6 +60,41 @@ def test_a_writer_killed_while_it_trims_loses_nothing_but_what_its_rules_take(pl
             begins.add(reader.begin().offset)
     assert len(begins) > 2, "the log began later and later"
     assert midway > 0 or place.folder is None, "some were killed while a pack was on its way"
+
+
+def test_a_writer_killed_while_it_archives_has_all_in_the_archive_or_in_its_log(place: Place, tmp_path: Path) -> None:
+    chance = random.Random(11)
+    cold = tmp_path / "cold"
+    ends = set()
+    for seed in range(5):
+        with writer(WRITER, place.url, seed, cold) as process:
+            acknowledged = 0
+            for _ in range(chance.randrange(40, 100)):
+                acknowledged = int(said_by(process).readline())
+            acknowledged = killed(process, acknowledged)
+
+        with closing(opened(place.url)) as log:
+            check(log, acknowledged)
+            if (cold / "ensemble.json").exists():
+                ends.add(_archived_to(cold, log).seq)
+    assert len(ends) > 1, "more and more was archived"
+
+
+def _archived_to(cold: Path, log: EventLog) -> Position:
+    """Where an archive ends that has all that was said until then, and from where on the log goes on whole."""
+    archive = read_log(str(cold))
+    end, at = archive.end(), 0
+    for frame in archive.frames():
+        for ix in range(frame.count):
+            assert frame.rows is not None
+            assert (frame.rows.topic(ix), frame.rows.keys[ix], frame.rows.data[ix]) == event(frame.first + ix)
+        at = frame.end
+    assert at == end.offset
+    assert log.begin().seq <= end.seq
+    assert goes_through(log, end)
+    assert all(frame.removed is None for frame in log.frames(end.seq)), "what lost something is archived"
+    assert audit_log(str(cold)).findings == []
+    return end
 
 
 def _verify(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""A process that says events, saves and trims until it is killed: `python trimming_writer.py URL SEED`.
+"""A process that says events, saves and trims until it is killed: `python trimming_writer.py URL SEED [ARCHIVE]`.
 
 After each group that was acknowledged it prints the offset of the next event. What an event holds follows from its offset.
 """
@@ -26,8 +26,7 @@ from tests.log.past_samples import rules
 
 NEEDED_EVERY = 97
 """Each event at such an offset is needed for ever."""
-RULES = rules({"size": "60KB"}, {"b": {"compact": True}}, compress="zstd")
-IN_OBJECTS = rules({"size": "8KB"}, {"b": {"compact": True}}, compress="zstd")
+KEPT, IN_OBJECTS = "60KB", "8KB"
 """There each commit is a file, and fewer are made in the time."""
 
 
@@ -69,9 +68,10 @@ def folded(log: LogReader) -> State:
     return state
 
 
-def write(log: EventLog, seed: int) -> None:
+def write(log: EventLog, seed: int, archive: str | None = None) -> None:
     chance = random.Random(seed)
-    which = RULES if isinstance(log, DirectoryLog) else IN_OBJECTS
+    retain = {"size": KEPT if isinstance(log, DirectoryLog) else IN_OBJECTS}
+    which = rules(retain if archive is None else retain | {"archive": archive}, {"b": {"compact": True}}, compress="zstd")
     state = folded(log)
     print(state.end, flush=True)
 
@@ -131,4 +131,4 @@ def check(log: LogReader, acknowledged: int) -> None:
 
 
 if __name__ == "__main__":
-    write(opened(sys.argv[1]), int(sys.argv[2]))
+    write(opened(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

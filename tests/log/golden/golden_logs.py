@@ -13,11 +13,11 @@ from ensemble.event import Frame
 from ensemble.log import Snapshot
 from ensemble.log.base import Packing, Part, Removal, Taken
 from ensemble.log.directory import open_directory
-from ensemble.log.manifest import FIRST_FORMAT, FORMAT
+from ensemble.log.manifest import FIRST_FORMAT, PACKED_FORMAT
 from tests.log.log_samples import frame, rows
 
 HERE = Path(__file__).parent / f"format-{FIRST_FORMAT}"
-PACKED = Path(__file__).parent / f"format-{FORMAT}-packed"
+PACKED = Path(__file__).parent / f"format-{PACKED_FORMAT}-packed"
 
 
 def build(folder: Path) -> None:

@@ -14,7 +14,7 @@ from ensemble import takes
 from ensemble.broker import Publication, Said
 from ensemble.event import decode, encode
 from ensemble.log import hold, own_logs
-from ensemble.stage.on_ray import precedence, shard
+from ensemble.stage.on_ray import precedence, shard, turns
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.wire import pack_publication
@@ -47,6 +47,10 @@ class Asker:
         given = (pack_publication(publication), True, "me", self._number, 0)
         self._number += 1
         return asyncio.create_task(self.ask("publish", *given))
+
+    def skip(self) -> None:
+        """One is lost on the way."""
+        self._number += 1
 
 
 def played(store: str, play: Callable[[Asker], Coroutine[Any, Any, None]]) -> None:
@@ -111,6 +115,46 @@ def test_what_is_published_as_it_stops_is_said_once_in_the_log_that_the_answer_n
         assert told == {offset: number for offset, number in events.items() if number}
     assert {answer[0] for answer in answers.values()} <= set(there.values())
     assert said(store, "main")[1:] + said(store)[1:] == [*range(1, 200)], "in the order in which they were sent"
+
+
+def test_what_the_loop_refused_as_it_stopped_is_said_when_the_shard_plays_on(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.02)
+
+    async def play(asker: Asker) -> None:
+        await asker.publish(1)
+        early = asker.actor._turns["me"]._early
+        asker.skip()
+        late = asker.publish(2)  # it waits for the one before it, which is lost, and comes to the loop when that has ended
+        while not early:
+            await asyncio.sleep(0)
+        await asker.ask("rest", "me")
+        while early:
+            await asyncio.sleep(0)
+        takes.rollback(store, 0)
+        await asker.ask("go_on", "me", asker.plan)
+
+        assert await late == [id_of(store, "rollback-1"), [0, 1]]
+
+    played(store, play)
+
+
+def test_the_score_of_now_is_played_on_whatever_was_played_at_the_place(store: str) -> None:
+    async def play(asker: Asker) -> None:
+        await asker.publish(1)
+        plan = Plan.load(asker.plan)
+        plan.document = {**DOCUMENT, "about": "of now"}
+        await asker.ask("rescore", plan.dump(), [])
+        await asker.ask("rest", "me")
+        takes.rollback(store, 0)
+        await asker.ask("go_on", "me", plan.dump())
+
+        assert await asker.ask("plan") == plan.dump()
+
+    played(store, play)
+    with ensemble.read(store) as reader:
+        assert [state.score for state in reader.states()] == [{**DOCUMENT, "about": "of now"}]
 
 
 def test_a_shard_whose_waker_is_gone_plays_on_by_itself_once_nobody_holds_the_store(

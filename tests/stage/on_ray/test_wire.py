@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble import Event, Reject, emit
@@ -34,6 +34,8 @@ from ensemble.stage.workers import lanes_of
 LOG_ID = "log"
 TOPICS = ["came", "went", "came.back"]
 KEYS = ["", "ann", "bob", "ängström 𝄞"]
+
+unhurried = settings(deadline=None)
 
 keys = st.sampled_from(KEYS)
 payloads = st.one_of(
@@ -196,6 +198,7 @@ def travelled(work: Work, shares: list[bool]) -> Work:
     return unpack_work(packed, along)
 
 
+@unhurried
 @given(works(), st.lists(st.booleans(), max_size=6))
 def test_a_batch_is_heard_there_as_it_would_be_here(work: Work, shares: list[bool]) -> None:
     there = travelled(work, shares)
@@ -209,6 +212,7 @@ def test_a_batch_is_heard_there_as_it_would_be_here(work: Work, shares: list[boo
     assert (there.reads, there.enriched) == (work.reads, work.enriched)
 
 
+@unhurried
 @given(works(), st.lists(st.sampled_from(HOWS), min_size=24, max_size=24), st.booleans(), st.booleans())
 def test_what_comes_of_a_batch_there_is_what_would_have_come_of_it_here(
     work: Work, hows: list[str], is_spent: bool, is_shared: bool
@@ -222,6 +226,7 @@ def test_what_comes_of_a_batch_there_is_what_would_have_come_of_it_here(
     assert was_spent is is_spent
 
 
+@unhurried
 @given(works(), st.lists(st.sampled_from(HOWS), min_size=24, max_size=24))
 def test_so_it_is_with_the_lanes_of_a_batch_one_by_one(work: Work, hows: list[str]) -> None:
     hear = player(dict(zip(sorted(work.batch.offsets), hows, strict=False)))
@@ -237,6 +242,7 @@ def test_so_it_is_with_the_lanes_of_a_batch_one_by_one(work: Work, hows: list[st
         assert plain(unpack_outcome(pack_outcome(came, there), work)[0]) == plain(here)
 
 
+@unhurried
 @given(
     st.lists(st.tuples(st.integers(0, 2), keys, payloads, own), min_size=1, max_size=8),
     st.booleans(),

@@ -1,0 +1,196 @@
+"""A band that archives what its score lets go: who reads the archive, who audits both, and what a refusal comes to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble.errors import OffsetError, Unavailable
+from ensemble.log.audit.anchor import new_key
+from ensemble.log.directory import open_directory
+from ensemble.log.memory import forget_memory_store
+from ensemble.testing import ManualClock
+from ensemble.trimming import trim_store
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock("2026-01-01T00:00:00Z")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments and snapshots every few events."""
+    monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
+    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
+    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 2_000)
+    monkeypatch.setattr("ensemble.log.objects.codec.BLOCK", 8)
+
+
+def score(archive: object, **more: Any) -> dict[str, Any]:
+    retain = {"time": "1h", "archive": str(archive)}
+    return {"ensemble": 1, "name": "shop", "players": {"tally": {"on": "order.*"}}, "retain": retain, **more}
+
+
+def tally(event: Any, ctx: Any) -> None:
+    ctx.state["count"] = ctx.state.get("count", 0) + 1
+
+
+def play(made: dict[str, Any], store: object, clock: ManualClock, count: int = 120) -> None:
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        for ix in range(count):
+            data = {"n": ix, "note": "a secret of theirs" + "x" * 100, "who": f"c-{ix % 3}"}
+            band.publish("order.placed", data, key=f"k-{ix % 3}")
+            band.settle()
+            clock.advance(minutes=1)
+
+
+def test_what_goes_is_read_where_it_was_archived(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    play(score(cold), store, clock)
+
+    with ensemble.read(str(store)) as here, ensemble.read(str(cold)) as there:
+        left, gone = list(here.events()), list(there.events())
+        begin = left[0].offset
+        assert begin > 20
+        assert [event.data["n"] for event in gone[:begin]] == list(range(begin))
+        assert [event.data["n"] for event in left] == list(range(begin, 120))
+        with pytest.raises(OffsetError, match=rf"retain: \{{time: 1h\}}, archived in {cold} on 2026-01-01T"):
+            here.event(gone[3].id)
+        assert there.event(gone[3].id).data == gone[3].data
+        assert there.status().events == begin
+        heard = sum(state["count"] for state in there.table("tally").values())
+        assert begin - heard in (0, 1), "the last was heard in a frame that may have come later"
+        assert [each.offset for each in there.history().events] == list(range(begin))
+    with pytest.raises(Unavailable, match="this is the archive of band shop"):
+        ensemble.open(score(cold), players={"tally": tally}, store=str(cold))
+
+
+def test_an_audit_goes_on_through_the_archive_as_one_chain(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold, key, heads = tmp_path / "s", tmp_path / "cold", tmp_path / "key.pem", str(tmp_path / "heads")
+    new_key(key)
+    play(score(cold), store, clock, 10)
+    ensemble.audit(str(store), anchor=heads, sign=key)
+    play(score(cold), store, clock)
+    anchored = {"anchor": heads, "sign": key}
+
+    found = ensemble.audit(str(store), **anchored)  # type: ignore[arg-type]
+
+    assert (found.findings, found.notes) == ((), ())
+    [past] = found.archives
+    assert (past.url, past.begin.seq, past.shard) == (str(cold), 0, 0)
+    assert past.end.seq >= found.logs[0].begin.seq > 0
+    cold.rename(tmp_path / "moved")
+    away = ensemble.audit(str(store), **anchored)  # type: ignore[arg-type]
+    assert (away.findings, away.archives) == ((), ())
+    assert "the archive of this log was not looked at: store " in away.notes[0]
+    assert "one anchored place can't be looked at any more" in away.notes[1]
+    moved = ensemble.audit(str(store), archive=str(tmp_path / "moved"), **anchored)  # type: ignore[arg-type]
+    assert (moved.is_whole, len(moved.archives), moved.notes) == (True, 1, ())
+    with pytest.raises(Unavailable, match="there is no store"):
+        ensemble.audit(str(store), archive=str(cold))
+
+
+def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold, other, heads = tmp_path / "s", tmp_path / "cold", tmp_path / "other", str(tmp_path / "heads")
+    new_key(tmp_path / "key.pem")
+    play(score(cold), store, clock, 10)
+    ensemble.audit(str(store), anchor=heads, sign=tmp_path / "key.pem")
+    play(score(cold), store, clock)
+    play(score(other, name="another"), tmp_path / "t", clock)
+    paths = sorted((cold / "shard-0").glob("*.pack"))
+
+    def wrongs() -> list[str]:
+        return [finding.wrong for finding in ensemble.audit(str(store)).findings]
+
+    shutil.copytree(cold, tmp_path / "kept")
+    paths[-1].unlink()
+    assert "with which the log begins now; it ends before frame" in wrongs()[0]
+    shutil.rmtree(cold)
+    shutil.copytree(other, cold)
+    assert "and the past of log" in wrongs()[0]
+    shutil.rmtree(cold)
+    shutil.copytree(tmp_path / "kept", cold)
+    assert wrongs() == []
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    assert "checksum" in wrongs()[0]
+    paths[1].write_bytes(data)
+    log = open_directory(store, name="", log_id="", create=False)
+    log.close()
+    line = json.loads((tmp_path / "heads").read_text().splitlines()[0])
+    assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
+
+
+@pytest.mark.parametrize("kind", ["", "objects:", "memory:"])
+def test_who_is_forgotten_is_so_in_the_archive_too_and_nobody_is_read_without_the_keys(
+    tmp_path: Path, clock: ManualClock, kind: str
+) -> None:
+    store, cold = f"{kind}{tmp_path / 's'}", tmp_path / "cold"
+    personal = {"order.placed": {"personal": {"subject": "who", "fields": ["note"]}}}
+    made = score(cold, events=personal)
+    play(made, store, clock)
+
+    def read() -> set[str]:
+        with ensemble.read(str(cold)) as archive:
+            return {event.data["who"] for event in archive.events() if "secret" in event.data["note"]}
+
+    assert all(b"secret" not in path.read_bytes() for path in cold.rglob("*") if path.is_file())
+    assert read() == {"c-0", "c-1", "c-2"}
+
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        assert band.forget("c-1") == 1
+
+    assert read() == {"c-0", "c-2"}
+    assert ensemble.audit(str(store)).is_whole
+    assert not list(cold.rglob("keys*"))
+    if kind == "memory:":
+        forget_memory_store(str(tmp_path / "s"))
+    else:
+        (tmp_path / "s").rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match=f"the key ring of store {store} is not here, and what is personal in its archive"):
+        read()
+    assert ensemble.audit(str(cold)).is_whole, "that it was not changed can be told without"
+
+
+def test_an_archive_that_refuses_is_told_once_and_the_band_plays_on(
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    cold.write_text("a file")
+
+    with caplog.at_level(logging.WARNING, "ensemble.stage"):
+        play(score(cold), store, clock)
+
+    [told] = caplog.records
+    assert f"band shop: archive {cold}: store {cold}: this is a file" in told.getMessage()
+    assert "; nothing is taken from the log until then; the band plays on" in told.getMessage()
+    with ensemble.read(str(store)) as reader:
+        assert [event.offset for event in reader.events()] == list(range(120))
+    with pytest.raises(Unavailable, match=f"archive {cold}: "):
+        trim_store(str(store))
+    assert trim_store(str(store), is_rehearsal=True).removed[0].rule == f"retain: {{time: 1h}}, archived in {cold}"
+    cold.unlink()
+    assert trim_store(str(store)).begins[0] > 20
+    with ensemble.read(str(cold)) as archive:
+        assert [event.offset for event in archive.events()][:20] == list(range(20))
+
+
+def test_large_data_is_archived_with_the_events_that_name_it(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    made = score(cold, store={"blob_above": "10KiB"})
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        for ix in range(120):
+            band.publish("order.placed", {"n": ix, "note": f"{ix} " * 5_000 if ix % 10 == 0 else "x" * 100}, key="k")
+            band.settle()
+            clock.advance(minutes=1)
+
+    with ensemble.read(str(cold)) as archive:
+        assert [len(event.data["note"]) for event in archive.events()][:21:10] == [10_000, 15_000, 15_000]
+    assert ensemble.audit(str(store)).is_whole
