@@ -264,6 +264,25 @@ def test_a_generation_that_was_deleted_and_is_made_anew_by_who_stalled_means_not
         assert (contents(each), each.begin()) == (before, begin)
 
 
+def test_who_reads_a_pack_whose_name_another_has_by_now_goes_on_with_the_one_that_counts(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.log.objects.packs.AHEAD_BYTES", 64)
+    log = opened(store)
+    packing = filled(log)
+    part = packing.parts()[1]
+    packing.put(packing.pack([part], None))
+    before = contents(log)
+    reading = read_objects(objects(store)).frames(part.seq)
+    seen = [next(reading).seq]
+    old = objects(store).path(SMALL.pack(1, 1))
+
+    packing.put(packing.pack([packing.parts()[1]], None, compress=True))
+    objects(store).put(old, b"of who stalled")
+
+    assert seen + [kept.seq for kept in reading] == [kept["seq"] for kept in before if kept["seq"] >= part.seq]
+
+
 def test_a_writer_that_stalled_until_its_block_was_packed_is_refused(store: Any) -> None:
     old = opened(store)
     append(old, *([2] for _ in range(2)))
@@ -279,6 +298,29 @@ def test_a_writer_that_stalled_until_its_block_was_packed_is_refused(store: Any)
 
     assert contents(new) == contents(read_objects(objects(store))) == before
     assert f"{3:020d}" not in names(store, "log")
+
+
+def test_each_shard_has_packs_of_its_own_and_takes_of_the_store_hold_all_of_them_back(store: Any) -> None:
+    logs = [open_objects(objects(store), name="band", log_id=f"log-{n}", shard=n, shards=2) for n in range(2)]
+    packings = [filled(log) for log in logs]
+    before = [contents(log) for log in logs]
+
+    made = packings[1].pack([packings[1].parts()[1]], without_odd, lambda: [Removal("odd", 5, 0, 9, 3)])
+    packings[1].put(made)
+    objects(store).put("takes/unfinished/log/x", b"")
+    assert not packings[0].has_takes()
+    objects(store).put("takes/what-if/ensemble.json", b"{}")
+
+    assert contents(logs[0]) == before[0]
+    assert contents(logs[1]) != before[1]
+    assert [path.split("/")[1] for path in objects(store).list("generation-0") if "/packs/" in path] == ["1"]
+    for packing in packings:
+        assert packing.has_takes()
+        late = packing.pack([packing.parts()[0]], without_odd, lambda: [Removal("odd", 5, 0, 9, 3)])
+        with pytest.raises(Unavailable, match="a take was made meanwhile"):
+            packing.put(late)
+    for log in logs:
+        log.close()
 
 
 # Older versions, and damage
