@@ -17,7 +17,7 @@ import msgspec
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.event import EPOCH
+from ensemble.event import EPOCH, REMOVED, Rows
 from ensemble.log import count_shards, place_of, read_log, takes
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
@@ -235,6 +235,31 @@ class _Past:
             if not goes_through(reader, end):
                 wrong = f"it ends before frame {end.seq}, and the log was never there"
                 self.findings.append(Finding(url, 0, wrong))
+            elif begin.seq < end.seq:  # of some that lies there, events are still here
+                with closing(read_own(url, log.shard)) as archive:
+                    self.findings += (Finding(store, 0, wrong) for wrong in _otherwise(reader, archive, begin.seq, end.seq))
+
+
+def _otherwise(log: LogReader, archive: LogReader, seq: int, stop: int) -> Iterator[str]:
+    """Where what is left of a frame that lost events is not what it was: the archive has it whole."""
+    archived = archive.frames(seq)
+    for left in log.frames(seq):
+        if left.seq >= stop:
+            return
+        if left.removed is None or left.rows is None:  # it is whole, so the chain of hashes proves it
+            continue
+        whole = next(frame for frame in archived if frame.seq == left.seq)
+        if left.marks != whole.marks:
+            yield f"what is left of frame {left.seq} says other things beside its events than the frame that was archived"
+        for ix in range(left.count):
+            if left.rows.filed(ix) != REMOVED and (whole.rows is None or _row(left.rows, ix) != _row(whole.rows, ix)):
+                yield f"the event with offset {left.first + ix}, of a frame that lost others, is not what was archived"
+
+
+def _row(rows: Rows, ix: int) -> tuple[Any, ...]:
+    """All that is said of an event in its frame."""
+    causes, roots = (None if column is None else column[ix] for column in (rows.causes, rows.roots))
+    return rows.filed(ix), rows.keys[ix], rows.data[ix], rows.source(ix), causes, roots, (rows.extras or {}).get(ix)
 
 
 def _of_forks(store: str, logs: Sequence[Audited]) -> Iterator[Finding]:

@@ -58,7 +58,7 @@ def new(url: str, name: str, at: When = None) -> Take:
     Errors: Unavailable if there is one of this name, or the store refuses; OffsetError if there is no such place or event.
     """
     kept.check_name(name)
-    store, parent = take_of(url)
+    store, parent = take_of(_at_a_store(url))
     with ExitStack() as stack:
         reader = stack.enter_context(read(f"{store}#{parent}"))
         logs = [shard.log for shard in reader._shards]
@@ -81,7 +81,7 @@ def new(url: str, name: str, at: When = None) -> Take:
 
 def listed(url: str) -> list[Take]:
     """The takes of a store, `main` first."""
-    store, _ = kept.split(url)
+    store, _ = kept.split(_at_a_store(url))
     current = kept.current(store)
     return [_told(store, name, current) for name in (MAIN, *kept.names(store))]
 
@@ -93,7 +93,7 @@ def drop(url: str, name: str) -> None:
     """
     if name == MAIN:
         raise Unavailable(f"{url}: main is the trunk, on which all takes stand; it can't be dropped")
-    store, _ = take_of(f"{kept.split(url)[0]}#{name}")
+    store, _ = take_of(f"{kept.split(_at_a_store(url))[0]}#{name}")
     if kept.current(store) == name:
         raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
     standing = [each.name for each in listed(store) if each.parent == name]
@@ -140,6 +140,13 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
         made = new(f"{store}#{before}", name or _free_name(store), to)
         kept.make_current(store, made.name)
     return msgspec.structs.replace(made, is_current=True)
+
+
+def _at_a_store(url: str) -> str:
+    """The url, if it is that of a store. Unavailable if it is that of a band."""
+    if url.startswith("ray:"):
+        raise Unavailable(f"{url}: takes are made, listed and dropped at the store of a band, also while it plays: --store URL")
+    return url
 
 
 def _free_name(store: str) -> str:

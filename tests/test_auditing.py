@@ -17,15 +17,11 @@ from obstore.store import MemoryStore
 
 import ensemble
 from ensemble.broker.state import State
-from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame, Rows, encode
+from ensemble.errors import Unavailable
+from ensemble.event import encode
 from ensemble.log import Snapshot, open_log
-from ensemble.log.audit import Audited
 from ensemble.log.audit import anchor as anchor_module
 from ensemble.log.audit.anchor import new_key
-from ensemble.log.audit.named import Named
-from ensemble.log.blobs import DirectoryBlobs
-from ensemble.log.frame import encode as encode_frame
 from ensemble.log.objects import store as stores
 from ensemble.log.objects.store import Objects
 
@@ -181,20 +177,6 @@ def test_data_in_memory_is_looked_at_too() -> None:
     kept.blobs.clear()
 
     assert "is missing" in wrongs(ensemble.audit("memory:with-data"))[0]
-
-
-def test_data_that_retention_swept_away_while_an_audit_read_is_no_fault(tmp_path: Path) -> None:
-    def gone(offset: int) -> Any:
-        raise OffsetError(f"retention took {offset}")
-
-    row = Rows("log", 0, 7, 0, ["a"], 0, ["k"], [b""], ["/x"], 0, extras={0: {"blob": [bytes(32), 9]}})
-    named, found = Named("log", 0), Audited(findings=[], notes=[])
-    named.note(b"".join(encode_frame(Frame(7, 0, rows, {}, 1, 1, bytes(32))) for rows in (None, row, None)))
-
-    named.judge(DirectoryBlobs(tmp_path), gone, found)
-    assert (found.findings, found.notes) == ([], [])
-    named.judge(DirectoryBlobs(tmp_path), lambda offset: Frame(offset, 0, None, {}), found)
-    assert "the event with offset 7 has it" in found.findings[0].wrong
 
 
 # Anchors

@@ -321,6 +321,8 @@ class Broker:
                 outcome.began_us,
             ]
         }
+        if section.is_mixed and (order := _mixed(outcome.heard, attempts)):
+            marks["order"] = {section.name: order}
         if outcome.wrote:
             marks["wrote"] = {section.name: outcome.wrote}
         if outcome.later:
@@ -629,6 +631,12 @@ def _expired(section: SectionState, now_us: int) -> list[str]:
     """The keys whose state is due to go."""
     due = takewhile(lambda item: item[1] <= now_us, section.expires.items())
     return [key for key, _ in islice(due, EXPIRED_MOST)]
+
+
+def _mixed(heard: Sequence[int], attempts: Mapping[int, Any]) -> list[int]:
+    """The offsets that were heard, in the order in which they were, if that is not: what was tried before, then the rest."""
+    found = list(heard)
+    return [] if found == sorted(found, key=lambda offset: (offset not in attempts, offset)) else found
 
 
 def _moved(advance: Advance) -> list[Any]:

@@ -120,6 +120,8 @@ class Section:
         self.reopened: deque[int] = deque(sorted(state.open))
         """Unheard offsets below the position, ascending: on opening they are looked at before anything else."""
         self.flying = 0
+        self.is_mixed = False
+        """Whether what is in flight may have been handed out in another order than that of the log."""
         self.ready_count = 0
         self._ready: deque[Run] = deque()
         self._lifted: deque[Run] = deque()
@@ -262,6 +264,7 @@ class Section:
         """
         offsets: list[int] = []
         keys: list[str] = []
+        self.is_mixed = self.is_mixed or bool(self._due or self._freed)
         while self._due and len(offsets) < limit:  # their lanes are theirs already
             offset, key = self._due.popleft()
             self._claims.discard(key)
@@ -392,6 +395,8 @@ class Section:
                 held (offset, key). All others are dealt with, and their lanes end.
         """
         self.flying -= count
+        if not self.flying:
+            self.is_mixed = False
         if not (waiting or held or skipped or self._lanes):
             return
         if not self.keyed:

@@ -117,7 +117,8 @@ def promote(name: Name, store: Store = None, json: Json = False) -> None:
         return
     states = counted(done.states, "state")
     result(f"{counted(done.corrections, 'correction')} and {states} of take {done.take} are in {done.parent} now")
-    talk(f"ensemble events _band.corrected --since {done.offset}", sign="next")
+    since = f" --since {done.offset}" if done.shards == 1 else ""  # an offset is one shard's own
+    talk(f"ensemble events _band.corrected{since}", sign="next")
 
 
 def _names(text: str) -> list[str]:

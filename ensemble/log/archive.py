@@ -34,6 +34,8 @@ class Archive:
         """How far it goes; None: it is empty, or nobody has looked yet."""
         self._owed: Manifest | None = None
         """What is to be written before anything else is put there."""
+        self.is_ending = False
+        """Whether nothing more is to be begun: set by any thread."""
 
     def keep(self, packing: Packing, end_seq: int) -> None:
         """Returns once all of the log before this frame is durable there.
@@ -46,6 +48,8 @@ class Archive:
             for part in parts:
                 if part.seq >= end_seq:
                     break
+                if self.is_ending:
+                    raise self._refused("the band is being closed")
                 if self._end is None or self._end.seq < part.end_seq:
                     self._add(shelf, packing, part)
         except Refused:

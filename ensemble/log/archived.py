@@ -44,12 +44,17 @@ class ArchiveReader(DirectoryFrames):
         base = self.base()
         return base if base is None or upto is None or base.at.seq <= upto else None
 
+    def close(self) -> None:
+        super().close()
+        self._shelf.close()
+
     def _view(self) -> View:
         begin = self._manifest.begin
         with self._lock:
             try:
-                for seq in self._shelf.seqs()[len(self._packs) :]:
-                    pack, after = self._shelf.pack(seq, self.id, self.shard), self._packs[-1].end if self._packs else begin
+                new = self._shelf.seqs()[len(self._packs) :]
+                for pack in self._shelf.packs(new, self.id, self.shard):
+                    after = self._packs[-1].end if self._packs else begin
                     if pack.begin != after:
                         raise Damage(pack.path, 0, f"it does not follow frame {after.seq - 1}: frames were changed or lost")
                     self._packs.append(pack)

@@ -107,6 +107,11 @@ class Retention:
         """The url of the archive; empty if there is none."""
         return self._archive.url if self._archive is not None else ""
 
+    def end(self) -> None:
+        """Have no more archived than the part that is on its way. Any thread."""
+        if self._archive is not None:
+            self._archive.is_ending = True
+
     def pack(self, needs: Needs, now_us: int, *, worth: float = WORTH) -> Iterator[Packed]:
         """Write anew what the rules say, one after the other: durable beside the log.
 

@@ -5,7 +5,7 @@ Owns names, and that what was put there is durable and whole. What the files hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -61,8 +61,16 @@ class Shelf(Protocol):
         """The pack that begins with a frame. Errors: Damage; Unavailable."""
         ...
 
+    def packs(self, seqs: Sequence[int], log_id: str, shard: int) -> Iterator[Pack]:
+        """The packs that begin with these frames, in turn. Errors: Damage; Unavailable."""
+        ...
+
     def add(self, seq: int, data: bytes) -> bool:
         """Put a pack in its place, durably; False: there is one already, which stays. Unavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was used to read."""
         ...
 
 
@@ -136,6 +144,12 @@ class FolderShelf:
     def pack(self, seq: int, log_id: str, shard: int) -> Pack:
         return FilePack(self._path(seq), log_id, shard)
 
+    def packs(self, seqs: Sequence[int], log_id: str, shard: int) -> Iterator[Pack]:
+        return (self.pack(seq, log_id, shard) for seq in seqs)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def add(self, seq: int, data: bytes) -> bool:
         path = self._path(seq)
         try:
@@ -184,6 +198,13 @@ class ObjectShelf:
         if pack.seq != seq:
             raise Damage(pack.path, 0, f"this pack begins with frame {pack.seq}, and is called after another")
         return pack
+
+    def packs(self, seqs: Sequence[int], log_id: str, shard: int) -> Iterator[Pack]:
+        coming = [self._objects.beside(self.pack, seq, log_id, shard) for seq in seqs]
+        return (pack.result() for pack in coming)
+
+    def close(self) -> None:
+        self._objects.close()
 
     def add(self, seq: int, data: bytes) -> bool:
         from obstore.exceptions import AlreadyExistsError

@@ -130,12 +130,16 @@ class Following:
         elif (away := self.record.forwarded(frame)) is not None:
             self._forward_again(*away, now_us)
         elif "fired" in frame.marks or "expired" in frame.marks or _tells_of_time(frame):
-            self._take(self.broker.fire(now_us))
+            made = self.broker.fire(now_us)
+            if made is not None and made.rows is not None and frame.rows is not None:
+                self._keep_ids_of_timers(made.rows, frame.rows)
+            self._take(made)
         elif "place" in frame.marks or (frame.rows is not None and frame.rows.causes is None) or "out" in frame.marks:
             self._publish_again(frame, now_us)
         for name, offsets in frame.marks.get("again", {}).items():
             self._again(name, offsets, now_us)
         self._pairs.pair(frame, self._made)
+        self._recorded = None
         self.record.apply(frame)
         self._look()
         self.hear_free(now_us)
@@ -287,6 +291,8 @@ class Following:
         """What came of these events then."""
         name, now_us = batch.section, frame.time_us
         events, refs, roots = self._tape.events(batch.offsets)
+        if (whole := self._as_then_in_line(batch, frame, heard, refs, roots)) is not None:
+            return whole
         pairs = self._pairs
         at = {pairs.was(ref): ix for ix, ref in enumerate(refs)}
         here, own_lanes = set(batch.offsets), set(batch.keys)
@@ -327,6 +333,26 @@ class Following:
             later,
             failures,
         )
+
+    def _as_then_in_line(
+        self, batch: Batch, frame: Frame, heard: Heard, refs: Sequence[Ref], roots: Sequence[Ref]
+    ) -> Outcome | None:
+        """The same where all of it was heard, and each event answered once or none at all; None if not. That is the rule."""
+        if heard.failed or heard.later or "out" in frame.marks or list(batch.keys) != list(heard.batch.keys):
+            return None
+        rows, said = frame.rows, None
+        if rows is not None:
+            is_own = rows.causes is not None and isinstance(rows.source_ix, int) and all(said_by(rows, batch.section))
+            if not is_own or len(rows) != len(refs) or self._pairs.all_were(refs) != rows.names(rows.causes or ()):
+                return None
+            own = {ix: self._own(rows, ix) for ix in rows.odd}
+            said = Said(
+                list(rows.topics), rows.topic_ix, list(rows.keys), list(rows.data), refs, roots, self._named(rows, odd=own),
+                rows.versions,
+            )  # fmt: skip
+        return Outcome(
+            batch.section, len(batch), batch.keys, batch.offsets, said, batch.began_us, dict(heard.wrote)
+        )  # fmt: skip
 
     @staticmethod
     def _versions(frame: Frame, name: str) -> dict[str, int] | None:
@@ -508,7 +534,24 @@ class Following:
             named.append(msgspec.structs.replace(parcel, extras=extras or None))
         return named
 
-    # Matches
+    # What time says
+
+    def _keep_ids_of_timers(self, rows: Rows, then: Rows) -> None:
+        """What a timer says as it did then is what it was, and keeps its id."""
+        before: dict[Any, list[int]] = {}
+        for ix in range(len(then)):
+            if not then.parts(ix):
+                word = then.filed(ix), then.keys[ix], then.data[ix]
+                before.setdefault((self._pairs.key(then, ix, is_here=False), word), []).append(ix)
+        same: dict[int, dict[str, Any]] = {}
+        for ix in range(len(rows)):
+            word = rows.filed(ix), rows.keys[ix], rows.data[ix]
+            known = () if rows.parts(ix) else before.get((self._pairs.key(rows, ix, is_here=True), word))
+            if known:
+                was, own = known.pop(0), rows.odd.get(ix, {})
+                same[ix] = {**own, **_identity(own, then.id(was), then.born(was))}
+        if same:
+            rows.extras = {**(rows.extras or {}), **same}
 
     def _keep_ids_of_matches(self, rows: Rows) -> None:
         """A match of the same events is what it was, and keeps its id."""

@@ -42,6 +42,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     """That of the first correction; of several shards, in the first that has one."""
     shard: int = 0
     """Where that is."""
+    shards: int = 1
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def promote(url: str, take: str) -> Promotion:
     shard = next((shard for shard, said in enumerate(wanted) if said), 0)
     return Promotion(
         take=take, parent=parent, corrections=sum(map(len, wanted)), states=sum(map(len, changed)),
-        offset=frames[shard][-1].first, shard=shard,
+        offset=frames[shard][-1].first, shard=shard, shards=shards,
     )  # fmt: skip
 
 

@@ -29,6 +29,10 @@ EVENT_BYTES = 100
 """What an event takes up in a log, about: by this the tape knows how much it keeps."""
 
 
+Handed = tuple[Sequence[int], Sequence[str]]
+"""Offsets, and the lane of each."""
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """An event that a player said while it heard a batch. `cause` is the id of the one that it answers."""
 
@@ -125,7 +129,7 @@ class Record:
                 handed = self._handed(name, mark, failed)
                 if handed is None:
                     self._refuse_gaps(frame, name)
-                return self._batch(frame, name, mark, failed, *handed)
+                return self._batch(frame, name, mark, failed, *self._in_order(frame, name, handed))
         return None
 
     def forwarded(self, frame: Frame) -> tuple[str, Sequence[int]] | None:
@@ -171,7 +175,7 @@ class Record:
         untold = frozenset(self.tape.event(offset).id for offset in failed)
         return Heard(batch, failed, frame.marks.get("wrote", {}).get(name, {}), later, untold)
 
-    def _handed(self, name: str, mark: Sequence[Any], failed: Mapping[int, Any]) -> tuple[Sequence[int], Sequence[str]] | None:
+    def _handed(self, name: str, mark: Sequence[Any], failed: Mapping[int, Any]) -> Handed | None:
         """The events that the mark says were dealt with, those that failed among them, and their lanes; None: some are gone."""
         count, section = mark[5], self.state.section(name)
         if name not in self.listeners:
@@ -197,7 +201,17 @@ class Record:
         order = sorted(lanes, key=lambda offset: (offset not in attempts, offset))  # what is tried again goes first
         return order, [lanes[offset] for offset in order]
 
-    def _concerning(self, listening: Listener, begin: int, end: int) -> tuple[Sequence[int], Sequence[str]]:
+    @staticmethod
+    def _in_order(frame: Frame, name: str, handed: Handed) -> Handed:
+        """The same in the order in which it was heard, where the frame tells of another."""
+        heard = frame.marks.get("order", {}).get(name)
+        if heard is None:
+            return handed
+        lanes = dict(zip(*handed, strict=True))
+        order = [*heard, *(offset for offset in handed[0] if offset not in set(heard))]
+        return order, [lanes[offset] for offset in order]
+
+    def _concerning(self, listening: Listener, begin: int, end: int) -> Handed:
         """The offsets from one to another that a section listened for, and their lanes."""
         offsets: Sequence[int] = ()
         lanes: Sequence[str] = ()

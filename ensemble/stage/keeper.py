@@ -50,6 +50,7 @@ class Keeper:
     def close(self) -> None:
         """Finish what is being written, and no more. The loop must have ended."""
         self._is_closing = True
+        self._retention.end()
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()

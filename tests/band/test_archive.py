@@ -12,11 +12,15 @@ import pytest
 
 import ensemble
 from ensemble.errors import OffsetError, Unavailable
+from ensemble.event import encode
+from ensemble.log import repacking
 from ensemble.log.audit.anchor import new_key
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store
+from ensemble.log.remnant import encode_remnant
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
+from tests.conformance.stand import eventually
 
 
 @pytest.fixture
@@ -128,6 +132,38 @@ def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock:
     assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
 
 
+def test_what_a_writer_left_otherwise_than_it_was_is_told_by_the_archive_alone(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s"
+    made = score(tmp_path / "cold", events={"order.x": {"compact": True}})
+    made["retain"] = {"archive": made["retain"]["archive"]}
+    with ensemble.open(made, players={"tally": tally}, store=str(store), clock=clock) as band:
+        for ix in range(80):
+            band.publish_many([{"n": ix}], topic="order.x")
+            band.publish_many([{"topic": "order.x", "key": "k", "data": {"n": ix}}, {"topic": "order.y", "data": {"n": ix}}])
+            band.settle()
+    shutil.copytree(store, tmp_path / "copy")
+    whole = encode_remnant
+
+    def lie(frame: Any, digest: bytes, kept: Any, *, has_marks: bool) -> bytes:
+        if kept and frame.rows is not None:
+            frame.rows.data = [encode({"n": 1_000_000})] * len(frame.rows)
+        return whole(frame, digest, kept, has_marks=has_marks)
+
+    assert trim_store(str(store)).removed
+    honest = ensemble.audit(str(store))
+    assert (honest.findings, len(honest.archives)) == ((), 1)
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "copy", store)
+    monkeypatch.setattr(repacking, "encode_remnant", lie)
+    assert trim_store(str(store)).removed
+
+    assert "of a frame that lost others, is not what was archived" in ensemble.audit(str(store)).findings[0].wrong
+    (tmp_path / "cold").rename(tmp_path / "away")
+    assert ensemble.audit(str(store)).is_whole, "the log alone can't tell"
+
+
 @pytest.mark.parametrize("kind", ["", "objects:", "memory:"])
 def test_who_is_forgotten_is_so_in_the_archive_too_and_nobody_is_read_without_the_keys(
     tmp_path: Path, clock: ManualClock, kind: str
@@ -180,6 +216,20 @@ def test_an_archive_that_refuses_is_told_once_and_the_band_plays_on(
     assert trim_store(str(store)).begins[0] > 20
     with ensemble.read(str(cold)) as archive:
         assert [event.offset for event in archive.events()][:20] == list(range(20))
+
+
+def test_a_band_on_threads_archives_beside_its_work(tmp_path: Path) -> None:
+    made = score(tmp_path / "cold") | {"retain": {"size": "20KB", "archive": str(tmp_path / "cold")}}
+    with ensemble.open(made, players={"tally": tally}, store=str(tmp_path / "s")) as band:
+        for _ in range(20):
+            band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
+            band.settle(timeout=10)
+        eventually((tmp_path / "cold/ensemble.json").exists)
+
+    found = ensemble.audit(str(tmp_path / "s"), archive=str(tmp_path / "cold"))
+    assert found.findings == ()
+    left, gone = (ensemble.read(str(tmp_path / where)).events() for where in ("s", "cold"))
+    assert sorted({event.offset for event in left} | {event.offset for event in gone}) == list(range(400))
 
 
 def test_large_data_is_archived_with_the_events_that_name_it(tmp_path: Path, clock: ManualClock) -> None:

@@ -9,14 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ensemble
+from ensemble.broker.outbox import Parcel, shard_of
+from ensemble.broker.words import Publication, Said
 from ensemble.errors import EnsembleError, InvalidEvent, Unavailable
 from ensemble.event import encode
+from ensemble.log import open_log
+from ensemble.score.personal import personal
+from ensemble.score.vocabulary import Vocabulary
+from ensemble.stage.begin import begin
+from ensemble.stage.solo import SoloCrew
 from ensemble.testing import ManualClock
 
 FORGOTTEN = "(forgotten)"
@@ -248,6 +256,33 @@ def test_what_is_in_flight_is_waited_for(tmp_path: Path) -> None:
 
         assert done == [1]
         assert b"SECRET" not in all_that_is_read(band)
+
+
+def test_what_is_on_its_way_to_another_shard_is_waited_for() -> None:
+    score = ensemble.load({"ensemble": 1, "name": "shop", "events": {"letter.sent": {"personal": {"subject": "who"}}}})
+    log = open_log("memory:", name="shop", personal=personal(score, Vocabulary(score)))
+    under_way, arrives = threading.Event(), threading.Event()
+
+    def carry(shard: int, first: int, parcels: Sequence[Parcel]) -> int:
+        under_way.set()
+        assert arrives.wait(20)
+        return first + len(parcels)
+
+    loop = begin(score, log, {}, SoloCrew({}, by_hand=False), shards=2, carry=carry)
+    key = next(key for key in "abcd" if shard_of(key, 2) == 1)
+    letter = Said(["letter.sent"], 0, [key], [encode({"who": "ella", "text": "SECRET"})])
+    loop.publish(Publication(letter, "/shop"))
+    assert under_way.wait(20)
+    done: list[int] = []
+    asking = threading.Thread(target=lambda: done.append(loop.forget("ella")))
+    asking.start()
+    asking.join(0.1)
+    was_done = list(done)
+    arrives.set()
+    asking.join(20)
+    loop.close()
+
+    assert (was_done, done) == ([], [1])
 
 
 def test_events_that_name_nobody_are_refused(url: str) -> None:

@@ -555,3 +555,16 @@ def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_
     assert "the cluster's nodes have: CPU 16" in line
     assert hungry.returncode == 0
     assert out.startswith("hungry: played to the end; "), "what Ray says of nodes that are missing is no result"
+
+
+def test_somebody_is_forgotten_in_a_band_that_is_up(cluster: Cluster) -> None:
+    cluster.write_score(("    key: order_id\n", "    key: order_id\n    personal: {subject: who, fields: [name]}\n"))
+    assert_said(cluster.run("up", "shop.yaml"), 0)
+    people = [{"order_id": f"o-{who}", "total": 5, "who": who, "name": f"SECRET-{who}"} for who in ("ella", "miles")]
+    lines = "\n".join(json.dumps({"topic": "order.placed", "data": data}) for data in people)
+    assert_said(cluster.run("publish", "-", "--store", cluster.store, stdin=lines), 0)
+
+    assert_said(cluster.run("forget", "ella", "--store", cluster.store), 0)
+
+    assert [event["data"]["name"] for event in cluster.look("events", "order.placed")] == ["(forgotten)", "SECRET-miles"]
+    assert_said(cluster.run("forget", "mils", "--store", cluster.store), 1, "did you mean 'miles'")

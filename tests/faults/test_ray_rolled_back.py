@@ -86,9 +86,9 @@ class Publishing:
         self._thread.join(60)
 
 
-@pytest.fixture
-def store(cluster: None, tmp_path: Path) -> Iterator[str]:
-    yield str(tmp_path / "store")
+@pytest.fixture(params=["directory", pytest.param("objects", marks=pytest.mark.everywhere("as in a directory"))])
+def store(cluster: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    yield f"objects:{tmp_path / 'store'}" if request.param == "objects" else str(tmp_path / "store")
     ensemble.down(NAME)
 
 
@@ -233,7 +233,8 @@ takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))
 """Who rolls back, and tells whenever all shards rest: when it asks for the take's name, for the rollback, and to go on."""
 
 
-@pytest.mark.everywhere("it takes a minute until the shards believe that who told them to rest is gone")
+@pytest.mark.patience(600)
+@pytest.mark.everywhere("it takes minutes until the shards believe that who told them to rest is gone")
 def test_who_rolls_back_is_killed_at_any_moment_and_the_shards_go_on_together(store: str, band: ensemble.Band) -> None:
     import ray
 

@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 
 from ensemble.auditing import audit
+from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import encode
-from ensemble.log import count_shards, open_log, read_log
+from ensemble.event import decode, encode
+from ensemble.log import Snapshot, count_shards, open_log, read_log
 from ensemble.log import shelf as shelves
 from ensemble.log.archive import Archive
 from ensemble.log.audit import audit_log
 from ensemble.log.base import Refused
 from ensemble.log.cut import goes_through
 from ensemble.log.directory import open_directory
+from ensemble.log.forgetting import forgetting_of
+from ensemble.log.memory import forget_memory_store
 from ensemble.log.shelf import FolderShelf
 from tests.log.archive_samples import Trimmed, archive_at, is_all_there, lies_in, ruled
 from tests.log.log_samples import Failing, Plug, Quick, plain
 from tests.log.past_samples import said
+from tests.log.test_forgetting import ORDER, PERSONAL, say
 from tests.s3 import S3
 
 BY_TOPIC: dict[str, Any] = {"retain": {}, "events": {"a": {"retain": {"size": "100B"}}, "b": {"compact": True}}}
@@ -219,6 +223,44 @@ def test_whatever_kind_of_store_is_archived_in_whatever_kind_of_place(store: str
     kept.log.close()
 
 
+def test_an_archive_is_read_with_the_keys_of_its_log_and_not_without(store: str, tmp_path: Path) -> None:
+    log = open_log(store, name="shop", personal=PERSONAL)
+    for n in range(30):
+        say(log, "order.placed", (f"o-{n}", ORDER))
+    for _ in range(2):
+        log.save(Snapshot(log.end(), State().dump()))
+        say(log, "order.placed", ("o", ORDER))
+    packing = log.packing()
+    assert packing is not None
+    Archive(str(tmp_path / "cold"), log, 1).keep(packing, log.end().seq)
+
+    def names() -> set[str]:
+        rows = [frame.rows for frame in read_log(str(tmp_path / "cold")).rows()]
+        return {decode(data)["name"] for each in rows if each is not None for data in each.data}
+
+    assert names() == {"SECRET-1"}
+    assert all(b"SECRET" not in path.read_bytes() for path in (tmp_path / "cold").rglob("*.pack"))
+    forgetting = forgetting_of(log)
+    assert forgetting is not None
+    forgetting.forget("ella")
+    assert names() == {"(forgotten)"}
+    log.close()
+    if store.startswith("memory:"):
+        forget_memory_store(store.removeprefix("memory:"))
+    else:
+        Path(store.removeprefix("objects:")).rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match=f"the key ring of store {store} is not here"):
+        names()
+
+
+def test_an_archive_of_which_nothing_is_personal_needs_no_store(kept: Trimmed, tmp_path: Path) -> None:
+    kept.trim(ruled(tmp_path / "cold"))
+    kept.log.close()
+    kept.folder.rename(tmp_path / "away")
+
+    assert [frame.seq for frame in read_log(str(tmp_path / "cold")).frames()]
+
+
 def test_the_archive_of_several_shards_in_objects_is_divided_as_their_store(tmp_path: Path) -> None:
     cold = f"objects:{tmp_path}/cold"
     for shard in (1, 0):
@@ -318,6 +360,28 @@ def test_a_plug_that_is_pulled_at_any_step_leaves_all_in_one_place_or_the_other(
             assert step > 20
             return
     raise AssertionError("it never came to an end")
+
+
+def test_who_is_being_closed_archives_no_more_than_the_part_that_is_on_its_way(kept: Trimmed, tmp_path: Path) -> None:
+    packing = kept.log.packing()
+    assert packing is not None
+    archive = Archive(str(tmp_path / "cold"), kept.log, 1)
+    whole = packing.copy
+
+    def copy(part: Any) -> Any:
+        archive.is_ending = part.seq > 0
+        return whole(part)
+
+    packing.copy = copy  # type: ignore[method-assign]
+    parts = packing.parts()
+    with pytest.raises(Refused, match="the band is being closed"):
+        archive.keep(packing, parts[-1].end_seq)
+
+    assert read_log(str(tmp_path / "cold")).end().seq == parts[1].end_seq
+    archive.is_ending = False
+    packing.copy = whole  # type: ignore[method-assign]
+    archive.keep(packing, parts[-1].end_seq)
+    assert read_log(str(tmp_path / "cold")).end().seq == parts[-1].end_seq
 
 
 # Refused

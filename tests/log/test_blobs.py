@@ -11,7 +11,7 @@ import pytest
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, encode
-from ensemble.log import EventLog, Snapshot, open_log, read_log
+from ensemble.log import EventLog, Snapshot, blobs_at, open_log, read_log
 from ensemble.log import blobs as large
 from ensemble.log.base import Removal, Taken
 from ensemble.log.blobs import Claim, Claimed, ClaimLog, ClaimReader, DirectoryBlobs
@@ -96,6 +96,22 @@ def test_the_same_data_is_kept_once_and_not_looked_at_before_somebody_does(tmp_p
     path.write_bytes(LARGE[:-1])
     with pytest.raises(LogCorrupt, match=f"{path.name}: this data was changed"):
         _ = kept.rows.event(0).data
+
+
+def test_it_can_be_got_without_the_log_by_who_reaches_the_store(url: str) -> None:
+    log = open_log(url, name="band", blob_above=1_000)
+    say(log, LARGE, SMALL)
+    log.close()
+
+    blobs = blobs_at(url)
+
+    if url.startswith("memory:"):  # that is the business of its own process
+        assert blobs is None
+        return
+    assert blobs is not None
+    assert blobs.get(sha256(LARGE).digest()) == LARGE
+    with pytest.raises(LogCorrupt, match="missing"):
+        blobs.get(sha256(OTHER).digest())
 
 
 def test_data_is_durable_before_the_frame_that_names_it(tmp_path: Path) -> None:

@@ -1,109 +1,126 @@
-"""Events that have the ids of another log, one after the other: told in one line, and read as if each had its own."""
+"""The audit of what lies beside a log: data that events name, found without reading the frames that name none."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
-import msgpack  # type: ignore[import-untyped]
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ensemble.errors import LogCorrupt
-from ensemble.event import Frame, Named, Rows
-from ensemble.log.frame import decode, encode
-from ensemble.log.own import Terms, open_own
-from ensemble.log.remnant import decode_remnant, encode_remnant
-from tests.log.log_samples import frame, rows
+from ensemble.errors import LogCorrupt, OffsetError
+from ensemble.event import Frame, Rows, encode
+from ensemble.log import open_log
+from ensemble.log.audit import Audited, audit_log
+from ensemble.log.audit.named import Named
+from ensemble.log.base import EventLog
+from ensemble.log.blobs import Beside, DirectoryBlobs, MemoryBlobs
+from ensemble.log.frame import encode as encode_frame
+from ensemble.log.group import encode_record
+from ensemble.log.memory import memory_store
+from ensemble.log.objects.blobs import ObjectBlobs
+from ensemble.log.objects.store import objects_at
+from tests.log.log_samples import frame
 
-MOST = 6
-odd = st.dictionaries(
-    st.integers(0, MOST - 1),
-    st.fixed_dictionaries(
-        {"time_us": st.just(7)}, optional={"id": st.just("own"), "as": st.just("was-3"), "born": st.just("b-1")}
-    ),
-)
-named = st.builds(
-    lambda first, own, more: Named("was", first, MOST, own, more), st.integers(0, 99), st.sets(st.integers(0, MOST - 1)), odd
-)
+LARGE = [encode(f"{n}" * 3_000) for n in range(3)]
+SMALL = encode({"blob": "a word that is no name of data"})
 
 
-def both(extras: Named) -> tuple[Rows, Rows]:
-    """The same rows, by the run and by the row."""
-    one = msgspec.structs.replace(rows(MOST, 40, extras=extras), log_id="now")
-    return one, msgspec.structs.replace(one, extras=dict(extras.items()))
+@pytest.fixture(params=["memory", "directory", "objects"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return {"memory": f"memory:{tmp_path}", "directory": f"{tmp_path}/s", "objects": f"objects:{tmp_path}/o"}[request.param]
 
 
-@given(named, st.integers(0, MOST - 1), st.integers(1, MOST))
-def test_a_run_of_ids_reads_as_if_each_row_had_its_own(extras: Named, lo: int, hi: int) -> None:
-    run, each = both(extras)
-
-    for ask in (
-        lambda rows: rows.ids(),
-        lambda rows: [rows.ref(ix) for ix in range(MOST)],
-        lambda rows: [rows.root(ix) for ix in range(MOST)],
-        lambda rows: [rows.born(ix) for ix in range(MOST)],
-        lambda rows: [rows.extra(ix, "time_us") for ix in range(MOST)],
-        lambda rows: list(rows.refs(min(lo, hi), hi)),
-        lambda rows: rows.between(min(lo, hi), hi).ids(),
-        lambda rows: rows.pick([0, MOST - 1]).id(1),
-    ):
-        assert ask(run) == ask(each)
-    assert (len(extras), list(extras)) == (len(each.extras or ()), list(each.extras or ()))
-    assert all((ix in extras) == (ix in (each.extras or ())) for ix in range(-1, MOST + 1))
+@pytest.fixture
+def log(url: str) -> EventLog:
+    """One with large data in every other event; the first is said twice."""
+    log = open_log(url, name="band", blob_above=1_000)
+    for data in (*LARGE, LARGE[0]):
+        log.append([log.seal(frame(log.end(), 2, data=[SMALL, data]))])
+    return log
 
 
-@given(named)
-def test_it_is_kept_as_a_run_and_read_back(extras: Named) -> None:
-    run, each = both(extras)
-
-    back = decode(encode(Frame(40, 1, run, {"m": 1})), "now")
-
-    assert back.rows is not None
-    assert type(back.rows.extras) is Named
-    assert (dict(back.rows.extras), back.marks) == (each.extras or {}, {"m": 1})
-    assert encode(back) == encode(Frame(40, 1, run, {"m": 1}))
+def beside(url: str) -> Beside:
+    if url.startswith("memory:"):
+        store = memory_store(url.removeprefix("memory:"))
+        assert store is not None
+        return MemoryBlobs(store.blobs)
+    return ObjectBlobs(objects_at(url)) if url.startswith("objects:") else DirectoryBlobs(Path(url))
 
 
-def test_it_takes_next_to_nothing() -> None:
-    plain, run = rows(1000, 0), rows(1000, 0, extras=Named("was", 0, 1000, [3, 500]))
-
-    assert len(encode(Frame(0, 1, run, {}))) - len(encode(Frame(0, 1, plain, {}))) < 30
-
-
-def test_what_is_left_of_such_a_frame_keeps_its_ids() -> None:
-    run, _ = both(Named("was", 7, MOST, [2]))
-
-    left = decode_remnant(encode_remnant(Frame(40, 1, run, {}), bytes(32), [1, 2], has_marks=False), "now", 0)
-
-    assert left.rows is not None
-    assert [left.rows.id(1), left.rows.id(2)] == ["was-8", "now-42"]
-
-
-def test_data_that_lies_beside_the_log_leaves_ids_as_they_are() -> None:
-    log = open_own("memory:", Terms("band", blob_above=10))
-    made = frame(log.end(), 3, data=[b"\xc0", b"\xc4\x14" + bytes(20), b"\xc0"], extras=Named("was", 5, 3))
-    log.append([log.seal(made)])
-
-    [read] = log.frames()
-
-    assert read.rows is not None
-    assert (read.rows.ids(), read.rows.data[1]) == (["was-5", "was-6", "was-7"], b"\xc4\x14" + bytes(20))
-    log.close()
+def change(url: str, where: str, data: bytes | None) -> None:
+    """Put something else where data lies, or nothing."""
+    if url.startswith("memory:"):
+        store = memory_store(url.removeprefix("memory:"))
+        assert store is not None
+        digest = bytes.fromhex(where.split()[1])
+        if data is None:
+            del store.blobs[digest]
+        else:
+            store.blobs[digest] = data
+        return
+    path = Path(where.removeprefix("objects:"))
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
 
 
-@pytest.mark.parametrize("mark", [3, ["was"], ["was", "x", []], ["was", 1, 5]])
-def test_a_mark_that_is_none_is_damage(mark: Any) -> None:
-    with pytest.raises(LogCorrupt, match="it is not written as a frame is"):
-        decode(encode(Frame(0, 1, rows(2, 0), {"ids": mark})), "now")
+def test_each_that_is_changed_or_missing_is_told_with_the_first_event_that_has_it(url: str, log: EventLog) -> None:
+    whole = list(beside(url).lying())
+    assert sorted(data for _, _, data in whole) == LARGE
+    assert (audit_log(url).findings, audit_log(url).notes) == ([], [])
+    for digest, where, data in whole:
+        offset = 2 * LARGE.index(data) + 1
+        for other, wrong in ((b"something else", "was changed"), (None, "is missing")):
+            change(url, where, other)
+            [finding] = audit_log(url).findings
+            assert finding.wrong == f"this data {wrong}, and the event with offset {offset} has it"
+            assert digest.hex() in finding.file
+        if not url.startswith("objects:"):
+            assert finding.file == where
+        change(url, where, data)
+    assert audit_log(url).findings == []
 
 
-def test_any_reader_finds_the_mark() -> None:
-    unpacker = msgpack.Unpacker(strict_map_key=False)
-    unpacker.feed(encode(Frame(0, 1, rows(2, 0, extras=Named("was", 5, 2, [1], {0: {"time_us": 3}})), {})))
+def test_what_no_event_has_is_a_note_unless_it_was_changed(url: str, log: EventLog) -> None:
+    [digest, where, _] = next(iter(beside(url).lying()))
+    other = where.replace(digest.hex(), "ab" * 32)
+    if not url.startswith(("memory:", "objects:")):
+        Path(url, "blobs/ab").mkdir(exist_ok=True)
+        other = f"{url}/blobs/ab/{'ab' * 32}"
+        Path(url, "blobs/letters.txt").write_text("none of ours")
+        Path(url, "blobs/ab/letters.txt").write_text("none of ours")
+    change(url, other, b"left over")
 
-    [read] = unpacker
+    found = audit_log(url)
 
-    assert read[8][8] == {0: {"time_us": 3}}
-    assert read[9] == {"ids": ["was", 5, [1]]}
+    assert [finding.wrong for finding in found.findings] == ["this data was changed, and no event has it"]
+    assert found.notes[0].startswith(f"{other}: no event has this data")
+
+
+def test_frames_are_looked_into_only_where_they_may_name_data() -> None:
+    def of(*rows: Rows | None) -> list[bytes]:
+        return [encode_frame(Frame(7, 0, each, {}, 1, 1, bytes(32))) for each in rows]
+
+    naming = Rows("log", 0, 7, 0, ["a"], 0, ["k"], [b""], ["/x"], 0, extras={0: {"blob": [bytes(32), 9]}})
+    saying = Rows("log", 0, 7, 0, ["a"], 0, ["k"], [SMALL], ["/x"], 0)
+    frames = of(None, saying, naming, None, naming, saying)
+    groups = b"".join(encode_record(group) + b"".join(group) for group in (frames[:3], frames[3:]))
+    for data in (b"".join(frames), groups):
+        named = Named("log", 0)
+        named.note(b"??" + data + b"blob", 2, 2 + len(data))
+        assert named._events == {bytes(32): 7}
+
+
+def test_data_that_retention_swept_away_while_an_audit_read_is_no_fault(tmp_path: Path) -> None:
+    def gone(offset: int) -> Frame:
+        raise OffsetError(f"retention took {offset}")
+
+    def damaged(offset: int) -> Frame:
+        raise LogCorrupt("told elsewhere")
+
+    named = Named("log", 0)
+    named._events[bytes(32)] = 7
+    for frame_at, told in ((gone, 0), (damaged, 1), (lambda offset: Frame(offset, 0, None, {}), 1)):
+        found = Audited(findings=[], notes=[])
+        named.judge(DirectoryBlobs(tmp_path), frame_at, found)
+        assert (len(found.findings), found.notes) == (told, [])

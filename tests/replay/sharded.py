@@ -98,7 +98,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 class Sharded:
     """A store in so many shards that is being made."""
 
-    def __init__(self, url: Path, shards: int, players: Mapping[str, Callable[..., Any]] = PLAYERS) -> None:
+    def __init__(self, url: Path | str, shards: int, players: Mapping[str, Callable[..., Any]] = PLAYERS) -> None:
         self.url = str(url)
         prepared = ready(SCORE, dict(players), is_live=False)
         score, vocabulary = prepared.score, Vocabulary(prepared.score)

@@ -14,6 +14,7 @@ from ensemble.errors import OffsetError, ScoreError, Unavailable
 from ensemble.log import takes as kept
 from ensemble.replay import promote, replay
 from ensemble.stage.begin import recover
+from ensemble.testing import ManualClock
 
 
 def score(**players: Any) -> dict[str, Any]:
@@ -169,6 +170,32 @@ def test_what_is_as_it_was_keeps_its_id_in_the_take(store: str) -> None:
     assert len(after) == len(before)
     assert all(before[each] == after[each] for each in before.keys() & after.keys())
     assert len(before.keys() - after.keys()) == 3
+
+
+def test_a_timer_that_fired_late_since_nobody_played_fires_then_again(store: str) -> None:
+    document = score(
+        price={"on": "ordered", "emits": ["reminded", "priced"]}, remind={"on": "reminded", "emits": ["shouted"]}
+    )
+    players = {"price": remind_later, "remind": lambda event: emit("shouted", n=event.data["n"])}
+    clock = ManualClock()
+    for number in range(2):
+        with ensemble.open(document, store=store, players=players, clock=clock) as band:
+            band.publish("ordered", {"n": number}, key=f"k{number}")
+            band.settle()
+        clock.advance(minutes=1)
+    with ensemble.open(document, store=store, players=players, clock=clock) as band:
+        band.settle()
+
+    def once_more(event: Event) -> Any:
+        return [*remind_later(event), *([emit("priced", n=2)] if event.key == "k0" else [])]
+
+    made = replay(document, 0, store=store, calls={**players, "price": once_more})
+
+    assert made.difference.counts() == {"price": {"new": 1, "gone": 0, "different": 0}}
+    with ensemble.read(store) as main, ensemble.read(store, take=made.take) as take:
+        for topic in ("reminded", "shouted"):
+            then, now = ([(event.id, event.time) for event in each.events(topic)] for each in (main, take))
+            assert now == then
 
 
 def test_the_take_adds_up_to_what_was_played_into_it(store: str) -> None:

@@ -18,11 +18,14 @@ from ensemble.log import open_log, pending
 from ensemble.log.directory import DirectoryLog
 from ensemble.replay import difference_of, promote, replay
 from ensemble.replay.following import Following
+from ensemble.replay.together import Together
 from ensemble.stage.begin import recover
 from tests.replay.sharded import PLAYERS, SCORE, STEPS, Sharded, Step, ids, price, tables
 
 _numbers = count(1)
 quick = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+PLAYED: dict[str, Any] = {"history": STEPS, "shards": st.sampled_from([2, 3])}
+CHANGED: dict[str, Any] = {**PLAYED, "odd": st.integers(0, 3)}
 ALL: list[Step] = [
     *(
         step
@@ -44,8 +47,8 @@ def store(folder: Path) -> str:
     return made_of(folder, 3, ALL)
 
 
-def made_of(folder: Path, shards: int, *histories: list[Step]) -> str:
-    made = Sharded(folder / f"store-{next(_numbers)}", shards)
+def made_of(folder: Path, shards: int, *histories: list[Step], kind: str = "") -> str:
+    made = Sharded(f"{kind}{folder}/store-{next(_numbers)}", shards)
     for steps in histories:
         made.play(steps)
     made.close()
@@ -77,7 +80,7 @@ def check_folds(url: str) -> None:
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]))
+@given(**PLAYED)
 def test_unchanged_code_over_unchanged_events_differs_in_nothing(folder: Path, history: list[Step], shards: int) -> None:
     made = replay(SCORE, 0, store=made_of(folder, shards, history), calls=PLAYERS)
 
@@ -87,7 +90,7 @@ def test_unchanged_code_over_unchanged_events_differs_in_nothing(folder: Path, h
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]), odd=st.integers(0, 3))
+@given(**CHANGED)
 def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
     folder: Path, history: list[Step], shards: int, odd: int
 ) -> None:
@@ -105,7 +108,7 @@ def test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing(
 
 
 @quick
-@given(history=STEPS, shards=st.sampled_from([2, 3]), odd=st.integers(0, 3))
+@given(**CHANGED)
 def test_a_promotion_makes_all_tables_right_and_loses_no_event(
     folder: Path, history: list[Step], shards: int, odd: int
 ) -> None:
@@ -121,6 +124,20 @@ def test_a_promotion_makes_all_tables_right_and_loses_no_event(
     assert kept(tables(store)) == kept(right)
     assert (done.corrections, done.states) == (len(made.difference.events), len(made.difference.tables))
     check_folds(store)
+
+
+PROPERTIES: list[tuple[Any, dict[str, Any]]] = [
+    (test_unchanged_code_over_unchanged_events_differs_in_nothing, PLAYED),
+    (test_a_replay_of_changed_code_is_followed_by_one_that_differs_in_nothing, CHANGED),
+    (test_a_promotion_makes_all_tables_right_and_loses_no_event, CHANGED),
+]
+
+
+@pytest.mark.everywhere("the same as those before it, with more histories")
+@pytest.mark.patience(900)
+@pytest.mark.parametrize(("test", "histories"), PROPERTIES, ids=[test.__name__ for test, _ in PROPERTIES])
+def test_it_holds_for_many_histories(folder: Path, test: Any, histories: dict[str, Any]) -> None:
+    settings(quick, max_examples=300)(given(**histories)(test.hypothesis.inner_test))(folder=folder)
 
 
 def test_what_differs_is_told_over_all_shards_and_again_by_take_diff(store: str) -> None:
@@ -194,6 +211,39 @@ def test_a_promotion_is_in_all_shards_or_in_none_whenever_it_ends(store: str, mo
     takes.drop(store, made.take)
 
 
+@pytest.mark.parametrize("done", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["", "objects:"], ids=["directory", "objects"])
+def test_who_opens_a_shard_of_any_store_next_appends_its_part(
+    folder: Path, kind: str, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made_of(folder, 3, ALL, kind=kind)
+    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(1)})
+    assert made.take is not None
+    right = tables(f"{store}#{made.take}")
+
+    def append(place: str, logs: Any, frames: Any) -> None:
+        pending.put(place, logs, frames)
+        for log, each in list(zip(logs, frames, strict=True))[:done]:
+            log.append([log.seal(frame) for frame in each])
+        raise Unavailable("the machine stops here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ensemble.replay.promoting._append", append)
+        with pytest.raises(Unavailable, match="stops here"):
+            promote(store, made.take)
+    for _ in range(2):  # what is there already is not appended once more
+        for shard in range(3):
+            open_log(store, name="shop", shard=shard, shards=3).close()
+
+    assert tables(store) == right
+    with ensemble.read(store) as reader:
+        assert len(list(reader.events("_band.corrected"))) == len(made.difference.events)
+    play_on = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(2)})
+    assert play_on.take is not None
+    promote(store, play_on.take)
+    assert tables(store) == tables(f"{store}#{play_on.take}")
+
+
 def test_what_shards_are_to_get_and_can_not_be_read_is_said(store: str) -> None:
     (Path(store) / pending.PENDING).write_bytes(b"\x92\x07\x90")
 
@@ -201,11 +251,38 @@ def test_what_shards_are_to_get_and_can_not_be_read_is_said(store: str) -> None:
         open_log(store, name="shop", shard=1, shards=3)
 
 
-def test_parcels_that_kept_no_ids_would_be_found(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Following, "_with_ids", lambda self, parcels, then: list(parcels))
+# Planted bugs
 
-    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "audit": lambda event, ctx: None}, players=["audit"])
 
-    assert made.take is not None
-    with ensemble.read(store, take=made.take) as reader:
-        assert set(ids(f"{store}#{made.take}")) != set(ids(store)), list(reader.events())
+def early(self: Together, a: int, b: int, end: int) -> Any:
+    """All that was sent arrives at once."""
+    box = self._shards[a].broker.state.outbox.get(b)
+    return unbrought(self, a, b, end if box is None else box.next)
+
+
+unbrought = Together._unbrought
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "bug"),
+    [
+        (Following, "_with_ids", lambda self, parcels, then: list(parcels)),
+        (Following, "_forward_again", lambda self, name, offsets, now_us: None),
+        (Together, "_unbrought", early),
+        (Following, "_was_late", lambda self, due_us: False),
+    ],
+    ids=["parcels keep no ids", "nothing is sent away again", "all arrives at once", "timers are never late"],
+)
+def test_a_bug_that_is_planted_is_found(store: str, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, bug: Any) -> None:
+    def is_as_it_was() -> bool:
+        calls = {**PLAYERS, "audit": lambda event, ctx: None}
+        made = replay(SCORE, 0, store=store, calls=calls, players=["audit"], take=f"take-{next(_numbers)}")
+        with ensemble.read(store) as main, ensemble.read(store, take=made.take) as take:
+            then, now = ({event.id for event in each.events()} for each in (main, take))
+        return not made.difference.events and now == then
+
+    assert is_as_it_was()
+    monkeypatch.setattr(place, name, bug)
+
+    assert not is_as_it_was()
+

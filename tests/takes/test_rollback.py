@@ -59,6 +59,12 @@ def test_where_no_store_is_it_says_so(store: str) -> None:
             ask()
 
 
+def test_takes_of_a_band_on_a_cluster_are_made_and_listed_at_its_store() -> None:
+    for ask in (lambda: takes.new("ray:shop", "a"), lambda: takes.listed("ray:shop"), lambda: takes.drop("ray:shop", "a")):
+        with pytest.raises(Unavailable, match="ray:shop: takes are made, listed and dropped at the store of a band"):
+            ask()
+
+
 def test_a_place_that_is_not_there_is_told_with_those_that_are(store: str) -> None:
     played(store)
 

@@ -60,7 +60,7 @@ def glance(
             if (
                 prev != digest or frame != number or begin != first or when < time or of < age
                 or a != 0x9ACE or b != 0xCE or c != 0xCF or d != 0xCF or e != 0xCF or f != 0xCE or g != 0xCF or h != 0xC420
-                or end > stop or length < HEADER_BYTES
+                or length < HEADER_BYTES
             ):  # fmt: skip
                 break
             if length < LARGE_BYTES:

@@ -47,8 +47,8 @@ from ensemble.stage.workers import AsyncThread
 
 PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
-RESTS_MOST_S = 60.0
-"""How long it rests; then who told it to is taken for gone."""
+RESTS_MOST_S = 90.0
+"""How long it rests; then who told it to is taken for gone. Longer than its fellows may take to come to rest."""
 
 FETCHING = 4
 """How many get large data at a time through the shard."""

@@ -96,3 +96,22 @@ def test_what_can_not_be_switched_leaves_the_band_as_it_was(store: str) -> None:
         band.publish("said", 7, key="k")
         band.settle(60)
         assert band.table("count")["k"] == {"n": 7}
+
+
+@pytest.mark.everywhere("the shard waits for ten seconds; tests/stage/on_ray/test_switching.py says the same of its half")
+@pytest.mark.patience(240)
+def test_who_is_gone_at_the_switch_is_waited_for_ten_seconds_and_the_old_code_plays_on(store: str) -> None:
+    with ensemble.up(score(), store=store, players={"count": by(1), "other": other}) as band:
+        band.publish("said", 1, key="k")
+        band.settle(60)
+        [line] = band._stage._lines  # type: ignore[attr-defined]
+        given = (line.ask("plan"), "count", "token")
+
+        call = line.call("rebuild", *given)
+        eventually(lambda: line.ask("come", "token", "count", 1.0), "the shard at the switch", 60)
+        with pytest.raises(EnsembleError, match=r"did not say in 10 s what is to be written, so it plays on as it was"):
+            line.wait(call, "rebuild", *given)
+
+        band.publish("said", 2, key="k")
+        band.settle(60)
+        assert band.table("count")["k"] == {"n": 2}
