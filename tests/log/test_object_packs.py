@@ -144,6 +144,29 @@ def test_a_reader_that_follows_the_end_lists_nothing(store: Any) -> None:
     assert given.requests["list"] <= 2, "only where a block became whole meanwhile"
 
 
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_packs_are_listed_page_by_page_and_all_are_found(store: Any, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    log = opened(store)
+    packing = filled(log)
+    for part in packing.parts():
+        packing.put(packing.pack([part], None))
+    take_out(log, 1)
+    before, size = contents(log), log.size_bytes()
+    log.close()
+    monkeypatch.setattr("ensemble.log.objects.packs.PAGE", page)
+
+    given = objects(store)
+    reader = read_objects(given)
+    assert contents(reader) == before
+    assert given.requests["list"] > 4
+    assert [frame.seq for frame in reader.frames(before[9]["seq"])] == [kept["seq"] for kept in before[9:]]
+    assert reader.size_bytes() == size
+    for log in (opened(store), opened(store)):
+        assert log.frame_at(4).first <= 4
+        assert contents(log) == before
+        assert (log.size_bytes(), all(part.is_packed for part in log.packing().parts())) == (size, True)
+
+
 # What a death leaves
 
 
