@@ -46,7 +46,8 @@ def reshard(
 
 def trim(
     store: Annotated[
-        str, typer.Argument(metavar="STORE", help="The store: its folder, or the score that names it.", show_default=False)
+        str,
+        typer.Argument(metavar="STORE", help="The store: its folder or url, or the score that names it.", show_default=False),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.", show_default=False)] = False,
     json: Json = False,

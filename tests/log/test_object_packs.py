@@ -110,11 +110,12 @@ def test_packing_a_block_costs_a_create_a_list_and_a_stub_and_who_rests_asks_not
     assert log.objects.requests == {}
 
 
-def test_opening_a_log_with_packs_from_its_snapshot_asks_no_more_than_without(store: Any) -> None:
+def test_opening_a_log_with_packs_lists_no_more_than_without(store: Any) -> None:
     asked = []
     for packs in (False, True):
         log = opened(store)
         packing = log.packing() if packs else filled(log)
+        assert len(packing.parts()) > 3
         for part in packing.parts() if packs else ():
             packing.put(packing.pack([part], None))
         append(log, [1])
@@ -122,9 +123,9 @@ def test_opening_a_log_with_packs_from_its_snapshot_asks_no_more_than_without(st
         log.close()
         given = objects(store)
         opened(store, given).close()
-        asked.append(sum(given.requests.values()))
+        asked.append(given.requests["list"])
 
-    assert asked[1] <= asked[0]
+    assert asked == [3, 3], "snapshots, packs, what is past"
 
 
 def test_a_reader_that_follows_the_end_lists_nothing(store: Any) -> None:
@@ -141,6 +142,29 @@ def test_a_reader_that_follows_the_end_lists_nothing(store: Any) -> None:
 
     assert at == log.end().seq
     assert given.requests["list"] <= 2, "only where a block became whole meanwhile"
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_packs_are_listed_page_by_page_and_all_are_found(store: Any, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    log = opened(store)
+    packing = filled(log)
+    for part in packing.parts():
+        packing.put(packing.pack([part], None))
+    take_out(log, 1)
+    before, size = contents(log), log.size_bytes()
+    log.close()
+    monkeypatch.setattr("ensemble.log.objects.packs.PAGE", page)
+
+    given = objects(store)
+    reader = read_objects(given)
+    assert contents(reader) == before
+    assert given.requests["list"] > 4
+    assert [frame.seq for frame in reader.frames(before[9]["seq"])] == [kept["seq"] for kept in before[9:]]
+    assert reader.size_bytes() == size
+    for log in (opened(store), opened(store)):
+        assert log.frame_at(4).first <= 4
+        assert contents(log) == before
+        assert (log.size_bytes(), all(part.is_packed for part in log.packing().parts())) == (size, True)
 
 
 # What a death leaves
@@ -263,6 +287,25 @@ def test_a_generation_that_was_deleted_and_is_made_anew_by_who_stalled_means_not
         assert (contents(each), each.begin()) == (before, begin)
 
 
+def test_who_reads_a_pack_whose_name_another_has_by_now_goes_on_with_the_one_that_counts(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.log.objects.packs.AHEAD_BYTES", 64)
+    log = opened(store)
+    packing = filled(log)
+    part = packing.parts()[1]
+    packing.put(packing.pack([part], None))
+    before = contents(log)
+    reading = read_objects(objects(store)).frames(part.seq)
+    seen = [next(reading).seq]
+    old = objects(store).path(SMALL.pack(1, 1))
+
+    packing.put(packing.pack([packing.parts()[1]], None, compress=True))
+    objects(store).put(old, b"of who stalled")
+
+    assert seen + [kept.seq for kept in reading] == [kept["seq"] for kept in before if kept["seq"] >= part.seq]
+
+
 def test_a_writer_that_stalled_until_its_block_was_packed_is_refused(store: Any) -> None:
     old = opened(store)
     append(old, *([2] for _ in range(2)))
@@ -278,6 +321,29 @@ def test_a_writer_that_stalled_until_its_block_was_packed_is_refused(store: Any)
 
     assert contents(new) == contents(read_objects(objects(store))) == before
     assert f"{3:020d}" not in names(store, "log")
+
+
+def test_each_shard_has_packs_of_its_own_and_takes_of_the_store_hold_all_of_them_back(store: Any) -> None:
+    logs = [open_objects(objects(store), name="band", log_id=f"log-{n}", shard=n, shards=2) for n in range(2)]
+    packings = [filled(log) for log in logs]
+    before = [contents(log) for log in logs]
+
+    made = packings[1].pack([packings[1].parts()[1]], without_odd, lambda: [Removal("odd", 5, 0, 9, 3)])
+    packings[1].put(made)
+    objects(store).put("takes/unfinished/log/x", b"")
+    assert not packings[0].has_takes()
+    objects(store).put("takes/what-if/ensemble.json", b"{}")
+
+    assert contents(logs[0]) == before[0]
+    assert contents(logs[1]) != before[1]
+    assert [path.split("/")[1] for path in objects(store).list("generation-0") if "/packs/" in path] == ["1"]
+    for packing in packings:
+        assert packing.has_takes()
+        late = packing.pack([packing.parts()[0]], without_odd, lambda: [Removal("odd", 5, 0, 9, 3)])
+        with pytest.raises(Unavailable, match="a take was made meanwhile"):
+            packing.put(late)
+    for log in logs:
+        log.close()
 
 
 # Older versions, and damage

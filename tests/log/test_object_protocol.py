@@ -654,7 +654,8 @@ def looker(block: int, *, finds: bool) -> Looker:
         (((("past", 1), ("past", 2)), (("pack", 0), ("pack", 1))), 0, (looker(0, finds=True),), (0, 1), False),
         (((("past", 1), ("past", 1)), (("past", 2),)), 1, (), (0, 1), False),
         # A block that was never merged is packed, beside who merges it.
-        (((("past", 2),), (("pack", 1),)), 1, (), (0,), False),
+        (((("past", 2),), (("pack", 1),)), 0, (), (0,), False),
+        pytest.param(((("past", 2),), (("pack", 1),)), 1, (), (0,), False, marks=pytest.mark.everywhere("with lost answers")),
         (((("pack", 1),),), 0, (looker(1, finds=False),), (0,), True),
     ],
 )

@@ -14,7 +14,7 @@ from ensemble.errors import LogCorrupt
 from ensemble.log.files import Gone, corrupt
 from ensemble.log.objects.codec import PACK_HEAD, decode_pack_head
 from ensemble.log.objects.protocol import Absent, Answer, Call, Find, Found, Held, Log, Name, Unpacked
-from ensemble.log.objects.store import PAGE, Objects
+from ensemble.log.objects.store import PAGE, Objects, Part
 from ensemble.log.pack import Pack, Read
 from ensemble.log.segment import Damage
 
@@ -28,15 +28,16 @@ OPEN = 4
 class ObjectSource:
     """The bytes of a pack's object, got as they are needed. See `ensemble.log.pack.Source`."""
 
-    def __init__(self, objects: Objects, name: Name, size: int) -> None:
+    def __init__(self, objects: Objects, name: Name) -> None:
         """Errors: Gone; Unavailable; LogCorrupt."""
         self._objects = objects
         self._path = objects.path(name)
         self.path = f"{objects.where}/{self._path}"
-        self._whole = size
-        self._got = (0, self._get(0, 0))
-        self.first_block, self.end_block = decode_pack_head(self.path, self._got[1], size)
-        self.size = size - PACK_HEAD.size
+        self._tag: str | None = None
+        head = self._get(0, 0)
+        self._tag, self.whole, self._got = head.tag, head.size, (0, head.data)
+        self.first_block, self.end_block = decode_pack_head(self.path, head.data, head.size)
+        self.size = head.size - PACK_HEAD.size
 
     def open(self) -> AbstractContextManager[Read]:
         return nullcontext(self._read)
@@ -44,17 +45,18 @@ class ObjectSource:
     def _read(self, place: int, size: int) -> bytes:
         start = place + PACK_HEAD.size
         begin, data = self._got
-        if not begin <= start <= start + size <= begin + len(data) and start < self._whole:
-            self._got = begin, data = start, self._get(start, size)
+        if not begin <= start <= start + size <= begin + len(data) and start < self.whole:
+            self._got = begin, data = start, self._get(start, size).data
         return data[start - begin : start - begin + size]
 
-    def _get(self, start: int, size: int) -> bytes:
-        data = self._objects.patiently(lambda: self._objects.get_range(self._path, start, max(size, AHEAD_BYTES)))
-        if data is None:
+    def _get(self, start: int, size: int) -> Part:
+        # By its tag: who stalled can make a deleted generation anew, which is another object then.
+        part = self._objects.patiently(lambda: self._objects.get_part(self._path, start, max(size, AHEAD_BYTES), self._tag))
+        if part is None:
             raise Gone(
                 f"store {self._objects.where}: {self._path} is there no more: it was written anew, or somebody removed it"
             )
-        return data
+        return part
 
 
 class ObjectPack(Pack):
@@ -62,16 +64,16 @@ class ObjectPack(Pack):
 
     path: str
 
-    def __init__(self, objects: Objects, name: Name, size: int, log_id: str, shard: int) -> None:
+    def __init__(self, objects: Objects, name: Name, log_id: str, shard: int) -> None:
         """Errors: Gone; Unavailable; LogCorrupt."""
-        source = ObjectSource(objects, name, size)
+        source = ObjectSource(objects, name)
         try:
             super().__init__(source, log_id, shard)
         except Damage as damage:
             raise corrupt(damage.path, damage.place, damage.why) from damage
         self.name = name
         self.first_block, self.end_block = source.first_block, source.end_block
-        self.bytes = size
+        self.bytes = source.whole
         """Of the object."""
         if name.kind == "pack" and (self.first_block, self.end_block) != (name.number, name.number + 1):
             raise LogCorrupt(f"{source.path}: byte 0: this pack is of block {self.first_block}, and is called after another")
@@ -97,6 +99,7 @@ class Packs:
         self._has_past = False
         """Whether it is known what is past."""
         self._sizes: dict[Name, int] = {}
+        """Of all that were ever listed."""
         self._open: dict[Name, ObjectPack] = {}
 
     @property
@@ -178,7 +181,7 @@ class Packs:
             pack = self._open.get(call.name)
             if pack is None:
                 try:
-                    pack = ObjectPack(self._objects, call.name, self._sizes[call.name], self._log.id, self._shard)
+                    pack = ObjectPack(self._objects, call.name, self._log.id, self._shard)
                 except Gone:
                     self._own, self._listed, self._is_all, self._has_past = {}, range(0), False, False
                     return Absent()
@@ -216,7 +219,7 @@ class Packs:
         last = max(own, default=block)  # its row may go on
         if not is_end and len(own) > 1:
             del own[last]
-        self._sizes = found | ({} if self._past is None else {self._past: self._sizes[self._past]})
+        self._sizes.update(found)
         self._own, self._has_past = own, False
         self._is_all = is_end and block == 0
         self._listed = range(block, 1 << 62) if is_end else range(block, last)

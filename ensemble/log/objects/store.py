@@ -16,7 +16,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -25,6 +25,7 @@ from obstore.exceptions import (
     NotFoundError,
     NotSupportedError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
@@ -55,6 +56,7 @@ from ensemble.log.objects.protocol import (
 )
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
 RETRIES: RetryConfig = {
@@ -122,6 +124,16 @@ FOR_GOOD = 4
 
 
 T = TypeVar("T")
+
+
+class Part(NamedTuple):
+    """Some bytes of an object."""
+
+    data: bytes
+    size: int
+    """Of the whole object."""
+    tag: str | None
+    """What tells it from any other object that had its name, or will have it; None where the store has none."""
 
 
 class Objects:
@@ -271,6 +283,18 @@ class Objects:
         """Some bytes of an object; fewer where it ends before."""
         self._count("get")
         return bytes(obstore.get_range(self._store, self._under + path, start=start, length=size))
+
+    def get_part(self, path: str, start: int, size: int, tag: str | None = None) -> Part | None:
+        """Some bytes of an object, and what the whole of it is; None if it is not the one with this tag any more."""
+        self._count("get")
+        options: GetOptions = {"range": (start, start + size)}
+        if tag is not None:
+            options["if_match"] = tag
+        try:
+            found = obstore.get(self._store, self._under + path, options=options)
+            return Part(bytes(found.bytes()), found.meta["size"], found.meta["e_tag"])
+        except PreconditionError:
+            return None
 
     def take_folders(self) -> Sequence[str]:
         """The takes below the whole prefix that have a manifest."""
