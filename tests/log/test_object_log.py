@@ -463,20 +463,20 @@ class Counting(Objects):
 
     def __init__(self, store: Any, where: str) -> None:
         super().__init__(store, where, pause=lambda seconds: None)
-        self.most = self._now = 0
+        self.most = self.now = 0
         self._door = threading.Condition()
 
     def call(self, call: Call) -> Answer:
         with self._door:
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self.now += 1
+            self.most = max(self.most, self.now)
             self._door.notify_all()
-            self._door.wait_for(lambda: self._now > 1, timeout=0.01)  # time for others to come
+            self._door.wait_for(lambda: self.now > 1, timeout=0.01)  # time for others to come
         try:
             return super().call(call)
         finally:
             with self._door:
-                self._now -= 1
+                self.now -= 1
 
 
 def test_entries_are_fetched_side_by_side_and_who_waits_at_the_end_asks_for_one(store: Any) -> None:
@@ -486,6 +486,7 @@ def test_entries_are_fetched_side_by_side_and_who_waits_at_the_end_asks_for_one(
 
     reader = read_objects(counting)
     assert contents(reader) == told
+    eventually(lambda: counting.now == 0, "the end of what was fetched ahead")
     together, counting.most = counting.most, 0
     counting.requests.clear()
     reader.end()

@@ -91,9 +91,10 @@ class Told:
             for timer in state.timers.values():
                 refs = [ref if isinstance(ref, str) else f"{band.log_ids[number]}-{ref}" for ref in (timer.cause, timer.root)]
                 self.timers[timer.due_us, timer.topic, timer.key, timer.data, *refs, timer.source] += 1
-            for box in state.outbox.values():
-                for parcel in box.parcels.values():  # held, or tried, on the way to its lane
-                    for extra in (parcel.extras or {}).values():
+            for there, box in state.outbox.items():
+                arrived = band.brokers[there].state.inbox.get(number, 0)
+                for at, parcel in box.parcels.items():  # held, or tried, on the way to its lane
+                    for extra in (parcel.extras or {}).values() if at >= arrived else ():
                         if "tried" in extra:
                             self.tries[parcel.topics[0].rpartition(".")[2], extra["as"]] = tuple(extra["tried"])
 
