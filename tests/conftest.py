@@ -88,7 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Ray, where opening a band takes a second, one test in three plays, with one kind of store and one set of parameters.
+    """On Ray, where opening a band takes a second, one test in four plays, with one kind of store and one set of parameters.
 
     An object store is to a band a slower directory, so one test in eight plays there too. All play with all where that, or
     certain tests, are asked for.
@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_left:
             continue
         name = item.nodeid.partition("[")[0]
-        if _stage(item) == "ray" and crc32(name.encode()) % 3:
+        if _stage(item) == "ray" and crc32(name.encode()) % 4:
             left_out.add(item)
             continue
         chosen = played.setdefault(name, item)

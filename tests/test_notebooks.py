@@ -39,6 +39,7 @@ def book(folder: Path, *sources: str) -> Path:
     return file
 
 
+@pytest.mark.everywhere("`make notebooks` plays them all")
 @pytest.mark.parametrize("name", ["01", "02", "04"])
 def test_a_notebook_plays_from_top_to_bottom(name: str) -> None:
     done = play(name)

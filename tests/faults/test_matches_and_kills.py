@@ -76,7 +76,7 @@ def test_killed_while_matches_are_half_open_and_timers_pending_each_is_told_once
             process.kill()
 
     with ensemble.open(SCORE, store=store) as band:
-        eventually(lambda: is_told(band), "the reminders")
+        eventually(lambda: is_told(band) and not faults(band), "one reminder of each that is late")
         band.settle(20)
         assert faults(band) == []
     with ensemble.open(SCORE, store=store) as band:  # and nothing is told again
@@ -93,7 +93,7 @@ def test_on_ray_too_a_shard_that_is_killed_with_timers_pending_tells_each_once(c
             time.sleep(chance.uniform(0.5, 1.0))
             with suppress(ProcessLookupError):
                 os.kill(int(stage._lines[0].ask("hello")["pid"]), signal.SIGKILL)
-        eventually(lambda: is_told(band), "the reminders", 60)
+        eventually(lambda: is_told(band) and not faults(band), "one reminder of each that is late", 60)
         band.settle(60)
         assert faults(band) == []
     with ensemble.read(store) as reader:

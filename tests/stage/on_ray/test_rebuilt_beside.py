@@ -48,7 +48,7 @@ def store(cluster: None, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.patience(240)
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("shards", [1, pytest.param(3, marks=pytest.mark.everywhere("test_switching.py has several"))])
 def test_no_event_is_lost_or_heard_twice_while_others_publish(store: str, shards: int) -> None:
     said, stop = 0, threading.Event()
     with ensemble.up(score(shards), store=store, players={"count": by(1), "other": other}) as band:

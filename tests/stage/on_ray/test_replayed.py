@@ -51,6 +51,7 @@ PLAYERS = {"price": price, "tally": tally, "audit": audit}
 
 
 @pytest.mark.patience(240)
+@pytest.mark.everywhere("tests/replay/test_shards.py replays several shards without Ray")
 def test_what_was_played_in_three_shards_is_replayed_promoted_and_played_on(cluster: None, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     with ensemble.open(SCORE, store=store, players=PLAYERS) as band:

@@ -98,6 +98,7 @@ def test_by_and_order_all_hear_the_events_of_all_shards_as_they_were_said(band: 
     assert dict(band.table("count")) == {"": {"count": 100}}
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_one_band_is_seen_whatever_the_shard(band: ensemble.Band, store: str) -> None:
     receipt = band.publish("asked", {"key": "k-1", "group": "g", "number": 1})
     other = next(key for key in KEYS if shard_of(key, SHARDS) != receipt.shard)
@@ -152,6 +153,7 @@ def test_looked_back_each_event_was_heard_once_by_each_player_wherever_that_was(
     assert all(lag == 0 for lag in past.lags[-1][1].values())
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_dead_letters_are_heard_again_in_the_shard_where_they_died(band: ensemble.Band) -> None:
     for key in KEYS[:3]:
         band.publish("asked", {"key": key, "group": key, "number": -1}, id=f"id-{key}")
@@ -229,6 +231,7 @@ def whose(match: Match, ctx: Any) -> None:
     ctx.state[match.key] = [event.data["number"] for event in match.events]
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_a_match_that_is_heard_in_another_shard_is_a_match_there_with_its_events(cluster: None, store: str) -> None:
     score = {
         "ensemble": 1,

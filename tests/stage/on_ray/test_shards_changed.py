@@ -64,6 +64,7 @@ def store(cluster: None, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.patience(240)
+@pytest.mark.everywhere("the test after it changes a score in several shards too")
 def test_state_dead_letters_and_attempts_of_each_shard_outlive_a_change_of_its_score(store: str) -> None:
     with ensemble.up(score(), store=store, players={"pay": heard_by("first")}) as band:
         for key in KEYS:

@@ -137,7 +137,7 @@ def perform(roles: list[Role], keys: list[str], stage: str) -> Told:
 
 @pytest.mark.patience(400)
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
