@@ -217,7 +217,11 @@ class _Past:
             self.findings.append(Finding(url, 0, wrong))
             return
         self.archived.append(Archived(url, log.shard, found.begin, found.end, found.bytes))
-        self._join(url, store, log, found)
+        try:
+            self._join(url, store, log, found)
+        except LogCorrupt as error:
+            if not log.findings:  # it was changed since
+                self.findings.append(of_error(error, str(error).partition(": byte ")[0]))
         log.verdicts.update((place, found.verdicts[place]) for place in log.unseen)
         log.verdicts.update(dict.fromkeys(found.unseen, "held"))
         log.unseen = [place for place in log.unseen if place in found.unseen]

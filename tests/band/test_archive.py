@@ -132,6 +132,20 @@ def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock:
     assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
 
 
+def test_damage_in_a_log_that_has_an_archive_is_a_finding(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    play(score(cold), store, clock)
+    files = sorted(path for path in (store / "shard-0").iterdir() if path.suffix in (".seg", ".pack"))
+    assert len(files) > 2
+
+    for path in files:
+        data = path.read_bytes()
+        for place in range(0, len(data), 199):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            assert not ensemble.audit(str(store), archive=str(cold)).is_whole, (path, place)
+        path.write_bytes(data)
+
+
 def test_what_a_writer_left_otherwise_than_it_was_is_told_by_the_archive_alone(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
