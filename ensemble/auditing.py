@@ -217,7 +217,11 @@ class _Past:
             self.findings.append(Finding(url, 0, wrong))
             return
         self.archived.append(Archived(url, log.shard, found.begin, found.end, found.bytes))
-        self._join(url, store, log, found)
+        try:
+            self._join(url, store, log, found)
+        except LogCorrupt as error:
+            if not log.findings:  # it was changed since
+                self.findings.append(of_error(error, str(error).partition(": byte ")[0]))
         log.verdicts.update((place, found.verdicts[place]) for place in log.unseen)
         log.verdicts.update(dict.fromkeys(found.unseen, "held"))
         log.unseen = [place for place in log.unseen if place in found.unseen]
@@ -232,7 +236,11 @@ class _Past:
             self.findings.append(Finding(url, 0, wrong))
             return
         with closing(read_own(store, log.shard)) as reader:
-            if not goes_through(reader, end):
+            if reader.begin().seq > end.seq:  # it was put there first, behind the end that was found
+                self.notes.append(
+                    f"{url}: more of the log was archived while this was looked at; audit again to have it looked at"
+                )
+            elif not goes_through(reader, end):
                 wrong = f"it ends before frame {end.seq}, and the log was never there"
                 self.findings.append(Finding(url, 0, wrong))
             elif begin.seq < end.seq:  # of some that lies there, events are still here

@@ -127,6 +127,8 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     Errors: as `new` and `use`.
     """
     if url.startswith("ray:"):
+        if name is not None:
+            kept.check_name(name)
         with _at_rest(url) as act:
             before, name = act(partial(_planned, name=name))
             return msgspec.convert(act(partial(_rolled_back, to=to, name=name, before=before)), Take)
@@ -164,15 +166,22 @@ def _at_rest(url: str) -> AbstractContextManager[Act]:
 
 
 def _planned(url: str, name: str | None) -> tuple[str, str]:
-    """What is current, and the name of the take that a rollback makes."""
+    """What is current, and the name of the take that a rollback makes: there is none of that name yet. Unavailable."""
     store, _ = kept.split(url)
+    if name is not None and (name == MAIN or name in kept.names(store)):
+        raise Unavailable(
+            f"store {store}: there is a take {name!r} already; choose another name, or drop it: ensemble take drop {name}"
+        )
     return kept.current(store), name or _free_name(store)
 
 
 def _rolled_back(url: str, to: When, name: str, before: str) -> Take:
     store, _ = kept.split(url)
-    now = kept.current(store)
-    return rollback(url, to, name) if now == before else _told(store, now, now)
+    if kept.current(store) == before:
+        if name not in kept.names(store):
+            return rollback(url, to, name)
+        use(url, name)  # it was made before, and the process died before it was current
+    return _told(store, name, kept.current(store))
 
 
 def _used(url: str, name: str) -> None:

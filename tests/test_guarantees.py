@@ -56,3 +56,9 @@ def test_every_promise_has_its_lines_and_no_line_is_without_a_test() -> None:
         rows = [row for row in promise.splitlines() if row.startswith("| ")][1:]
         assert rows
         assert [row for row in rows if not LINE.match(row)] == []
+
+
+def test_no_line_stands_there_twice() -> None:
+    proofs = [(line.file, line.test) for line in LINES]
+
+    assert [proof for proof in set(proofs) if proofs.count(proof) > 1] == []

@@ -169,7 +169,13 @@ class MemoryBlobs:
         self._kept[digest] = data
 
     def get(self, digest: bytes) -> bytes:
-        return self._kept[digest]
+        try:
+            return self._kept[digest]
+        except KeyError:
+            raise LogCorrupt(
+                f"{self.where(digest)}: this data is missing: retention took it since its event was read; look for the event "
+                "anew"
+            ) from None
 
     def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
         return ((digest, self.where(digest), data) for digest, data in list(self._kept.items()))

@@ -78,10 +78,6 @@ class Pairs:
         names = self.names
         return [names.get(ref, ref) if type(ref) is str else self.was(ref) for ref in refs]
 
-    def name_now(self, ref: Ref) -> str:
-        """The id of an event of the take."""
-        return ref if isinstance(ref, str) else id_at(self._take.past, self._take.id, ref)
-
     def name_then(self, ref: Ref) -> str:
         """The id of a recorded event."""
         return ref if isinstance(ref, str) else id_at(self._record.past, self._record.id, ref)

@@ -7,7 +7,7 @@ is `corrections.py`'s to tell, and how all shards get their part or none is `log
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import msgspec
 
@@ -245,9 +245,16 @@ def _words(corrections: Sequence[Correction], *, has_data: bool) -> Said:
 
 def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Frame]]) -> None:
     """Append to each shard what it is to get: to all of them, or, if this ends in between, by whoever opens them next."""
-    if len(logs) > 1:
-        pending.put(place, logs, frames)
-    for log, each in zip(logs, frames, strict=True):
-        log.append([log.seal(frame) for frame in each])
-    if len(logs) > 1:
+    if len(logs) == 1:
+        logs[0].append([logs[0].seal(frame) for frame in frames[0]])
+        return
+    pending.put(place, logs, frames)
+    try:
+        for log, each in zip(logs, frames, strict=True):
+            log.append([log.seal(frame) for frame in each])
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}; the promotion holds all the same: each shard gets its part when it is opened next"
+        ) from error
+    with suppress(Unavailable):  # what is left of it says nothing that is not so
         pending.clear(place)

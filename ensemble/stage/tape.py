@@ -146,4 +146,3 @@ class Tape:
             if each:
                 event = events[ix]
                 events[ix] = Match(event._rows, event._ix, msgspec.UNSET, [found[offset].view() for offset in each])
-

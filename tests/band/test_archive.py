@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import ensemble
+from ensemble import auditing
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import encode
 from ensemble.log import repacking
@@ -130,6 +131,43 @@ def test_an_archive_that_is_not_what_was_archived_is_told(tmp_path: Path, clock:
     log.close()
     line = json.loads((tmp_path / "heads").read_text().splitlines()[0])
     assert line["seq"] < ensemble.audit(str(store)).logs[0].begin.seq, "what was anchored then lies in the archive alone"
+
+
+def test_damage_in_a_log_that_has_an_archive_is_a_finding(tmp_path: Path, clock: ManualClock) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    play(score(cold), store, clock)
+    files = sorted(path for path in (store / "shard-0").iterdir() if path.suffix in (".seg", ".pack"))
+    assert len(files) > 2
+
+    for path in files:
+        data = path.read_bytes()
+        for place in range(0, len(data), 199):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            assert not ensemble.audit(str(store), archive=str(cold)).is_whole, (path, place)
+        path.write_bytes(data)
+
+
+def test_what_is_archived_while_an_audit_looks_is_no_finding(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, cold = tmp_path / "s", tmp_path / "cold"
+    play(score(cold), store, clock)
+    look = auditing.audit_log
+
+    def look_slowly(url: str, *given: Any) -> Any:
+        found = look(url, *given)
+        if url == str(cold):
+            play(score(cold), store, clock)
+        return found
+
+    monkeypatch.setattr(auditing, "audit_log", look_slowly)
+    found = ensemble.audit(str(store))
+
+    assert found.findings == ()
+    assert "more of the log was archived" in found.notes[0]
+    monkeypatch.undo()
+    again = ensemble.audit(str(store))
+    assert (again.findings, again.notes) == ((), ())
 
 
 def test_what_a_writer_left_otherwise_than_it_was_is_told_by_the_archive_alone(

@@ -443,3 +443,18 @@ def test_a_frame_of_before_that_does_not_say_whether_its_data_is_encrypted_is_re
     log.forget("o-0")
     assert [kept.rows.event(0).forgotten for kept in log.rows()] == [True, True]  # type: ignore[union-attr]
     log.close()
+
+
+def test_data_that_went_since_its_event_was_read_is_told_in_every_kind_of_store(url: str) -> None:
+    log = open_log(url, name="band", blob_above=1_000)
+    say(log, LARGE)
+    log.close()
+    reader = read_log(url)
+    read = reader.frame_at(0)
+    blobs: Any = reader._blobs  # type: ignore[attr-defined]
+    for digest, epoch in list(blobs.copies()):
+        blobs.drop(digest, epoch)
+
+    assert read.rows is not None
+    with pytest.raises(LogCorrupt, match="this data is missing"):
+        read.rows.data[0]

@@ -199,7 +199,7 @@ def test_a_promotion_is_in_all_shards_or_in_none_whenever_it_ends(store: str, mo
 
     monkeypatch.setattr(DirectoryLog, "append", append)
     left = 1  # the first shard has it, and no other
-    with pytest.raises(Unavailable, match="stops here"):
+    with pytest.raises(Unavailable, match="stops here; the promotion holds all the same: each shard gets its part when"):
         promote(store, made.take)
     left = 1000
     with pytest.raises(Unavailable, match="was promoted already"):  # by who opened it next
@@ -209,6 +209,20 @@ def test_a_promotion_is_in_all_shards_or_in_none_whenever_it_ends(store: str, mo
     assert len(ids(store)) == len(before) + len(made.difference.events)
     check_folds(store)
     takes.drop(store, made.take)
+
+
+def test_a_promotion_whose_file_can_not_be_removed_is_done(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(1)})
+    assert made.take is not None
+
+    def clear(url: str) -> None:
+        raise Unavailable("it can't be removed")
+
+    monkeypatch.setattr(pending, "clear", clear)
+    done = promote(store, made.take)
+
+    assert done.corrections == len(made.difference.events)
+    assert tables(store) == tables(f"{store}#{made.take}")
 
 
 @pytest.mark.parametrize("done", [0, 1, 3])

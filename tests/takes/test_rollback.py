@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,53 @@ def test_a_rollback_that_dies_before_it_points_has_rolled_nothing_back(store: st
     assert [(each.name, each.is_current) for each in takes.listed(store)] == [("main", True), ("rollback-1", False)]
     assert takes.rollback(store, 0).name == "rollback-2"
     assert said(store) == []
+
+
+@pytest.fixture
+def up(store: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A band that is up, and rests: what is to be done is done at its store, and once more where the answer was lost."""
+
+    def at_rest(url: str) -> Any:
+        def act(what: Any) -> Any:
+            with suppress(RuntimeError):
+                what(store)
+            return what(store)
+
+        return nullcontext(act)
+
+    played(store, 1, 2)
+    monkeypatch.setattr(takes, "_at_rest", at_rest)
+    return "ray:shop"
+
+
+@pytest.mark.parametrize("name", [None, "anew"])
+def test_a_band_is_rolled_back_though_a_shard_died_before_it_pointed(
+    store: str, up: str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_current, died = kept.make_current, False
+
+    def die_once(store: str, take: str) -> None:
+        nonlocal died
+        if not died:
+            died = True
+            raise RuntimeError("killed")
+        make_current(store, take)
+
+    monkeypatch.setattr(kept, "make_current", die_once)
+
+    made = takes.rollback(up, 0, name)
+
+    assert (made.name, made.is_current, died) == (name or "rollback-1", True, True)
+    assert [each.name for each in takes.listed(store)] == ["main", made.name]
+    assert said(store) == []
+
+
+def test_a_band_is_not_rolled_back_into_a_take_that_there_is(store: str, up: str) -> None:
+    takes.new(store, "anew")
+
+    with pytest.raises(Unavailable, match="there is a take 'anew' already"):
+        takes.rollback(up, 0, "anew")
+    with pytest.raises(Unavailable, match=r"a take is called by letters"):
+        takes.rollback(up, 0, "a b")
+
+    assert [each["sum"] for each in said(store)] == [1, 3]

@@ -35,6 +35,10 @@ class Moved(Unavailable):
     """The shard plays another log than the one that is asked about."""
 
 
+class Lost(Unavailable):
+    """The shard's process died before it answered, and is being made anew."""
+
+
 class Line:
     """The line to one shard's actor. Any thread may speak."""
 
@@ -55,23 +59,34 @@ class Line:
 
         Errors: what the shard says; TimeoutError; Unavailable if the shard does not come back, or can't begin.
         """
-        import ray
-        import ray.exceptions
-
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._answer(self._get(ref, timeout))
-            except ray.exceptions.GetTimeoutError:
-                raise TimeoutError from None
-            except ray.exceptions.RuntimeEnvSetupError as error:
-                why = cluster.cause_of_no_environment(error)
-                raise Unavailable(f"band {self.name}: the nodes can't have what stage.runtime_env says: {why}") from error
-            except ray.exceptions.RayActorError as error:
-                if _is_for_good(error) or time.monotonic() > until:
-                    raise Unavailable(_gone(self.name, error)) from error
+                return self.wait_once(ref, timeout)
+            except Lost as lost:
+                if time.monotonic() > until:
+                    raise Unavailable(_gone(self.name, lost)) from lost
                 time.sleep(PAUSE_S)
                 ref = self.call(verb, *given)
+
+    def wait_once(self, ref: Any, timeout: float | None = None) -> Any:
+        """The answer to a call that must not be put again as it was.
+
+        Errors: as `wait`; Lost if the shard's process died before it came.
+        """
+        import ray.exceptions
+
+        try:
+            return self._answer(self._get(ref, timeout))
+        except ray.exceptions.GetTimeoutError:
+            raise TimeoutError from None
+        except ray.exceptions.RuntimeEnvSetupError as error:
+            why = cluster.cause_of_no_environment(error)
+            raise Unavailable(f"band {self.name}: the nodes can't have what stage.runtime_env says: {why}") from error
+        except ray.exceptions.RayActorError as error:
+            if _is_for_good(error):
+                raise Unavailable(_gone(self.name, error)) from error
+            raise Lost(str(error)) from error
 
     @staticmethod
     def _get(ref: Any, timeout: float | None) -> Any:

@@ -190,11 +190,13 @@ class ShardActor:
                 )
             self._rests_for = who
             self._awake.clear()
-            if self._loop is not None:
-                await asyncio.to_thread(self._loop.close)
-                self._loop = None
-            self._told += 1
-            self._waking = asyncio.create_task(self._wake(self._told))
+            try:
+                if self._loop is not None:
+                    await asyncio.to_thread(self._loop.close)
+                    self._loop = None
+            finally:  # also if it could not be closed: who asks it something waits for that
+                self._told += 1
+                self._waking = asyncio.create_task(self._wake(self._told))
         return os.getpid()
 
     async def _wake(self, told: int) -> None:

@@ -365,10 +365,7 @@ def at_rest(name: str, address: str | None) -> Iterator[Act]:
         finally:
             with suppress(Unavailable):
                 _rest(lines, who)  # again: one that was made anew a moment ago may have found the take before
-            for line in lines:
-                line.ask("go_on", who, plan)
-                if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
-                    line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
+            _go_on(lines, who, plan)
     finally:
         cluster.leave()
 
@@ -385,6 +382,21 @@ def _rest(lines: Sequence[Line], who: str) -> list[int]:
     if errors:
         raise errors[0]
     return pids
+
+
+def _go_on(lines: Sequence[Line], who: str, plan: bytes) -> None:
+    """Have all shards play on by a plan, also those beside one that can't: what that one says is raised afterwards."""
+    calls = [(line, line.call("go_on", who, plan)) for line in lines]
+    errors = []
+    for line, call in calls:
+        try:
+            line.wait(call, "go_on", who, plan)
+            if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
+                line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
+        except EnsembleError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def change(name: str, address: str | None, to: Callable[[Plan], tuple[Plan, list[str]]]) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from ensemble.errors import EnsembleError, Unavailable
-from ensemble.stage.on_ray.line import Line
+from ensemble.stage.on_ray.line import Line, Lost
 
 Writes = dict[str, bytes | None]
 
@@ -22,6 +22,8 @@ PATIENCE_S = 10.0
 """How long a shard waits for what is to be written; then who rebuilds is taken for gone."""
 LOOK_S = 2.0
 """How long who rebuilds is kept waiting at a time for a shard to come."""
+TRIALS = 5
+"""How often a shard is asked whose process dies each time."""
 
 
 class Switch:
@@ -79,22 +81,34 @@ class Switches:
 def switch(lines: Sequence[Line], plan: bytes, player: str, writes: Callable[[int], Writes]) -> None:
     """Have all shards play by this plan, in which a player is another, over the table that is asked for shard by shard.
 
+    A shard whose process dies meanwhile is asked anew: what was given to it was of the place to which it had come then.
     Errors: what a shard says, or whoever rebuilds: then that shard and those after it are as they were.
     """
     for shard, line in enumerate(lines):
-        token = secrets.token_hex(6)
-        given: tuple[Any, ...] = (plan, player, token)
-        call = line.call("rebuild", *given)
-        while not line.ask("come", token, player, LOOK_S):
+        for left in reversed(range(TRIALS)):
             try:
-                line.wait(call, "rebuild", *given, timeout=0)
-            except TimeoutError:
-                continue
-            return  # it was written, and the answer to this was lost
+                _switch(line, plan, player, partial(writes, shard))
+            except Lost:
+                if not left:
+                    raise
+            else:
+                break
+
+
+def _switch(line: Line, plan: bytes, player: str, writes: Callable[[], Writes]) -> None:
+    """The same of one shard. Lost if it is to be asked anew."""
+    token = secrets.token_hex(6)
+    call = line.call("rebuild", plan, player, token)
+    while not line.ask("come", token, player, LOOK_S):
         try:
-            found = writes(shard)
-        except BaseException:
-            line.ask("give", token, player, None)
-            raise
-        line.ask("give", token, player, found)
-        line.wait(call, "rebuild", *given)
+            line.wait_once(call, timeout=0)
+        except TimeoutError:
+            continue
+        return  # it was written, and the answer to this was lost
+    try:
+        found = writes()
+    except BaseException:
+        line.ask("give", token, player, None)
+        raise
+    line.ask("give", token, player, found)
+    line.wait_once(call)

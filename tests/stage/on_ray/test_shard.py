@@ -12,6 +12,7 @@ import pytest
 import ensemble
 from ensemble import takes
 from ensemble.broker import Publication, Said
+from ensemble.errors import Unavailable
 from ensemble.event import decode, encode
 from ensemble.log import hold, own_logs
 from ensemble.stage.on_ray import precedence, shard, turns
@@ -178,6 +179,29 @@ def test_a_shard_whose_waker_is_gone_plays_on_by_itself_once_nobody_holds_the_st
 
     played(store, play)
     assert said(store) == [2, 3]
+
+
+def test_a_shard_that_could_not_close_as_it_was_told_to_rest_plays_on_by_itself(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "RESTS_MOST_S", 0.02)
+
+    async def play(asker: Asker) -> None:
+        loop = asker.actor._loop
+        assert loop is not None
+        close = loop.close
+
+        def fail() -> None:
+            close()
+            raise Unavailable("the disk is gone")
+
+        monkeypatch.setattr(loop, "close", fail)
+
+        assert await asker.ask("rest", "me") == ["Unavailable", "the disk is gone"]
+        assert await asyncio.wait_for(asker.publish(1), 20) == [id_of(store, "main"), [0, 1]]
+
+    played(store, play)
+    assert said(store) == [1]
 
 
 def test_only_one_at_a_time_has_a_shard_rest(store: str) -> None:
