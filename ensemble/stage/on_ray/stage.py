@@ -317,7 +317,10 @@ def down(name: str, address: str | None) -> None:
     try:
         lines = _lines(name)
         for line, call in [(line, line.call("close")) for line in lines]:
-            line.wait(call, "close")
+            try:
+                line.wait(call, "close")
+            except Unavailable as error:  # it does not play, so there is nothing to finish
+                log.warning("%s", error)
         for line in reversed(lines):
             _kill(line)
         until = time.monotonic() + GONE_S
@@ -365,10 +368,16 @@ def at_rest(name: str, address: str | None) -> Iterator[Act]:
         finally:
             with suppress(Unavailable):
                 _rest(lines, who)  # again: one that was made anew a moment ago may have found the take before
+            errors = []
             for line in lines:
-                line.ask("go_on", who, plan)
-                if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
-                    line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
+                try:
+                    line.ask("go_on", who, plan)
+                    if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
+                        line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
+                except EnsembleError as error:  # the others play on nevertheless
+                    errors.append(error)
+            if errors:
+                raise errors[0]
     finally:
         cluster.leave()
 
