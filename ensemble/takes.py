@@ -116,7 +116,11 @@ def use(url: str, name: str) -> None:
             act(partial(_used, name=name))
         return
     store, _ = take_of(f"{kept.split(url)[0]}#{name}")
-    with _held(store, kept.current(store), "left"):
+    now = kept.current(store)
+    if now != name and not has_log(f"{store}#{now}"):  # it was removed by hand, so nobody plays it
+        kept.make_current(store, name)
+        return
+    with _held(store, now, "left"):
         kept.make_current(store, name)
 
 
@@ -133,7 +137,7 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
             before, name = act(partial(_planned, name=name))
             return msgspec.convert(act(partial(_rolled_back, to=to, name=name, before=before)), Take)
     store, named = kept.split(url)
-    before = kept.current(store)
+    _, before = take_of(store)
     if named not in (None, before):
         raise Unavailable(
             f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"

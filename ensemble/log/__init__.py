@@ -105,9 +105,7 @@ def read_log(url: str, shard: int = 0) -> LogReader:
 def _parent(store: str, take: str, own: LogReader, shard: int) -> LogReader:
     assert own.fork is not None, "only main has none"
     if take == takes.MAIN:
-        raise Unavailable(
-            f"store {store}: this is the own log of a take, which begins in another store; name it as STORE#NAME"
-        )
+        raise Unavailable(f"store {store}: this is the own log of a take, which begins in another store; name it as STORE#NAME")
     return read_log(f"{store}#{own.fork.take}", shard)
 
 
@@ -144,6 +142,11 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
 
         if count_own(takes.place(store, takes.MAIN)) is None:
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
+        if takes.split(url)[1] is None:
+            raise Unavailable(
+                f"store {store}: take {take!r} is current, and is not there any more; make another one current: ensemble take "
+                "use main"
+            )
         there = [takes.MAIN, *takes.names(store)]
         near = nearest(take, there)
         hint = f"did you mean {near!r}?" if near else f"there is {', '.join(there)}"
@@ -154,6 +157,11 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
 
 
 def _named(url: str) -> tuple[str, str]:
+    if url.startswith("ray:"):
+        raise Unavailable(
+            f"store {url}: this is a band that is up on Ray, and what is asked for is done at a store; name the one that it "
+            "plays: --store URL"
+        )
     store, take = takes.split(url)
     if store == "memory:" and take not in (None, takes.MAIN):
         raise Unavailable(f"store {url!r}: a log in memory without a name has no takes; call it memory:NAME")

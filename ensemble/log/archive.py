@@ -130,5 +130,11 @@ def resolved(url: str) -> str:
 
 def _is_inside(url: str, home: str) -> bool:
     """Whether an archive would lie in the store whose own log lies at `home`."""
-    store = re.sub(r"/generation-\d+/\d+$", "", home.removeprefix("objects:"))
-    return f"{url.removeprefix('objects:')}/".startswith(f"{store}/")
+    store = re.sub(r"/generation-\d+/\d+$", "", home)
+    return f"{_without_links(url)}/".startswith(f"{_without_links(store)}/")
+
+
+def _without_links(url: str) -> str:
+    """The one path that leads there, of a place in a file system."""
+    path = url.removeprefix("objects:")
+    return path if "://" in path else str(Path(path).resolve())

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame
+from ensemble.log import division, snapshots
 from ensemble.log import manifest as manifests
-from ensemble.log import snapshots
 from ensemble.log.base import Copied, Packed, Part, Position, Removal
 from ensemble.log.chain import follow
 from ensemble.log.files import corrupt, refusal
@@ -123,8 +123,10 @@ class DirectoryPacking:
             os.close(fd)
 
     def has_takes(self) -> bool:
-        folder = self._log.folder  # of one shard of several: generation-N/SHARD
-        return any((store / "takes").is_dir() and any((store / "takes").iterdir()) for store in (folder, folder.parents[1]))
+        folder = self._log.folder
+        whole = folder.parent.parent  # of one shard of several: generation-N/SHARD
+        store = whole if (whole / division.NAME).exists() else folder
+        return (store / "takes").is_dir() and any((store / "takes").iterdir())
 
     def put(self, packed: Packed) -> None:
         log, files = self._log, self._log.files

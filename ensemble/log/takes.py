@@ -14,9 +14,12 @@ An object store has the same names, but for `.NAME`: there the manifest is made 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,18 +143,37 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
     Errors: Unavailable if there is one of this name, or the store refuses.
     """
     url, folder = place(store, take), _folder(store)
-    sweep(store, take)
     if folder is None or store.startswith("memory:"):
+        sweep(store, take)
         build(url)
         return
     begun = folder / "takes" / f".{take}"
     try:
         Files().make_folder(begun.parent)
-        build(str(begun))
-        Files().rename(begun, begun.with_name(take))
-        Files().sync_folder(begun.parent)
+        with _alone(begun.parent):
+            made = begun.with_name(take)
+            if made.is_file() or (made.is_dir() and any(made.iterdir())):
+                raise Unavailable(
+                    f"store {store}: there is something in {made} already: somebody else made this take just now, or it is no "
+                    "take; choose another name, or see what it is (ensemble take list)"
+                )
+            sweep(store, take)
+            build(str(begun))
+            Files().rename(begun, made)
+            Files().sync_folder(begun.parent)
     except OSError as error:
         raise refusal(f"store {store}: the take {take} can't be made", error) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else makes a take meanwhile: who makes one takes away what is left of another of its name."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def remove(store: str, take: str) -> None:

@@ -399,3 +399,24 @@ def test_from_a_store_that_has_takes_nothing_is_taken(store: str, clock: ManualC
         say(band, clock, 5)
         assert sum(state["count"] for state in band.table("tally").values()) == 152
         assert next(band.events()).offset == done.begins[0]
+
+
+def test_a_folder_called_takes_that_lies_beside_the_store_keeps_nothing_in_it(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "takes").mkdir()
+    (tmp_path / "takes/one.wav").touch()
+
+    with ensemble.open(
+        score({"time": "10m"}), store=str(tmp_path / "bands/shop"), players={"tally": tally}, clock=clock
+    ) as band:
+        say(band, clock, 100)
+
+        assert next(band.events()).offset > 50
+
+
+def test_a_store_right_below_the_root_of_the_file_system_has_no_takes_above_it(tmp_path: Path) -> None:
+    with closing(open_directory(tmp_path / "s", name="shop", log_id="abcdef")) as log:
+        log.folder = Path("/such-a-store-is-not-there")
+        packing = log.packing()
+        log.folder = tmp_path / "s"
+
+        assert packing is not None and not packing.has_takes()

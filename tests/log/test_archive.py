@@ -393,6 +393,7 @@ def test_what_does_not_belong_there_is_refused_and_nothing_is_taken(kept: Trimme
     other.save()
     other.trim(ruled(tmp_path / "others"))
     (tmp_path / "full").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "store")
     (tmp_path / "full/letters.txt").write_text("dear")
     (tmp_path / "file").write_text("dear")
 
@@ -401,6 +402,8 @@ def test_what_does_not_belong_there_is_refused_and_nothing_is_taken(kept: Trimme
         "other": "there is a store there, and an archive is to have a place of its own",
         "store": "it lies in the store itself",
         "store/cold": "it lies in the store itself",
+        "others/../store/cold": "it lies in the store itself",
+        "linked/cold": "it lies in the store itself",
         "full": "this folder has other things in it .letters.txt.",
         "file": "this is a file",
         "file/cold": "this is a file",

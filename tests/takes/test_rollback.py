@@ -12,6 +12,8 @@ import ensemble
 from ensemble import emit, takes
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
 from ensemble.log import takes as kept
+from ensemble.replay import difference_of, promote, replay
+from ensemble.trimming import trim_store
 from tests.takes.conftest import PLAYERS, SCORE, played, said
 
 
@@ -208,3 +210,30 @@ def test_a_band_is_not_rolled_back_into_a_take_that_there_is(store: str, up: str
         takes.rollback(up, 0, "a b")
 
     assert [each["sum"] for each in said(store)] == [1, 3]
+
+
+def test_a_take_that_is_current_and_was_removed_is_told_and_left(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1)
+    (store / "current").write_text("gone\n")
+
+    for ask in (lambda: said(str(store)), lambda: takes.rollback(str(store), 0), lambda: played(str(store), 2)):
+        with pytest.raises(Unavailable, match="'gone' is current, and is not there any more; .*ensemble take use main"):
+            ask()
+    takes.use(str(store), "main")
+
+    assert said(str(store)) == [{"sum": 1}]
+
+
+def test_what_is_done_at_a_store_only_says_so_where_a_band_on_a_cluster_is_named() -> None:
+    for ask in (
+        lambda: replay(SCORE, 0, store="ray:shop", calls=PLAYERS),
+        lambda: promote("ray:shop", "a"),
+        lambda: difference_of("ray:shop", "main", "a"),
+        lambda: trim_store("ray:shop"),
+        lambda: ensemble.open(SCORE, store="ray:shop", players=PLAYERS),
+    ):
+        with pytest.raises(
+            Unavailable, match="store ray:shop.*: this is a band that is up on Ray, .* name the one that it plays"
+        ):
+            ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,34 @@ def test_what_a_crash_left_of_a_take_is_nobodys(tmp_path: Path) -> None:
     takes.new(str(store), "a")
     assert said(str(store), "a") == [{"sum": 1}]
     assert not (store / "takes" / ".a").exists()
+
+
+def test_two_who_make_a_take_of_one_name_at_once_make_one(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+    has_begun, may_end = threading.Event(), threading.Event()
+    refused: list[Unavailable] = []
+
+    def slowly(place: str) -> None:
+        Path(place).mkdir()
+        (Path(place) / "first").touch()
+        has_begun.set()
+        assert may_end.wait(10)
+
+    def late() -> None:
+        try:
+            kept.make(store, "what-if", lambda place: Path(place).mkdir())
+        except Unavailable as error:
+            refused.append(error)
+
+    both = [threading.Thread(target=kept.make, args=(store, "what-if", slowly)), threading.Thread(target=late)]
+    both[0].start()
+    assert has_begun.wait(10)
+    both[1].start()
+    both[1].join(0.2)
+    may_end.set()
+    for each in both:
+        each.join(10)
+
+    assert [path.name for path in (tmp_path / "store/takes/what-if").iterdir()] == ["first"]
+    assert "somebody else made this take just now, or it is no take; choose another name" in str(refused[0])

@@ -146,6 +146,8 @@ class ShardActor:
     async def _answer_of(self, loop: Loop | None, verb: str, given: Sequence[Any]) -> Any:
         if verb in LOG_VERBS:
             return await asyncio.to_thread(self._look, verb, *given)
+        if verb == "plan":  # also of who could not begin: who takes the band down asks
+            return self._plan
         if loop is None:
             raise self._error or Unavailable("the band is closed; open it again")
         if verb == "publish":
@@ -156,8 +158,6 @@ class ShardActor:
             return await asyncio.to_thread(self._forget, loop, *given)
         if verb == "pids":
             return self._section(*given).pids
-        if verb == "plan":
-            return self._plan
         if verb == "rescore":
             return await asyncio.to_thread(self._rescore, loop, *given)
         if verb == "rebuild":

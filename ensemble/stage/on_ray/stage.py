@@ -317,7 +317,10 @@ def down(name: str, address: str | None) -> None:
     try:
         lines = _lines(name)
         for line, call in [(line, line.call("close")) for line in lines]:
-            line.wait(call, "close")
+            try:
+                line.wait(call, "close")
+            except Unavailable as error:  # it does not play, so there is nothing to finish
+                log.warning("%s", error)
         for line in reversed(lines):
             _kill(line)
         until = time.monotonic() + GONE_S

@@ -241,3 +241,23 @@ def test_what_is_done_to_the_store_while_it_rests_is_told_with_what_went_wrong(s
         assert (await asker.publish(1))[1] == [0, 1]
 
     played(store, play)
+
+
+def test_a_shard_that_could_not_begin_can_be_told_to_rest_and_to_go_on(store: str) -> None:
+    pointer = Path(store) / "current"
+
+    async def play(asker: Asker) -> None:
+        await asker.publish(1)
+        await asker.ask("rest", "me")
+        pointer.write_text("gone\n")
+        [kind, text] = await asker.ask("go_on", "me", asker.plan)
+        assert kind == "Unavailable" and "take 'gone' is current, and is not there any more" in text
+        assert await asker.ask("hello") == [kind, text]
+
+        assert await asker.ask("plan") == asker.plan  # with which who rolls back, or takes the band down, begins
+        await asker.ask("rest", "me")
+        takes.use(store, "main")
+        await asker.ask("go_on", "me", asker.plan)
+        assert (await asker.publish(2))[1] == [1, 1]
+
+    played(store, play)
