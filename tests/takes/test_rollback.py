@@ -234,6 +234,6 @@ def test_what_is_done_at_a_store_only_says_so_where_a_band_on_a_cluster_is_named
         lambda: ensemble.open(SCORE, store="ray:shop", players=PLAYERS),
     ):
         with pytest.raises(
-            Unavailable, match="store ray:shop.*: this is a band that is up on Ray, .* name the one that it plays"
+            Unavailable, match=r"store ray:shop.*: this is a band that is up on Ray, .* name the one that it plays"
         ):
             ask()
