@@ -218,7 +218,7 @@ def test_a_take_that_is_current_and_was_removed_is_told_and_left(tmp_path: Path)
     (store / "current").write_text("gone\n")
 
     for ask in (lambda: said(str(store)), lambda: takes.rollback(str(store), 0), lambda: played(str(store), 2)):
-        with pytest.raises(Unavailable, match="'gone' is current, and is not there any more; .*ensemble take use main"):
+        with pytest.raises(Unavailable, match=r"'gone' is current, and is not there any more; .*ensemble take use main"):
             ask()
     takes.use(str(store), "main")
 
