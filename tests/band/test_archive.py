@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import auditing
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import encode
 from ensemble.log import repacking
+from ensemble.log.audit import audit_log
 from ensemble.log.audit.anchor import new_key
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store
@@ -152,7 +152,7 @@ def test_what_is_archived_while_an_audit_looks_is_no_finding(
 ) -> None:
     store, cold = tmp_path / "s", tmp_path / "cold"
     play(score(cold), store, clock)
-    look = auditing.audit_log
+    look = audit_log
 
     def look_slowly(url: str, *given: Any) -> Any:
         found = look(url, *given)
@@ -160,7 +160,7 @@ def test_what_is_archived_while_an_audit_looks_is_no_finding(
             play(score(cold), store, clock)
         return found
 
-    monkeypatch.setattr(auditing, "audit_log", look_slowly)
+    monkeypatch.setattr("ensemble.auditing.audit_log", look_slowly)
     found = ensemble.audit(str(store))
 
     assert found.findings == ()
