@@ -18,6 +18,7 @@ from ensemble.event import Frame, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, pending, read_log, take_of
 from ensemble.log import takes as kept
 from ensemble.log.forgetting import forgetting_of
+from ensemble.log.own import read_own
 from ensemble.replay.corrections import CORRECTED, Correction, Corrections, corrections_of
 from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
@@ -248,6 +249,14 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
     if len(logs) == 1:
         logs[0].append([logs[0].seal(frame) for frame in frames[0]])
         return
+    for shard, log in enumerate(logs):
+        with closing(read_own(place, shard)) as there:
+            # In an object store who opens the log takes it over, and has looked for the file by then.
+            if there.end() != log.end():
+                raise Unavailable(
+                    f"shard {shard} of {place} is played by somebody else by now, and goes on; nothing was changed: stop who "
+                    "plays it, promote, and play again"
+                )
     pending.put(place, logs, frames)
     try:
         for log, each in zip(logs, frames, strict=True):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import ensemble
-from ensemble import auditing
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.event import encode
 from ensemble.log import repacking
@@ -161,7 +160,7 @@ def test_what_is_archived_while_an_audit_looks_is_no_finding(
             play(score(cold), store, clock)
         return found
 
-    monkeypatch.setattr(auditing, "audit_log", look_slowly)
+    monkeypatch.setattr("ensemble.auditing.audit_log", look_slowly)
     found = ensemble.audit(str(store))
 
     assert found.findings == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import ensemble
 from ensemble import Event, emit, takes
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
+from ensemble.event import Frame
 from ensemble.log import open_log, pending
 from ensemble.log.directory import DirectoryLog
-from ensemble.replay import difference_of, promote, replay
+from ensemble.log.objects.log import let_go
+from ensemble.replay import difference_of, promote, promoting, replay
 from ensemble.replay.following import Following
 from ensemble.replay.together import Together
 from ensemble.stage.begin import recover
@@ -223,6 +226,31 @@ def test_a_promotion_whose_file_can_not_be_removed_is_done(store: str, monkeypat
 
     assert done.corrections == len(made.difference.events)
     assert tables(store) == tables(f"{store}#{made.take}")
+
+
+def test_what_somebody_has_taken_over_and_played_on_meanwhile_is_not_corrected(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made_of(folder, 3, ALL, kind="objects:")
+    made = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(1)})
+    assert made.take is not None
+    append = promoting._append
+
+    def late(place: str, logs: Any, frames: Any) -> None:
+        let_go(f"{place}/generation-0/1")  # as of another process
+        with closing(open_log(store, name="shop", shard=1, shards=3)) as other:
+            end = other.end()
+            other.append([other.seal(Frame(end.offset, end.time_us + 1, None, {}))])
+        append(place, logs, frames)
+
+    monkeypatch.setattr(promoting, "_append", late)
+    with pytest.raises(Unavailable, match=r"shard 1 of .* is played by somebody else by now, and goes on; nothing was changed"):
+        promote(store, made.take)
+    for shard in range(3):
+        open_log(store, name="shop", shard=shard, shards=3).close()
+
+    with ensemble.read(store) as reader:
+        assert not list(reader.events("_band.corrected"))
 
 
 @pytest.mark.parametrize("done", [0, 1, 3])

@@ -177,8 +177,8 @@ class ShardActor:
 
     # Resting
 
-    async def _rest(self, who: str) -> int:
-        """Play nothing from here on, until `go_on`: what is under way is finished first. This process comes back.
+    async def _rest(self, who: str) -> tuple[int, bytes]:
+        """Play nothing from here on, until `go_on`: what is under way is finished first. This process comes back, and the plan.
 
         Unavailable if somebody else has it rest.
         """
@@ -197,7 +197,7 @@ class ShardActor:
             finally:  # also if it could not be closed: who asks it something waits for that
                 self._told += 1
                 self._waking = asyncio.create_task(self._wake(self._told))
-        return os.getpid()
+        return os.getpid(), self._plan
 
     async def _wake(self, told: int) -> None:
         """Play on by itself. Which take is current is the same for all shards, however far who is gone had come."""
@@ -211,16 +211,17 @@ class ShardActor:
                     log.warning("shard %s: who told it to rest has not been heard of since; it plays on", self._number)
                     self._stop_resting()
 
-    async def _go_on(self, who: str, plan: bytes) -> None:
-        """Play on, by this plan, what is current now; unless it rests for somebody else, or not at all."""
+    async def _go_on(self, who: str, plan: bytes) -> bool:
+        """Play on, by this plan, what is current now; False: it rests for somebody else, or not at all."""
         async with self._changing:
             if self._rests_for != who:
-                return
+                return False
             self._plan = plan
             await asyncio.to_thread(self._open, is_told=True)
             self._stop_resting()
             if self._error is not None:
                 raise self._error
+            return True
 
     def _stop_resting(self) -> None:
         self._told += 1

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ensemble.broker import State
 from ensemble.broker.outbox import split
@@ -352,15 +352,22 @@ def at_rest(name: str, address: str | None) -> Iterator[Act]:
             )
         who = secrets.token_hex(6)
 
+        resting: list[Resting] = []
+
         def act(what: Callable[[str], Any]) -> Any:
-            pids = _rest(lines, who)
+            nonlocal plan
+            before = resting[:]
+            resting[:] = _rest(lines, who)
+            if not before:  # until then somebody may have changed it
+                plan = resting[0].plan
             while True:
                 try:
                     return lines[0].ask("act", what)
                 except Unavailable:
                     # A shard whose process died plays again, and holds its log, until it is told to rest.
-                    before, pids = pids, _rest(lines, who)
-                    if pids == before:
+                    before = resting[:]
+                    resting[:] = _rest(lines, who)
+                    if [each.pid for each in resting] == [each.pid for each in before]:
                         raise
 
         try:
@@ -373,18 +380,27 @@ def at_rest(name: str, address: str | None) -> Iterator[Act]:
         cluster.leave()
 
 
-def _rest(lines: Sequence[Line], who: str) -> list[int]:
-    """Have all shards rest, at the same time: each waits for what others have with its instances. Their processes."""
+class Resting(NamedTuple):
+    """A shard that rests."""
+
+    pid: int
+    """Its process."""
+    plan: bytes
+    """What it played by."""
+
+
+def _rest(lines: Sequence[Line], who: str) -> list[Resting]:
+    """Have all shards rest, at the same time: each waits for what others have with its instances."""
     calls = [(line, line.call("rest", who)) for line in lines]
-    pids, errors = [], []
+    resting, errors = [], []
     for line, call in calls:
         try:
-            pids.append(line.wait(call, "rest", who))
+            resting.append(Resting(*line.wait(call, "rest", who)))
         except Unavailable as error:
             errors.append(error)
     if errors:
         raise errors[0]
-    return pids
+    return resting
 
 
 def _go_on(lines: Sequence[Line], who: str, plan: bytes) -> None:
@@ -393,8 +409,8 @@ def _go_on(lines: Sequence[Line], who: str, plan: bytes) -> None:
     errors = []
     for line, call in calls:
         try:
-            line.wait(call, "go_on", who, plan)
-            if line.ask("plan") != plan:  # it was made anew since, and went by what its log says
+            # One that was made anew since goes by what its log says; what comes after it has gone on is somebody else's change.
+            if not line.wait(call, "go_on", who, plan) and line.ask("plan") != plan:
                 line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
         except EnsembleError as error:
             errors.append(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import ensemble
 from ensemble import Event, deployment, emit
 from ensemble.errors import EnsembleError, ScoreError
+from ensemble.stage.on_ray.line import Line
 from tests.conformance.stand import eventually
 
 NAME = "beside"
@@ -115,3 +118,33 @@ def test_who_is_gone_at_the_switch_is_waited_for_ten_seconds_and_the_old_code_pl
         band.publish("said", 2, key="k")
         band.settle(60)
         assert band.table("count")["k"] == {"n": 2}
+
+
+@pytest.mark.everywhere("it kills a process; tests/stage/on_ray/test_switching.py says the same of who asks")
+@pytest.mark.patience(240)
+def test_a_shard_that_is_killed_at_the_switch_loses_nothing_of_what_it_hears_since(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ensemble.up(score(), store=store, players={"count": by(1), "other": other}) as band:
+        band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(70))
+        band.settle(60)
+        stage: Any = band._stage
+        killed: list[int] = []
+        call = Line.call
+
+        def killing(self: Line, verb: str, *given: Any) -> Any:
+            if verb == "give" and not killed:  # what is given was found, and is not there yet
+                killed.append(stage._lines[0].ask("hello")["pid"])
+                os.kill(killed[0], signal.SIGKILL)
+                band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(7))
+                eventually(lambda: sum(state["n"] for state in band.table("count").values()) == 77, "the old code", 60)
+            return call(self, verb, *given)
+
+        with band.rebuild("count", by(10)) as rebuilding:
+            monkeypatch.setattr(Line, "call", killing)
+            rebuilding.switch()
+        band.publish("said", 1, key="k-0")
+        band.settle(60)
+
+        assert killed
+        assert sum(state["n"] for state in band.table("count").values()) == 780

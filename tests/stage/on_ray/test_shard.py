@@ -174,7 +174,7 @@ def test_a_shard_whose_waker_is_gone_plays_on_by_itself_once_nobody_holds_the_st
             assert not waiting.done()
 
         assert await waiting == [id_of(store, "rollback-1"), [0, 1]]
-        assert await asker.ask("go_on", "me", asker.plan) is None
+        assert await asker.ask("go_on", "me", asker.plan) is False
         assert await asker.publish(3) == [id_of(store, "rollback-1"), [1, 1]]
 
     played(store, play)
