@@ -315,3 +315,17 @@ def test_two_who_make_a_take_of_one_name_at_once_make_one(tmp_path: Path) -> Non
 
     assert [path.name for path in (tmp_path / "store/takes/what-if").iterdir()] == ["first"]
     assert "somebody else made this take just now, or it is no take; choose another name" in str(refused[0])
+
+
+def test_a_take_that_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+
+    def refused(place: str) -> None:
+        Path(place).mkdir()
+        raise Unavailable("the disk is full")
+
+    with pytest.raises(Unavailable, match="the disk is full"):
+        kept.make(store, "what-if", refused)
+
+    assert list((tmp_path / "store/takes").iterdir()) == []
