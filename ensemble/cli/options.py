@@ -202,7 +202,8 @@ def moment(text: str | None, option: str) -> int | datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         usage(
-            f"{option} {text!r:.80} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration (30m)"
+            f"{option} {text!r:.80} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration "
+            "(30m)"
         )
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         return time.replace(tzinfo=UTC)
