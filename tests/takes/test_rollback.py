@@ -191,3 +191,22 @@ def test_what_is_done_at_a_store_only_says_so_where_a_band_on_a_cluster_is_named
             Unavailable, match=r"store ray:shop.*: this is a band that is up on Ray, .* name the one that it plays"
         ):
             ask()
+
+
+def test_who_comes_second_to_what_is_current_leaves_nobody_playing_behind(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    takes.new(store, "b")
+    holds = takes.hold
+
+    def late(*given: Any) -> Any:
+        kept.make_current(store, "a")  # by another process, between the look at the pointer and the lock
+        return holds(*given)
+
+    for ask in (lambda: takes.use(store, "b"), lambda: takes.rollback(store, 0)):
+        kept.make_current(store, "main")
+        monkeypatch.setattr(takes, "hold", late)
+        with pytest.raises(Unavailable, match=r"'a' current just now, .* try again"):
+            ask()
+        assert kept.current(store) == "a"
+    assert [each.name for each in takes.listed(store)] == ["main", "a", "b"]
