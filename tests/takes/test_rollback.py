@@ -10,6 +10,7 @@ import pytest
 import ensemble
 from ensemble import emit, takes
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
+from ensemble.log import hold
 from ensemble.log import takes as kept
 from ensemble.replay import difference_of, promote, replay
 from ensemble.trimming import trim_store
@@ -197,15 +198,14 @@ def test_who_comes_second_to_what_is_current_leaves_nobody_playing_behind(store:
     played(store, 1)
     takes.new(store, "a")
     takes.new(store, "b")
-    holds = takes.hold
 
     def late(*given: Any) -> Any:
         kept.make_current(store, "a")  # by another process, between the look at the pointer and the lock
-        return holds(*given)
+        return hold(*given)
 
     for ask in (lambda: takes.use(store, "b"), lambda: takes.rollback(store, 0)):
         kept.make_current(store, "main")
-        monkeypatch.setattr(takes, "hold", late)
+        monkeypatch.setattr("ensemble.takes.hold", late)
         with pytest.raises(Unavailable, match=r"'a' current just now, .* try again"):
             ask()
         assert kept.current(store) == "a"

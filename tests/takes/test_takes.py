@@ -335,8 +335,8 @@ def test_who_comes_second_to_a_name_gets_no_take_of_another_place(store: str, mo
     played(store, 1, 2)
     first = takes.new(store, "what-if", 0)
     counts = iter([None])
-    real = log.count_own
-    monkeypatch.setattr(log, "count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
+    real = own.count_own
+    monkeypatch.setattr("ensemble.log.count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
 
     with pytest.raises(Unavailable, match=r"somebody else made .* take .*just now"):
         takes.new(store, "what-if")
