@@ -121,6 +121,7 @@ def use(url: str, name: str) -> None:
         kept.make_current(store, name)
         return
     with _held(store, now, "left"):
+        _refuse_moved(store, now)
         kept.make_current(store, name)
 
 
@@ -143,6 +144,7 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
             f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"
         )
     with _held(store, before, "rolled back"):
+        _refuse_moved(store, before)
         made = new(f"{store}#{before}", name or _free_name(store), to)
         kept.make_current(store, made.name)
     return msgspec.structs.replace(made, is_current=True)
@@ -206,6 +208,13 @@ def _held(store: str, take: str, what: str) -> ExitStack:
             up = "" if what == "dropped" else "; or, of a band that is up on Ray, name that one: --store ray:NAME"
             raise Unavailable(f"take {take!r} can't be {what} now: {error}{up}") from error
         return stack.pop_all()
+
+
+def _refuse_moved(store: str, take: str) -> None:
+    """Nothing, if this take, which is held, is still the current one: else somebody may play that which is."""
+    now = kept.current(store)
+    if now != take:
+        raise Unavailable(f"{store}: somebody else made take {now!r} current just now, and nothing was changed; try again")
 
 
 def _told(store: str, name: str, current: str) -> Take:

@@ -15,7 +15,7 @@ from ensemble.broker.needs import Needs, claims, needed
 from ensemble.errors import Unavailable
 from ensemble.event import Frame
 from ensemble.listening import motif_reader, motives
-from ensemble.log import count_shards, open_log
+from ensemble.log import count_shards, open_log, take_of
 from ensemble.log.base import EventLog, Packed, Packing
 from ensemble.log.retention import Retention, Rules, trim
 from ensemble.score import Score, load
@@ -53,6 +53,7 @@ def trim_store(url: str, score: Score | None = None, *, is_rehearsal: bool = Fal
     """
     shards = count_shards(url)
     if shards is None:
+        take_of(url)  # says so where it is only the take that is not there
         raise Unavailable(f"store {url}: there is no store; check the path, or play a score with this store first")
     before = after = 0
     removed: list[Removed] = []

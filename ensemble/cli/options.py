@@ -64,6 +64,8 @@ At = Annotated[
 ]
 
 STORES = Path(".ensemble")
+OFFSET_DIGITS = 18
+"""More than any offset has: what is longer is a slip, and may be too long for a number at all."""
 
 
 def usage(why: str) -> NoReturn:
@@ -166,7 +168,7 @@ def pattern(text: str) -> str:
 
 def place(text: str | None, option: str = "--at") -> int | datetime | str | list[int] | None:
     """A place in the past: a moment, the id of an event, or an offset for each shard."""
-    if text is not None and re.fullmatch(r"\d+(,\d+)+", text):
+    if text is not None and re.fullmatch(rf"\d{{1,{OFFSET_DIGITS}}}(,\d{{1,{OFFSET_DIGITS}}})+", text):
         return [int(each) for each in text.split(",")]
     return text if text is not None and is_id(text) else moment(text, option)
 
@@ -188,7 +190,7 @@ def moment(text: str | None, option: str) -> int | datetime | None:
     """An offset, or a time: as RFC 3339, as a date (its midnight, UTC), or as how long ago."""
     if text is None:
         return None
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= OFFSET_DIGITS:
         return int(text)
     from ensemble.score.units import duration_us
 
@@ -200,7 +202,8 @@ def moment(text: str | None, option: str) -> int | datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         usage(
-            f"{option} {text!r} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration (30m)"
+            f"{option} {text!r:.80} is no offset (12), no time (2011-11-01T08:16:00Z), no date (2011-11-01) and no duration "
+            "(30m)"
         )
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         return time.replace(tzinfo=UTC)

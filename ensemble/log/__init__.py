@@ -207,11 +207,15 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
     takes.check_name(take)
     if take == takes.MAIN or count_own(takes.place(store, take)) is not None:
         raise Unavailable(
-            f"store {store}: there is a take {take!r} already; choose another name, or drop it: ensemble take drop {take}"
+            f"store {store}: there is a take {take!r} already; choose another name"
+            + ("" if take == takes.MAIN else f", or drop it: ensemble take drop {take}")
         )
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
-            open_own(place, Terms(name, shard=shard, shards=len(forks)), fork).close()
+            own = open_own(place, Terms(name, shard=shard, shards=len(forks)), fork)
+            own.close()
+            if own.fork != fork:
+                raise Unavailable(f"store {store}: somebody else made a take {take!r} just now; choose another name")
 
     takes.make(store, take, build)

@@ -158,8 +158,12 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
                     "take; choose another name, or see what it is (ensemble take list)"
                 )
             sweep(store, take)
-            build(str(begun))
-            Files().rename(begun, made)
+            try:
+                build(str(begun))
+                Files().rename(begun, made)
+            except BaseException:  # what is left of it would keep retention from all of the store
+                shutil.rmtree(begun, ignore_errors=True)
+                raise
             Files().sync_folder(begun.parent)
     except OSError as error:
         raise refusal(f"store {store}: the take {take} can't be made", error) from error

@@ -136,9 +136,10 @@ class _Builder:
         topics = self._document.events.values()
         if retain.time is None and retain.size is None and not any(event.retain or event.compact for event in topics):
             self._report(at, "nothing ever goes, so nothing is archived", "write time: or size: beside it, or leave it out")
-        scheme, colon, _ = retain.archive.partition("://")
-        if not retain.archive or retain.archive.startswith("memory:") or (colon and scheme not in SCHEMES):
-            cure = f"write a folder, or one of {', '.join(each + '://' for each in SCHEMES[2:])}"
+        scheme, colon, place = retain.archive.partition("://")
+        is_nowhere = colon and (scheme not in SCHEMES or not place.strip("/"))
+        if not retain.archive or is_nowhere or retain.archive.startswith(("memory:", "ray:")) or "#" in retain.archive:
+            cure = f"write a folder, or one of {', '.join(each + '://' for each in SCHEMES[2:])} with a bucket, without #"
             self._report(at, f"there can be no archive at {retain.archive!r}", cure)
         return self._bounds(retain, ("retain",), retain.archive)
 

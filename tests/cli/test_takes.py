@@ -105,3 +105,9 @@ def test_slips_are_told_with_what_to_type(played: Shell) -> None:
     assert none.code == 4 and "there is no take 'nope'; there is main" in none.err and "take new" not in none.err
     both = played.run("events", "--store", f"{STORE}#a", "--take", "b")
     assert both.code == 2 and "name one" in both.err
+
+
+def test_a_number_that_is_no_offset_is_a_slip(played: Shell) -> None:
+    for typed in (("take", "new", "a", "--at", "9" * 5000), ("replay", "shop.yaml", "--from", "9" * 5000)):
+        bad = played.run(*typed)
+        assert bad.code == 2 and "is no offset" in bad.err and len(bad.err) < 2000, typed

@@ -11,6 +11,7 @@ import pytest
 import ensemble
 from ensemble import emit, takes
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
+from ensemble.log import hold
 from ensemble.log import takes as kept
 from ensemble.replay import difference_of, promote, replay
 from ensemble.trimming import trim_store
@@ -217,7 +218,12 @@ def test_a_take_that_is_current_and_was_removed_is_told_and_left(tmp_path: Path)
     played(str(store), 1)
     (store / "current").write_text("gone\n")
 
-    for ask in (lambda: said(str(store)), lambda: takes.rollback(str(store), 0), lambda: played(str(store), 2)):
+    for ask in (
+        lambda: said(str(store)),
+        lambda: takes.rollback(str(store), 0),
+        lambda: played(str(store), 2),
+        lambda: trim_store(str(store)),
+    ):
         with pytest.raises(Unavailable, match=r"'gone' is current, and is not there any more; .*ensemble take use main"):
             ask()
     takes.use(str(store), "main")
@@ -237,3 +243,21 @@ def test_what_is_done_at_a_store_only_says_so_where_a_band_on_a_cluster_is_named
             Unavailable, match=r"store ray:shop.*: this is a band that is up on Ray, .* name the one that it plays"
         ):
             ask()
+
+
+def test_who_comes_second_to_what_is_current_leaves_nobody_playing_behind(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    takes.new(store, "b")
+
+    def late(*given: Any) -> Any:
+        kept.make_current(store, "a")  # by another process, between the look at the pointer and the lock
+        return hold(*given)
+
+    for ask in (lambda: takes.use(store, "b"), lambda: takes.rollback(store, 0)):
+        kept.make_current(store, "main")
+        monkeypatch.setattr("ensemble.takes.hold", late)
+        with pytest.raises(Unavailable, match=r"'a' current just now, .* try again"):
+            ask()
+        assert kept.current(store) == "a"
+    assert [each.name for each in takes.listed(store)] == ["main", "a", "b"]

@@ -315,3 +315,31 @@ def test_two_who_make_a_take_of_one_name_at_once_make_one(tmp_path: Path) -> Non
 
     assert [path.name for path in (tmp_path / "store/takes/what-if").iterdir()] == ["first"]
     assert "somebody else made this take just now, or it is no take; choose another name" in str(refused[0])
+
+
+def test_a_take_that_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+
+    def refused(place: str) -> None:
+        Path(place).mkdir()
+        raise Unavailable("the disk is full")
+
+    with pytest.raises(Unavailable, match="the disk is full"):
+        kept.make(store, "what-if", refused)
+
+    assert list((tmp_path / "store/takes").iterdir()) == []
+
+
+def test_who_comes_second_to_a_name_gets_no_take_of_another_place(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1, 2)
+    first = takes.new(store, "what-if", 0)
+    counts = iter([None])
+    real = own.count_own
+    monkeypatch.setattr("ensemble.log.count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
+
+    with pytest.raises(Unavailable, match=r"somebody else made .* take .*just now"):
+        takes.new(store, "what-if")
+
+    monkeypatch.undo()
+    assert [(each.name, each.id, each.offset) for each in takes.listed(store)][1:] == [("what-if", first.id, 0)]

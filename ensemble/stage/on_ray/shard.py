@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -49,6 +50,8 @@ PIECE_BYTES = 4 << 20
 """How much of the log one answer carries."""
 RESTS_MOST_S = 90.0
 """How long it rests; then who told it to is taken for gone. Longer than its fellows may take to come to rest."""
+TRY_EVERY_S = 1.0
+"""How often who could not go on tries to, if it is asked for something."""
 
 FETCHING = 4
 """How many get large data at a time through the shard."""
@@ -80,6 +83,9 @@ class ShardActor:
         """Who told it to rest; None: it does not."""
         self._told = 0
         """How often it was told to rest, or to go on."""
+        self._is_owed = False
+        """Whether it was told to go on, and could not."""
+        self._next_try = 0.0
         self._changing = asyncio.Lock()
         self._waking: asyncio.Task[None] | None = None
         self._take = MAIN
@@ -149,7 +155,7 @@ class ShardActor:
         if verb == "plan":  # also of who could not begin: who takes the band down asks
             return self._plan
         if loop is None:
-            raise self._error or Unavailable("the band is closed; open it again")
+            loop = await self._begun()
         if verb == "publish":
             return await self._publish(loop, *given)
         if verb == "scale":
@@ -219,9 +225,23 @@ class ShardActor:
             self._plan = plan
             await asyncio.to_thread(self._open, is_told=True)
             self._stop_resting()
+            self._is_owed = self._error is not None
             if self._error is not None:
                 raise self._error
             return True
+
+    async def _begun(self) -> Loop:
+        """The loop, where it can begin by now: it could not go on before, and a disk that was full may have room again.
+
+        Errors: why it can't.
+        """
+        async with self._changing:
+            if self._is_owed and self._rests_for is None and time.monotonic() >= self._next_try:
+                await asyncio.to_thread(self._open, is_told=True)
+                self._is_owed, self._next_try = self._error is not None, time.monotonic() + TRY_EVERY_S
+            if self._loop is None:
+                raise self._error or Unavailable("the band is closed; open it again")
+            return self._loop
 
     def _stop_resting(self) -> None:
         self._told += 1
@@ -231,6 +251,8 @@ class ShardActor:
     async def _accept(self, shard: int, take: str, first: int, parcels: bytes) -> int:
         """Take in what another shard sends. While it rests nothing: what is still on its way may be of the take before."""
         loop = self._loop
+        if loop is None and self._awake.is_set():
+            loop = await self._begun()
         if loop is None or not self._awake.is_set():
             raise self._error or Unavailable(f"shard {self._number} does not play now")
         if take != self._take:

@@ -261,3 +261,25 @@ def test_a_shard_that_could_not_begin_can_be_told_to_rest_and_to_go_on(store: st
         assert (await asker.publish(2))[1] == [1, 1]
 
     played(store, play)
+
+
+def test_a_shard_that_could_not_go_on_does_when_what_was_in_the_way_is_gone(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "TRY_EVERY_S", 0.0)
+    pointer = Path(store) / "current"
+
+    async def play(asker: Asker) -> None:
+        await asker.publish(1)
+        await asker.ask("rest", "me")
+        pointer.write_text("gone\n")
+        assert (await asker.ask("go_on", "me", asker.plan))[0] == "Unavailable"
+        assert (await asker.ask("hello"))[0] == "Unavailable"
+        pointer.unlink()
+
+        assert (await asker.publish(2))[1] == [1, 1]
+        await asker.ask("close")
+        assert await asker.ask("hello") == ["Unavailable", "the band is closed; open it again"]
+
+    played(store, play)
+    assert said(store) == [1, 2]
