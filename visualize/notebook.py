@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from ensemble.band import Band
 from ensemble.errors import EnsembleError
 from ensemble.event import Event
 from ensemble.reader import Reader
 from ensemble.rebuilding import Comparison
-from ensemble.replay import Difference, Replay
+from ensemble.replay import Change, Difference, Replay, TableChange
 from ensemble.score import Score
 from ensemble.status import Chain, Reaction, Status
 from ensemble.table import Table
@@ -25,6 +25,9 @@ from ensemble.table import Table
 PLAIN, HTML, SVG = "text/plain", "text/html", "image/svg+xml"
 ROWS = 20
 """How many rows of a table are shown."""
+EXAMPLES = 5
+"""How many changes of a player are shown side by side."""
+Differing = TypeVar("Differing", Change, TableChange)
 LAID_OVER = 50_000
 """A band with more events is drawn without what was played: reading it would keep the notebook waiting."""
 
@@ -146,21 +149,36 @@ def _difference(found: Difference) -> str:
         return f"<p>nothing differs; {found.same:,} events the same</p>"
     counts = [(name or "from outside", each["new"], each["gone"], each["different"]) for name, each in found.counts().items()]
     told = _rows(("player", "new", "gone", "different"), counts) if counts else ""
-    events = [(each.kind, each.player, each.key, *map(_said_shortly, (each.was, each.now))) for each in found.events[:ROWS]]
+    events = [
+        (each.kind, each.player or "from outside", _topic(each), each.key, *each.apart())
+        for each in _examples(found.events)
+    ]
     if events:
-        told += _rows(("", "player", "key", "was", "is"), events) + _more(len(found.events), "changes")
-    tables = [(each.player, each.key, each.was, each.now) for each in found.tables[:ROWS]]
+        told += _rows(("", "player", "event", "key", "was", "is"), events) + _more(len(events), len(found.events), "changes")
+    tables = [(each.player, each.key, *each.apart()) for each in _examples(found.tables)]
     if tables:
-        told += _rows(("table", "key", "was", "is"), tables) + _more(len(found.tables), "keys")
+        told += _rows(("table", "key", "was", "is"), tables) + _more(len(tables), len(found.tables), "keys")
     return f"{told}<p>{found.same:,} events the same</p>"
 
 
-def _said_shortly(event: Event | None) -> str:
-    return "" if event is None else f"{event.topic} {event.data}"
+def _examples(changes: Iterable[Differing]) -> list[Differing]:
+    """The first few of each player, so that one who says much does not hide the others."""
+    by_player: dict[str, list[Differing]] = {}
+    for change in changes:
+        of = by_player.setdefault(change.player, [])
+        if len(of) < EXAMPLES:
+            of.append(change)
+    return [change for of in by_player.values() for change in of]
 
 
-def _more(count: int, what: str) -> str:
-    return f"<p>… {count:,} {what} in all</p>" if count > ROWS else ""
+def _topic(change: Change) -> str:
+    """What was said, and what is said in its place."""
+    topics = dict.fromkeys(each.topic for each in (change.was, change.now) if each is not None)
+    return " → ".join(topics)
+
+
+def _more(shown: int, count: int, what: str) -> str:
+    return f"<p>… {count:,} {what} in all</p>" if count > shown else ""
 
 
 def _replay(made: Replay) -> str:

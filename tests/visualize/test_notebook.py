@@ -11,6 +11,7 @@ import pytest
 
 import ensemble
 from ensemble.magic import play, register
+from ensemble.replay import Change, Difference, TableChange
 from visualize.timeline import timeline_of_key
 
 SCORE = """
@@ -80,6 +81,21 @@ def test_events_chains_tables_and_statuses_show_themselves_escaped(band: ensembl
         assert "<script>" not in bundle["text/html"] and "<k>" not in bundle["text/html"]
     assert "payment.captured" in shown(things[1])["text/html"]
     assert "&lt;k&gt;" in shown(things[2])["text/html"]
+
+
+def test_of_two_takes_a_few_changes_of_each_player_show_what_differs_and_nothing_else(band: ensemble.Band) -> None:
+    order = {"note": "x" * 600, "lines": [{"sku": n, "price": 100} for n in range(40)]}
+    dearer = order | {"lines": [*order["lines"][:-1], {"sku": 39, "price": 177}]}
+    band.publish_many([order, dearer], topic="price.told")
+    was, now = band.events("price.told")
+    changes = [Change("different", "pricing", was, now)] * 60 + [Change("gone", "billing", was, None)]
+    tables = [TableChange("books", f"k-{n}", {"sum": 8, "of": order}, {"sum": 9, "of": order}) for n in range(60)]
+
+    drawn = shown(Difference(same=1, events=changes, tables=tables))["text/html"]
+
+    assert drawn.count("{&#x27;lines&#x27;: [&#x27;…&#x27;, {&#x27;price&#x27;: 177}]}") == 5
+    assert "61 changes in all" in drawn and "60 keys in all" in drawn
+    assert drawn.count(">billing<") == 2 and drawn.count(">{&#x27;sum&#x27;: 9}<") == 5
 
 
 def test_a_closed_band_shows_itself_as_text(band: ensemble.Band) -> None:
