@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ensemble.cli.options import Json, store_url, usage
+from ensemble.cli.options import Json, Store, store_url, usage
 from ensemble.cli.terminal import counted, result, result_json, sized, talk
 
 
@@ -45,10 +45,13 @@ def reshard(
 
 
 def trim(
-    store: Annotated[
-        str,
-        typer.Argument(metavar="STORE", help="The store: its folder or url, or the score that names it.", show_default=False),
-    ],
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STORE]", help="The store: its folder or url, or a score, which says what goes, too.", show_default=False
+        ),
+    ] = None,
+    store: Store = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.", show_default=False)] = False,
     json: Json = False,
 ) -> None:
@@ -62,8 +65,10 @@ def trim(
     from ensemble.score import load
     from ensemble.trimming import trim_store
 
-    score = load(store) if store.endswith((".yaml", ".yml")) else None
-    url = store_url(store)
+    score = load(named) if named is not None and named.endswith((".yaml", ".yml")) else None
+    if named is not None and store is not None and score is None:
+        usage(f"{named} and --store {store} name a store each; name one of them, or a score and its store")
+    url = store_url(store or named)
     done = trim_store(url, score, is_rehearsal=dry_run)
     if json:
         result_json({**msgspec.structs.asdict(done), "removed": [msgspec.structs.asdict(each) for each in done.removed]})

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Copied, Packed, Part, Position, Removal
+from ensemble.log.base import Packed, Part, Position, Removal
 from ensemble.log.chain import follow
-from ensemble.log.files import corrupt
 from ensemble.log.frame import check
 from ensemble.log.memory import SNAPSHOTS_KEPT, Held, MemoryStore, has_memory_takes, name_in_memory
 from ensemble.log.pack import Item, MemorySource, Pack, name_of
-from ensemble.log.repacking import Choose, Run, copied, decoded, repack
+from ensemble.log.repacking import Choose, Repacking, Run
 from ensemble.log.segment import Damage
-
-if TYPE_CHECKING:
-    from ensemble.log.blobs import Blobs
 
 PART_BYTES = 1024 * 1024
 """A part that has reached this size is followed by another."""
 
 
-class MemoryPacking:
+class MemoryPacking(Repacking):
     """See `ensemble.log.base.Packing`."""
 
     def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store.id, store.shard)
         self._store = store
         self._where = f"memory:{store.name}"
 
@@ -57,27 +52,9 @@ class MemoryPacking:
         held = self._store.held
         return held.ends[part.end_seq - held.ends[0].seq].time_us
 
-    def frames(self, part: Part) -> Iterator[Frame]:
-        try:
-            for run in self._runs([part]):
-                for item in run.items:
-                    yield decoded(run.path, item, self._store.id, self._store.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
     @property
     def home(self) -> str:
         return f"memory:{name_in_memory(self._store)}"
-
-    def copy(self, part: Part) -> Copied:
-        try:
-            (run,) = self._runs([part])
-            return copied(run, self._store.id, self._store.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
-    def carry(self, part: Part, into: Blobs) -> None:
-        """Nothing lies beside the log."""
 
     def pack(
         self,
@@ -88,11 +65,7 @@ class MemoryPacking:
         state: Callable[[], bytes] | None = None,
         compress: bool = False,
     ) -> Packed:
-        store = self._store
-        try:
-            made = repack(self._runs(parts), store.id, store.shard, choose, removals, state, compress=False)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
+        made = self.repacked(parts, choose, removals, state, compress=False)
         digest, name = sha256(made.data).digest(), name_of(made.begin.seq, 1)
         return Packed(
             tuple(parts), made.begin, made.end, digest, made.removals, len(made.data), state is not None, name, made.data
@@ -138,8 +111,7 @@ class MemoryPacking:
                 cuts.append(seq + 1)
                 size = 0
 
-    def _runs(self, parts: Sequence[Part]) -> Iterator[Run]:
-        """These parts, as they are kept. Damage."""
+    def runs(self, parts: Sequence[Part]) -> Iterator[Run]:
         held = self._store.held
         packs = {pack.seq: pack for pack in held.packs}
         for part in parts:

@@ -20,27 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.event import Frame
 from ensemble.log import division, snapshots
 from ensemble.log import manifest as manifests
-from ensemble.log.base import Copied, Packed, Part, Position, Removal
+from ensemble.log.base import Packed, Part, Position, Removal
 from ensemble.log.chain import follow
-from ensemble.log.files import corrupt, refusal
+from ensemble.log.files import refusal
 from ensemble.log.group import RECORD_BYTES
 from ensemble.log.pack import FilePack, Item, Pack, name_of
 from ensemble.log.pieces import Piece
-from ensemble.log.repacking import Choose, Run, copied, decoded, repack
-from ensemble.log.segment import Damage, Window, walk_headers
+from ensemble.log.repacking import Choose, Repacking, Run
+from ensemble.log.segment import Damage, Window, corrupt_if_damaged, walk_headers
 
 if TYPE_CHECKING:
-    from ensemble.log.blobs import Blobs
     from ensemble.log.directory import DirectoryLog
 
 
-class DirectoryPacking:
+class DirectoryPacking(Repacking):
     """See `ensemble.log.base.Packing`."""
 
     def __init__(self, log: DirectoryLog) -> None:
+        super().__init__(log.id, log.shard)
         self._log = log
         self._shard = log.folder / "shard-0"
         self._until: dict[Path, int] = {}
@@ -63,32 +62,12 @@ class DirectoryPacking:
     def until_us(self, part: Part) -> int:
         pieces = self._log.pieces()
         ix = bisect_left(pieces, part.seq, key=lambda piece: piece.seq)
-        try:
+        with corrupt_if_damaged():
             return self._until_us(pieces[ix], pieces[ix + 1])
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
-    def frames(self, part: Part) -> Iterator[Frame]:
-        try:
-            for run in self._runs([part]):
-                for item in run.items:
-                    yield decoded(run.path, item, self._log.id, self._log.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
 
     @property
     def home(self) -> str:
         return str(self._log.folder)
-
-    def copy(self, part: Part) -> Copied:
-        try:
-            (run,) = self._runs([part])
-            return copied(run, self._log.id, self._log.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
-    def carry(self, part: Part, into: Blobs) -> None:
-        """Nothing lies beside the log."""
 
     def pack(
         self,
@@ -102,11 +81,9 @@ class DirectoryPacking:
         inside = [piece for piece in self._log.pieces() if parts[0].seq <= piece.seq < parts[-1].end_seq]
         generation = max(piece.generation if isinstance(piece, FilePack) else 0 for piece in inside)
         try:
-            made = repack(self._runs(parts), self._log.id, self._log.shard, choose, removals, state, compress=compress)
+            made = self.repacked(parts, choose, removals, state, compress=compress)
             name = name_of(made.begin.seq, generation + 1)
             self._write(self._shard / f"{name}.tmp", made.data)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
         except OSError as error:
             raise refusal(f"store {self._log.folder}: a pack can't be written", error) from error
         digest = sha256(made.data).digest()
@@ -140,14 +117,13 @@ class DirectoryPacking:
             files.rename(self._shard / f"{packed.name}.tmp", path)
             files.sync_folder(self._shard)
             old = [piece for piece in log.pieces() if packed.begin.seq <= piece.seq < packed.end.seq]
-            log.replace(old, FilePack(path, log.id, log.shard))
+            with corrupt_if_damaged():
+                log.replace(old, FilePack(path, log.id, log.shard))
             for piece in old:
                 self._until.pop(piece.path, None)
                 files.remove(piece.path)
         except OSError as error:
             raise refusal(f"store {log.folder}: a pack can't be put in its place", error) from error
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
 
     def drop(self, packed: Packed) -> None:
         try:
@@ -165,8 +141,7 @@ class DirectoryPacking:
             if parts[0].seq <= piece.seq < parts[-1].end_seq:
                 yield piece, self._before(pieces, ix)
 
-    def _runs(self, parts: Sequence[Part]) -> Iterator[Run]:
-        """These parts, as they are kept. Damage."""
+    def runs(self, parts: Sequence[Part]) -> Iterator[Run]:
         for piece, before in self._of(parts):
             pack = piece if isinstance(piece, Pack) else None
             assert piece.end_seq is not None, "a part is finished"

@@ -1,23 +1,27 @@
 """Finished parts of a log written anew, as the bytes of a pack: what is left of each frame, in order.
 
-Owns what becomes of frames on that way. Knows no store: where the parts lie, and where the pack is going to, is the log's
-(`Packing`).
+Owns what becomes of frames on that way, and what all logs do alike with their parts (`Repacking`). Knows no store: where the
+parts lie, and where the pack is going to, is the log's (`ensemble.log.base.Packing`).
 
     what is written = the items of the parts, each as it was or what is left of it; of what is past those of which something is
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ensemble.errors import LogCorrupt
 from ensemble.event import Frame
-from ensemble.log.base import Copied, Position, Removal, Taken
+from ensemble.log.base import Copied, Part, Position, Removal, Taken
 from ensemble.log.pack import Item, Pack, PackWriter, decode_item
 from ensemble.log.remnant import encode_remnant
-from ensemble.log.segment import Damage
+from ensemble.log.segment import Damage, corrupt_if_damaged
+
+if TYPE_CHECKING:
+    from ensemble.log.blobs import Blobs
 
 Choose = Callable[[Frame], Taken | None]
 
@@ -41,7 +45,46 @@ class Repacked(NamedTuple):
     """Of this time."""
 
 
-def repack(
+class Repacking(ABC):
+    """What of `ensemble.log.base.Packing` follows from how the parts are kept, which is all that a log has to say (`runs`)."""
+
+    def __init__(self, log_id: str, shard: int) -> None:
+        self._id = log_id
+        self._number = shard
+
+    @abstractmethod
+    def runs(self, parts: Sequence[Part]) -> Iterator[Run]:
+        """These parts, as they are kept. Damage; LogCorrupt; Unavailable."""
+
+    def frames(self, part: Part) -> Iterator[Frame]:
+        with corrupt_if_damaged():
+            for run in self.runs([part]):
+                for item in run.items:
+                    yield _decoded(run.path, item, self._id, self._number)
+
+    def copy(self, part: Part) -> Copied:
+        with corrupt_if_damaged():
+            (run,) = self.runs([part])
+            return _copied(run, self._id, self._number)
+
+    def carry(self, part: Part, into: Blobs) -> None:  # noqa: B027 - so it is wherever frames have their data themselves
+        """Nothing lies beside the log."""
+
+    def repacked(
+        self,
+        parts: Sequence[Part],
+        choose: Choose | None,
+        removals: Callable[[], Sequence[Removal]],
+        state: Callable[[], bytes] | None,
+        *,
+        compress: bool,
+    ) -> Repacked:
+        """The pack of these parts. Unavailable; LogCorrupt."""
+        with corrupt_if_damaged():
+            return _repack(self.runs(parts), self._id, self._number, choose, removals, state, compress=compress)
+
+
+def _repack(
     runs: Iterable[Run],
     log_id: str,
     shard: int,
@@ -66,7 +109,7 @@ def repack(
             at, epoch = item.after, item.header.epoch
             data = item.data
             if choose is not None:
-                frame = decoded(run.path, item, log_id, shard)
+                frame = _decoded(run.path, item, log_id, shard)
                 data = _left(frame, item, choose(frame), is_past=state is not None)
             if data:
                 writer.add(item.header.seq, item.header.first, data)
@@ -81,13 +124,13 @@ def repack(
     return Repacked(begin, at, writer.finish(log_id, shard, begin, at, epoch, [*said, *new], whole), new)
 
 
-def copied(run: Run, log_id: str, shard: int) -> Copied:
+def _copied(run: Run, log_id: str, shard: int) -> Copied:
     """A run as it is, as the bytes of a pack: those of the pack that it is, if it was written anew before.
 
     Errors: Damage, and what `items` raise.
     """
     if run.pack is None:
-        made = repack([run], log_id, shard, None, tuple, None, compress=True)
+        made = _repack([run], log_id, shard, None, tuple, None, compress=True)
         return Copied(made.begin, made.end, (), made.data)
     for _ in run.items:  # each is checked on its way
         pass
@@ -95,7 +138,7 @@ def copied(run: Run, log_id: str, shard: int) -> Copied:
     return Copied(run.pack.begin, run.pack.end, run.pack.head.removals, run.pack.data())
 
 
-def decoded(path: Path | str, item: Item, log_id: str, shard: int) -> Frame:
+def _decoded(path: Path | str, item: Item, log_id: str, shard: int) -> Frame:
     """The frame that an item is, or what is left of it. Damage."""
     try:
         return decode_item(item, log_id, shard)

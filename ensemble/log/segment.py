@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Self
 from zlib import crc32
 
 from ensemble.errors import LogCorrupt
-from ensemble.log.files import Gone, refusal
+from ensemble.log.files import Gone, corrupt, refusal
 from ensemble.log.frame import CHECKED_FROM, HEADER_BYTES, Header, check, peek
 from ensemble.log.group import RECORD_BYTES, Record, peek_record
 
@@ -40,6 +41,15 @@ class Damage(Exception):
         self.path = path
         self.place = place
         self.why = why
+
+
+@contextmanager
+def corrupt_if_damaged() -> Iterator[None]:
+    """Damage that is found inside is raised as LogCorrupt: for who can't cut it off."""
+    try:
+        yield
+    except Damage as damage:
+        raise corrupt(damage.path, damage.place, damage.why) from damage
 
 
 class Window:

@@ -194,7 +194,7 @@ class ObjectShelf:
         path = self._path(seq)
         if path not in self._sizes:
             self.seqs()
-        pack = Pack(ObjectSource(self._objects, path, self._sizes.get(path, 0)), log_id, shard)
+        pack = Pack(ShelvedSource(self._objects, path, self._sizes.get(path, 0)), log_id, shard)
         if pack.seq != seq:
             raise Damage(pack.path, 0, f"this pack begins with frame {pack.seq}, and is called after another")
         return pack
@@ -219,8 +219,8 @@ class ObjectShelf:
         return f"{FOLDER}/{name_of(seq, 1)}"
 
 
-class ObjectSource:
-    """The bytes of an object that never changes, got ahead in growing pieces. See `ensemble.log.pack.Source`."""
+class ShelvedSource:
+    """The bytes of a pack on a shelf, which never changes, got ahead in growing pieces. See `ensemble.log.pack.Source`."""
 
     def __init__(self, objects: Objects, path: str, size: int) -> None:
         self._objects = objects

@@ -409,6 +409,7 @@ def _return_annotation(call: Any) -> Any:
 class _Unresolved(msgspec.Struct, frozen=True):
     text: str
     why: str
+    cure: str = "import it at run time, outside of `if TYPE_CHECKING:`"
 
 
 def _resolve(annotation: Any, function: Any) -> Any:
@@ -416,11 +417,29 @@ def _resolve(annotation: Any, function: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
     names = {**vars(typing), **getattr(function, "__globals__", {})}
-    closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+    closure, pending = _closure(function)
     try:
-        return eval(annotation, names, dict(closure))  # noqa: S307 - the user's own annotation, in the user's own module
+        return eval(annotation, names, closure)  # noqa: S307 - the user's own annotation, in the user's own module
+    except NameError as error:
+        if error.name in pending:
+            why, cure = f"{error.name} has no value yet", f"have {error.name} made before the function is given"
+            return _Unresolved(annotation, why, cure)
+        return _Unresolved(annotation, str(error))
     except Exception as error:
         return _Unresolved(annotation, str(error))
+
+
+def _closure(function: Any) -> tuple[dict[str, Any], set[str]]:
+    """What a function finds in the functions around it, and the names of what they have not given a value yet."""
+    known: dict[str, Any] = {}
+    pending: set[str] = set()
+    if inspect.isfunction(function):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                known[name] = cell.cell_contents
+            except ValueError:  # a function that calls itself, given away before it has its name
+                pending.add(name)
+    return known, pending
 
 
 def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
@@ -435,8 +454,7 @@ def _heard(annotation: Any, name: str, parameter: str) -> tuple[bool, Any]:
         if text.rpartition(".")[2] in ("Event", "Match"):
             return False, None
         raise PlayerError(
-            f"{name}: the type of {parameter}, {annotation.text}, can't be read ({annotation.why}); import it at run time, "
-            "outside of `if TYPE_CHECKING:`"
+            f"{name}: the type of {parameter}, {annotation.text}, can't be read ({annotation.why}); {annotation.cure}"
         )
     origin = typing.get_origin(annotation) or annotation
     if origin in (list, Sequence, Iterable, Collection):

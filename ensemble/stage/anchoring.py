@@ -74,6 +74,13 @@ class Anchoring:
                 self._seq = end.seq
         except Unavailable as error:
             log.warning("band %s: its head could not be anchored: %s", self._log.name, error)
+        except Exception as error:  # it must not end the thread in silence, nor keep a band from closing its log
+            what = f"{type(error).__name__}: {error}"
+            log.exception(
+                "band %s: its head could not be anchored, by a fault that nobody expected: %s; the band plays on, and it is "
+                "tried again. Please report it with these lines",
+                self._log.name, what,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Anchor the end."""

@@ -57,7 +57,15 @@ class Keeper:
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
-            self._tidy(*job)
+            try:
+                self._tidy(*job)
+            except Exception as error:  # a slip of ours, or of a store's library: it must not end the thread, nor be silent
+                what = f"{type(error).__name__}: {error}"
+                log.exception(
+                    "band %s: the log was not made smaller, by a fault that nobody expected: %s; the band plays on, and it is "
+                    "tried again after the next snapshot. Please report it with these lines",
+                    self._log.name, what,
+                )  # fmt: skip
 
     def _tidy(self, claims: Claims, now_us: int) -> None:
         packing = self._log.packing()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,23 @@ def _bytes(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:  # retention took it meanwhile
         return 0
+
+
+def test_a_fault_that_nobody_expected_is_told_and_the_log_is_made_smaller_when_that_is_over(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ensemble.open(score({"size": "20KB"}, store={"linger": "0ms"}), players={"tally": tally}, store=store) as band:
+
+        def is_true_once_more_was_said(what: Callable[[], bool]) -> bool:
+            band.publish_many([{"n": 1, "note": "x" * 100}] * 20, topic="order.placed")
+            return what()
+
+        with monkeypatch.context() as odd:
+            odd.setattr("ensemble.stage.keeper.needed", lambda *_: 1 / 0)
+            told = "ZeroDivisionError: division by zero; the band plays on"
+            eventually(lambda: is_true_once_more_was_said(lambda: told in caplog.text), "a word of it")
+            assert next(band.events()).offset == 0
+        eventually(lambda: is_true_once_more_was_said(lambda: next(band.events()).offset > 0), "room")
 
 
 def test_a_band_on_threads_keeps_within_its_size(store: str) -> None:

@@ -56,6 +56,18 @@ def test_a_store_is_trimmed_as_a_score_says_and_tells_what_went(shell: Shell, fi
     assert shell.run("table", "tally", "k-0", "--store", "store").out.strip() == '{"n":3}'
 
 
+def test_the_store_may_be_named_beside_the_score_as_with_other_commands(shell: Shell, filled: Path) -> None:
+    shell.write("other.yaml", SCORE + "store: {url: elsewhere}\nretain: {size: 20KB}\n")
+
+    ran = shell.run("trim", "other.yaml", "--store", "store", "--dry-run")
+    alone = shell.run("trim", "--store", "store")
+    twice = shell.run("trim", "store", "--store", "elsewhere")
+
+    assert (ran.code, "by retain: {size: 20000B}" in ran.out) == (0, True)
+    assert (alone.code, "its score says nothing of what goes" in alone.err) == (4, True)
+    assert (twice.code, "store and --store elsewhere name a store each" in " ".join(twice.err.split())) == (2, True)
+
+
 def test_a_store_without_rules_or_that_is_played_is_left_alone(shell: Shell, filled: Path) -> None:
     ran = shell.run("trim", "store")
 

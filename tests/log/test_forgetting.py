@@ -306,6 +306,20 @@ def test_snapshots_hold_nothing_plain_and_forget_too(url: str) -> None:
     log.close()
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [encode(ORDER), [1, "order.placed", encode(ORDER)], {"a": [1, 2, 3, "o-1", encode(ORDER)]}],
+    ids=["alone", "without its key", "in another order"],
+)
+def test_data_of_a_half_open_match_that_is_not_known_as_an_events_is_refused_and_not_kept_in_plain(kept: Any) -> None:
+    log = opened("memory:")
+    state = State(motifs={"m": MotifState(partial=encode([0, 0, kept]))})
+
+    with pytest.raises(AssertionError, match="bytes are the data of events"):
+        log.save(Snapshot(log.end(), state.dump()))
+    log.close()
+
+
 class Packing:
     """Stands in for a log's own: only asks for the state."""
 

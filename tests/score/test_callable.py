@@ -55,6 +55,35 @@ def test_a_shape_is_told_from_the_signature(call: Callable[..., Any], made: Shap
         assert shape(call) == made
 
 
+def test_a_function_that_refers_to_itself_may_be_given_before_it_has_its_name() -> None:
+    told: list[Shape] = []
+
+    def given(call: Any) -> Any:
+        told.append(shape(call))
+        return call
+
+    @given
+    def again(event: p.Placed) -> Any:
+        return again
+
+    assert told == [shape(again)]
+    assert told[0].hears is p.Placed
+
+
+def test_a_type_that_has_no_value_yet_is_told_with_what_to_do() -> None:
+    def hear(event: Later) -> Any:
+        return Later
+
+    with pytest.raises(
+        PlayerError, match=r"hear: the type of event, Later, can't be read \(Later has no value yet\); have Later made before"
+    ):
+        shape(hear)
+
+    class Later(p.Placed): ...
+
+    assert shape(hear).hears is Later
+
+
 @pytest.mark.parametrize("call", [p.AsyncBatches, p.AsyncBatches(), p.async_batches], ids=["class", "instance", "generator"])
 def test_a_coroutine_that_wants_whole_batches_is_refused(call: Any) -> None:
     with pytest.raises(PlayerError, match=r"asynchronous and wants whole batches.*annotate events with Event"):

@@ -123,6 +123,25 @@ def test_where_it_can_not_be_anchored_the_band_plays_on_and_says_so(
     assert ensemble.audit(score["store"]["url"]).is_whole
 
 
+def test_a_fault_that_nobody_expected_is_told_and_it_is_anchored_when_that_is_over(
+    score: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    score["audit"]["every"] = "5ms"
+    with caplog.at_level(logging.ERROR, "ensemble.stage"), opened(score) as band:
+        with monkeypatch.context() as odd:
+            odd.setattr("ensemble.log.audit.anchor.sign", lambda *_: 1 / 0)
+            band.publish("said", 1)
+            eventually(lambda: "ZeroDivisionError: division by zero; the band plays on" in caplog.text, "a word of it")
+            known = heads(tmp_path)  # that of the opening, if it was quicker
+        eventually(lambda: heads(tmp_path) > known, "a head")
+        monkeypatch.setattr("ensemble.log.audit.anchor.sign", lambda *_: 1 / 0)
+        band.publish("said", 2)  # and so is the end not anchored
+
+    monkeypatch.undo()
+    opened(score, clock=ManualClock()).close()  # the log was closed all the same
+    assert audited(score).is_whole
+
+
 def test_what_a_score_says_of_anchors_is_checked(score: dict[str, Any]) -> None:
     for field, wrong in (("every", "0s"), ("every", "soon"), ("anchor", ""), ("key", "")):
         with pytest.raises(ScoreError, match=f"audit.{field}"):

@@ -174,6 +174,12 @@ class Places(ABC):
         return encode(self._kept(msgspec.msgpack.decode(data, strict=False))) if data else data
 
     def _kept(self, value: Any) -> Any:
+        """Events are known by their shape, since only the pattern knows what stands where, and a store is read without it.
+
+        That can't mislead: bytes are there in events alone, as what people said stands nowhere else. What is changed in a
+        dump must keep it so; bytes that are not an event's are refused, or somebody's data could be passed by in plain.
+        """
+        assert not isinstance(value, bytes), "in half-open matches bytes are the data of events"
         if isinstance(value, list):
             match value:
                 case [int(), str() as key, str() as topic, bytes() as payload, *more]:  # as `matching.pattern.Kept` is dumped

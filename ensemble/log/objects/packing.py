@@ -11,18 +11,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ensemble.errors import Unavailable
-from ensemble.event import Frame
-from ensemble.log.base import Copied, Packed, Part, Position, Removal
-from ensemble.log.files import Gone, corrupt
+from ensemble.log.base import Packed, Part, Position, Removal
+from ensemble.log.files import Gone
 from ensemble.log.objects.codec import decode_pack, encode_pack, encode_segment
 from ensemble.log.objects.packs import ObjectPack
 from ensemble.log.objects.protocol import STUB, Name, Overtaken, Replace, Replaced
 from ensemble.log.pack import Item
-from ensemble.log.repacking import Choose, Run, copied, decoded, repack
-from ensemble.log.segment import Damage
+from ensemble.log.repacking import Choose, Repacking, Run
 
 if TYPE_CHECKING:
-    from ensemble.log.blobs import Blobs
     from ensemble.log.objects.log import ObjectLog
 
 SNAPSHOTS = 2
@@ -31,10 +28,11 @@ SNAPSHOTS = 2
 STUB_DATA = encode_segment(STUB)
 
 
-class ObjectPacking:
+class ObjectPacking(Repacking):
     """See `ensemble.log.base.Packing`."""
 
     def __init__(self, log: ObjectLog) -> None:
+        super().__init__(log.id, log.shard)
         self._log = log
 
     def parts(self) -> Sequence[Part]:
@@ -64,27 +62,9 @@ class ObjectPacking:
         pack = None if name is None else log.packs.of(block)
         return log.frame(part.end_seq).time_us if pack is None else pack.begin.time_us
 
-    def frames(self, part: Part) -> Iterator[Frame]:
-        try:
-            for run in self._runs([part]):
-                for item in run.items:
-                    yield decoded(run.path, item, self._log.id, self._log.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
     @property
     def home(self) -> str:
         return self._log.objects.where
-
-    def copy(self, part: Part) -> Copied:
-        try:
-            (run,) = self._runs([part])
-            return copied(run, self._log.id, self._log.shard)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
-
-    def carry(self, part: Part, into: Blobs) -> None:
-        """Nothing lies beside the log."""
 
     def pack(
         self,
@@ -96,10 +76,7 @@ class ObjectPacking:
         compress: bool = False,
     ) -> Packed:
         assert state is not None or len(parts) == 1, "only what is past is of several parts"
-        try:
-            made = repack(self._runs(parts), self._log.id, self._log.shard, choose, removals, state, compress=compress)
-        except Damage as damage:
-            raise corrupt(damage.path, damage.place, damage.why) from damage
+        made = self.repacked(parts, choose, removals, state, compress=compress)
         first, end = self._blocks(parts, is_past=state is not None)
         data = encode_pack(first, end, made.data)
         name = self._log.objects.path(self._name(first, is_past=state is not None))
@@ -188,8 +165,7 @@ class ObjectPacking:
         own = log.packs.all().get(block)
         return log.names.pack(block, 1 if own is None else own.generation + 1)
 
-    def _runs(self, parts: Sequence[Part]) -> Iterator[Run]:
-        """These parts, as they are kept. Damage; LogCorrupt; Unavailable."""
+    def runs(self, parts: Sequence[Part]) -> Iterator[Run]:
         log = self._log
         for part in parts:
             block = log.index.block_of(part.end_seq - 1)

@@ -25,8 +25,8 @@ OPEN = 4
 """So many packs are kept at hand, each with what was got of it last."""
 
 
-class ObjectSource:
-    """The bytes of a pack's object, got as they are needed. See `ensemble.log.pack.Source`."""
+class BlockSource:
+    """The bytes of a pack of blocks, after the head that names these, got as needed. See `ensemble.log.pack.Source`."""
 
     def __init__(self, objects: Objects, name: Name) -> None:
         """Errors: Gone; Unavailable; LogCorrupt."""
@@ -66,7 +66,7 @@ class ObjectPack(Pack):
 
     def __init__(self, objects: Objects, name: Name, log_id: str, shard: int) -> None:
         """Errors: Gone; Unavailable; LogCorrupt."""
-        source = ObjectSource(objects, name)
+        source = BlockSource(objects, name)
         try:
             super().__init__(source, log_id, shard)
         except Damage as damage:
