@@ -13,12 +13,11 @@ import msgspec
 
 from ensemble.broker import Broker, Opening, State
 from ensemble.broker.words import Said
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, pending, read_log, take_of
 from ensemble.log import takes as kept
 from ensemble.log.forgetting import forgetting_of
-from ensemble.log.own import read_own
 from ensemble.replay.corrections import CORRECTED, Correction, Corrections, corrections_of
 from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
@@ -249,15 +248,7 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
     if len(logs) == 1:
         logs[0].append([logs[0].seal(frame) for frame in frames[0]])
         return
-    for shard, log in enumerate(logs):
-        with closing(read_own(place, shard)) as there:
-            # In an object store who opens the log takes it over, and has looked for the file by then.
-            if there.end() != log.end():
-                raise Unavailable(
-                    f"shard {shard} of {place} is played by somebody else by now, and goes on; nothing was changed: stop who "
-                    "plays it, promote, and play again"
-                )
-    pending.put(place, logs, frames)
+    pending.decide(place, logs, frames)
     try:
         for log, each in zip(logs, frames, strict=True):
             log.append([log.seal(frame) for frame in each])
@@ -265,5 +256,5 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
         raise Unavailable(
             f"{error}; the promotion holds all the same: each shard gets its part when it is opened next"
         ) from error
-    with suppress(Unavailable):  # what is left of it says nothing that is not so
-        pending.clear(place)
+    with suppress(Unavailable, LogCorrupt):  # what is left of it says nothing that is not so
+        pending.clear(place, logs)

@@ -195,7 +195,7 @@ def test_a_promotion_is_in_all_shards_or_in_none_whenever_it_ends(store: str, mo
         raise Unavailable("the machine stops here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pending, "put", put)
+        patch.setattr(pending, "decide", put)
         with pytest.raises(Unavailable, match="stops here"):
             promote(store, made.take)
     assert (ids(store), tables(store)) == (before, was)
@@ -218,7 +218,7 @@ def test_a_promotion_whose_file_can_not_be_removed_is_done(store: str, monkeypat
     made = replay(SCORE, 0, store=store, calls={**PLAYERS, "price": changed(1)})
     assert made.take is not None
 
-    def clear(url: str) -> None:
+    def clear(*given: Any) -> None:
         raise Unavailable("it can't be removed")
 
     monkeypatch.setattr(pending, "clear", clear)
@@ -244,7 +244,7 @@ def test_what_somebody_has_taken_over_and_played_on_meanwhile_is_not_corrected(
         append(place, logs, frames)
 
     monkeypatch.setattr(promoting, "_append", late)
-    with pytest.raises(Unavailable, match=r"shard 1 of .* is played by somebody else by now, and goes on; nothing was changed"):
+    with pytest.raises(Unavailable, match=r"its shard 1 was opened by somebody else meanwhile, and nothing was changed"):
         promote(store, made.take)
     for shard in range(3):
         open_log(store, name="shop", shard=shard, shards=3).close()
@@ -264,7 +264,7 @@ def test_who_opens_a_shard_of_any_store_next_appends_its_part(
     right = tables(f"{store}#{made.take}")
 
     def append(place: str, logs: Any, frames: Any) -> None:
-        pending.put(place, logs, frames)
+        pending.decide(place, logs, frames)
         for log, each in list(zip(logs, frames, strict=True))[:done]:
             log.append([log.seal(frame) for frame in each])
         raise Unavailable("the machine stops here")

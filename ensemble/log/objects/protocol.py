@@ -50,10 +50,10 @@ class Name(NamedTuple):
     """Of an object: entry `number` of a log, the segment of block `number`, or the manifest, which says which log is here.
 
     Or of a pack: of block `number`, or of what is past, which holds all blocks from the first one on. Packs with the same name
-    but for the generation are a row.
+    but for the generation are a row. Or of what is of several logs (`proposal.py`), whose word stands in the place of a log's.
     """
 
-    kind: Literal["entry", "segment", "manifest", "pack", "past"]
+    kind: Literal["entry", "segment", "manifest", "pack", "past", "proposal", "decision"]
     number: int = 0
     log: str = ""
     generation: int = 0
@@ -89,13 +89,13 @@ class Call(NamedTuple):
     """What the store is asked. `create` fails where the name is taken; `delete` of what is not there is done.
 
     `look` asks whether there is such an object: `Found` then says no more than that. `list` asks for the generations that there
-    are of a row. `stub` makes a segment a stub, whether there is one or not. A delete of several deletes them in any order, and
-    may be broken off between any two.
+    are of a row, or for the words of all proposals. `stub` makes a segment a stub, whether there is one or not. A delete of
+    several deletes them in any order, and may be broken off between any two.
     """
 
     verb: Literal["create", "get", "look", "list", "stub", "delete"]
     name: Name
-    value: Entry | Segment | Held | None = None
+    value: Entry | Segment | Held | bytes | None = None
     also: tuple[Name, ...] = ()
     """What is deleted with it."""
 
@@ -126,7 +126,7 @@ class Held(NamedTuple):
 
 
 class Found(NamedTuple):
-    value: Entry | Segment | Held | bytes | tuple[int, ...] = ()
+    value: Entry | Segment | Held | bytes | tuple[int | str, ...] = ()
 
 
 Answer: TypeAlias = Done | Taken | Absent | Unknown | Found

@@ -23,7 +23,7 @@ from ensemble.log.objects import codec
 from ensemble.log.objects.codec import Kept, Manifest
 from ensemble.log.objects.index import Index, Spot
 from ensemble.log.objects.packs import ObjectPack, Packs
-from ensemble.log.objects.protocol import Entry, Follow, Seen
+from ensemble.log.objects.protocol import Entry, Follow, Log, Seen
 from ensemble.log.objects.store import BESIDE, Objects
 from ensemble.log.pack import decode_item, gone
 from ensemble.log.segment import Damage
@@ -475,6 +475,11 @@ class ObjectReader(ObjectFrames):
     def requests(self) -> Mapping[str, int]:
         """What the log's writers had asked of the store, by kind, when the last snapshot was kept that this reader knows of."""
         return self._asked
+
+    def next_entry(self) -> tuple[Log, int, int]:
+        """Which log it is, which entry comes next there now, and the epoch of the one before it. LogCorrupt; Unavailable."""
+        self._open_view()
+        return self._log, self._number, self._epoch
 
     def _view(self) -> View:
         with self._lock:

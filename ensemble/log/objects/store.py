@@ -31,8 +31,9 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.objects import codec
+from ensemble.log.objects.proposal import NO, YES, Propose, Settle
 from ensemble.log.objects.protocol import (
     STUB,
     Absent,
@@ -77,7 +78,9 @@ AHEAD = 4
 
 MANIFEST = "ensemble.json"
 
-FOLDERS = {"entry": "log", "segment": "segments", "pack": "packs", "past": "past"}
+FOLDERS = {
+    "entry": "log", "segment": "segments", "pack": "packs", "past": "past", "proposal": "pending", "decision": "decided",
+}  # fmt: skip
 """Below which part of the prefix what the protocol names lies."""
 
 PAGE = 1000
@@ -163,6 +166,8 @@ class Objects:
         folder = FOLDERS[name.kind]
         if name.kind == "past":
             return f"{folder}/{name.log}/{name.generation:020d}"
+        if name.kind in ("proposal", "decision"):
+            return f"{folder}/{name.log}"
         number = f"{folder}/{name.log}/{name.number:020d}"
         return f"{number}.{name.generation:010d}" if name.kind == "pack" else number
 
@@ -181,6 +186,8 @@ class Objects:
                 case "stub":
                     self.put(self.path(name), codec.encode_segment(STUB))
                     return Done()
+                case "list" if name.kind == "proposal":
+                    return Found(tuple(path.rpartition("/")[2] for path in self.list(FOLDERS[name.kind])))
                 case "list":
                     return Found(tuple(each.generation for each in self.packs(name) if each.number == name.number))
                 case "delete" if call.also:
@@ -332,7 +339,7 @@ class Objects:
                 self.wait(trial)
         raise AssertionError("the last trial returns or raises")
 
-    def ask(self, step: Follow | Put | Open | Merge | Find | Replace) -> Answer:
+    def ask(self, step: Follow | Put | Open | Merge | Find | Replace | Propose | Settle) -> Answer:
         """What the call is answered that a step waits for; again and again where there is no answer.
 
         Errors: Unavailable; LogCorrupt.
@@ -440,16 +447,22 @@ def objects_at(url: str, *, make: bool = False) -> Objects:
         raise Unavailable(f"store {url!r}: {str(error).partition(chr(10))[0]}") from error
 
 
-def _encoded(value: Entry | Segment | Held | None) -> bytes:
+def _encoded(value: Entry | Segment | Held | bytes | None) -> bytes:
     """What is created, as bytes."""
     assert value is not None, "something is created"
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, Entry):
         return codec.encode_entry(value)
     return codec.encode_pack(*value) if isinstance(value, Held) else codec.encode_segment(value)
 
 
-def _decoded(path: str, name: Name, data: bytes) -> Entry | Segment | Held:
+def _decoded(path: str, name: Name, data: bytes) -> Entry | Segment | Held | bytes:
     """What was got under a name. LogCorrupt."""
+    if name.kind == "decision" and data not in (YES, NO):
+        raise LogCorrupt(f"{path}: byte 0: {data[:40]!r} is no decision; restore this object from a copy of the store")
+    if name.kind in ("proposal", "decision"):
+        return data
     if name.kind == "entry":
         return codec.decode_entry(path, data)
     return codec.decode_segment(path, data) if name.kind == "segment" else codec.decode_pack(path, data)
