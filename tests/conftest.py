@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "directory(reason): a test of what is in a directory store only")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
     config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
+    config.addinivalue_line("markers", "planted: a test that plants a bug, to see that it is found; who names it so marks it")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -94,6 +95,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     certain tests, are asked for.
     """
     for item in items:
+        if "planted" in item.name:
+            item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
             item.add_marker(pytest.mark.xdist_group("ray"))
         elif "s3" in getattr(item, "fixturenames", ()) or "s3" in _params(item).values():
@@ -190,8 +193,9 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A small Ray cluster on this machine, shared by all tests of a session that play on one."""
+    _be_the_only_one(tmp_path_factory)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -219,6 +223,19 @@ def cluster() -> Iterator[None]:
     while left := {pid for pid in started if _is_alive(pid)}:
         assert time.monotonic() < until, f"processes of Ray's are left behind: {sorted(left)}"
         time.sleep(0.05)
+
+
+def _be_the_only_one(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where several processes share the tests, see that no other has a cluster: two do not fit on two cores."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    try:
+        (tmp_path_factory.getbasetemp().parent / "cluster").touch(exist_ok=False)
+    except FileExistsError:
+        pytest.fail(
+            "another of these processes has a cluster already. Share the tests with --dist loadgroup; if that was said, this "
+            "pytest-xdist groups no tests under this pytest: take the versions of constraints.txt (make clean setup)"
+        )
 
 
 def _descendants(pid: int) -> set[int]:

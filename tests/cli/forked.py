@@ -14,11 +14,12 @@ from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-COMMANDS = ("app", "asides", "audit", "draw", "look", "play", "publish", "summary", "takes", "view")
+COMMANDS = ("app", "asides", "audit", "cluster", "draw", "look", "play", "publish", "summary", "takes", "view")
 IMPORTED = (
     "ensemble.__main__",
     *(f"ensemble.cli.{name}" for name in COMMANDS),
     *(f"ensemble.{name}" for name in ("auditing", "history", "log.blobs", "log.forgetting", "opening", "takes", "whereabouts")),
+    *("ray", "ensemble.deployment", "ensemble.stage.on_ray.stage"),
     *("cryptography.hazmat.primitives.ciphers.aead", "jsonschema", "jsonschema_rs", "networkx", "pydantic"),
     *("rapidfuzz.distance", "rich.console", "rich.table", "rich.progress", "rich.traceback"),
 )
