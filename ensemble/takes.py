@@ -55,9 +55,11 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
 def new(url: str, name: str, at: When = None) -> Take:
     """Make a take of the store, or of the take, at this url, which has all that was written before `at`.
 
-    Errors: Unavailable if there is one of this name, or the store refuses; OffsetError if there is no such place or event.
+    Errors: Unavailable if there is one of this name, or the store refuses; OffsetError if there is no such place or event;
+            TypeError if `at` is none.
     """
     kept.check_name(name)
+    check_place(at)
     store, parent = take_of(_at_a_store(url))
     with ExitStack() as stack:
         reader = stack.enter_context(read(f"{store}#{parent}"))
@@ -93,7 +95,7 @@ def drop(url: str, name: str) -> None:
     """
     if name == MAIN:
         raise Unavailable(f"{url}: main is the trunk, on which all takes stand; it can't be dropped")
-    store, _ = take_of(f"{kept.split(_at_a_store(url))[0]}#{name}")
+    store, _ = take_of(f"{store_of(_at_a_store(url), name)}#{name}")
     if kept.current(store) == name:
         raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
     standing = [each.name for each in listed(store) if each.parent == name]
@@ -110,12 +112,13 @@ def use(url: str, name: str) -> None:
     Shapes: `ray:NAME` is a band that is up on a cluster; it goes on in that take, in all its shards or in none.
     Errors: Unavailable if there is none of this name, or what is current is being played and not named as such a band.
     """
+    store = store_of(url, name)
     if url.startswith("ray:"):
         kept.check_name(name)
         with _at_rest(url) as act:
             act(partial(_used, name=name))
         return
-    store, _ = take_of(f"{kept.split(url)[0]}#{name}")
+    store, _ = take_of(f"{store}#{name}")
     now = kept.current(store)
     if now != name and not has_log(f"{store}#{now}"):  # it was removed by hand, so nobody plays it
         kept.make_current(store, name)
@@ -131,6 +134,7 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     Shapes: `ray:NAME` as in `use`.
     Errors: as `new` and `use`.
     """
+    check_place(to)
     if url.startswith("ray:"):
         if name is not None:
             kept.check_name(name)
@@ -148,6 +152,22 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
         made = new(f"{store}#{before}", name or _free_name(store), to)
         kept.make_current(store, made.name)
     return msgspec.structs.replace(made, is_current=True)
+
+
+def check_place(at: When) -> None:
+    """Errors: TypeError unless it says where in a log."""
+    if isinstance(at, bool) or not isinstance(at, int | datetime | str | None):
+        raise TypeError(
+            f"{at!r} is no place in a log; give an offset (int), a time (datetime, with a time zone), or an event's id (str)"
+        )
+
+
+def store_of(url: str, name: str) -> str:
+    """The store at a url that may name this take, and no other one. TypeError."""
+    store, named = kept.split(url)
+    if named not in (None, name):
+        raise TypeError(f"{url!r} names the take {named!r}, and {name!r} is asked for; name one")
+    return store
 
 
 def _at_a_store(url: str) -> str:

@@ -90,7 +90,7 @@ def store_url(given: str | None, take: str | None = None) -> str:
     except Unavailable as error:
         usage(str(error))
     if take is not None and named not in (None, take):
-        usage(f"--store names the take {named}, and --take {take}; name one")
+        usage(f"--store names the take {named}, and {take} is asked for; name one")
     url, named = _bare_url(store), take or named
     return url if named is None else f"{url}#{named}"
 

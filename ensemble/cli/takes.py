@@ -72,7 +72,7 @@ def use(name: Name, store: Store = None, json: Json = False) -> None:
     """
     from ensemble import takes
 
-    url = store_url(store)
+    url = store_of(store, name)
     takes.use(url, name)
     _tell_current(url, name, json)
 
@@ -81,12 +81,12 @@ def drop(name: Name, store: Store = None, json: Json = False) -> None:
     """Take a take away, with all that was said in it alone."""
     from ensemble import takes
 
-    url = store_url(store)
+    url = store_of(store, name)
     takes.drop(url, name)
     if json:
-        result_json({"dropped": name, "store": _bare(url)})
+        result_json({"dropped": name, "store": url})
     else:
-        result(f"take {name} of {_bare(url)} is dropped")
+        result(f"take {name} of {url} is dropped")
 
 
 def rollback(
@@ -127,6 +127,11 @@ def rollback(
     talk(f"it is current now; {made.parent} stays as it is, and `ensemble take use {made.parent}` goes back to it", sign="note")
 
 
+def store_of(given: str | None, name: str) -> str:
+    """The url of the store that is meant by `--store`, which may name this take, and no other one."""
+    return _bare(store_url(given, name))
+
+
 def place(text: str | None, option: str) -> When:
     """A place in a log: an offset, a time, or the id of an event."""
     if text is None or not is_id(text):
@@ -141,9 +146,9 @@ def _tell_of_frame(asked: When, made: Take) -> None:
 
 def _tell_current(url: str, name: str, json: bool) -> None:
     if json:
-        result_json({"current": name, "store": _bare(url)})
+        result_json({"current": name, "store": url})
     else:
-        result(f"take {name} of {_bare(url)} is current")
+        result(f"take {name} of {url} is current")
 
 
 def _bare(url: str) -> str:

@@ -23,7 +23,7 @@ from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
 from ensemble.stage.base import Clock
 from ensemble.stage.begin import encrypt_as_recorded, recover
-from ensemble.takes import state_at
+from ensemble.takes import state_at, store_of
 
 NAMED = 5
 """How many keys a refusal names."""
@@ -62,7 +62,7 @@ def promote(url: str, take: str) -> Promotion:
     Errors: Unavailable if either is being played, nothing differs, it was promoted before, or the parent has moved on in what
             the take rests on: the sentence says in what.
     """
-    store, _ = take_of(f"{kept.split(url)[0]}#{take}")
+    store, _ = take_of(f"{store_of(url, take)}#{take}")
     if take == kept.MAIN:
         raise Unavailable(f"store {store}: main is the trunk; there is nothing to promote it to")
     shards = count_shards(f"{store}#{take}") or 1

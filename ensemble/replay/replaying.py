@@ -37,7 +37,7 @@ from ensemble.score.lifts import Lifts
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.shown import Shown
-from ensemble.takes import When, before_event, cut, state_at
+from ensemble.takes import When, before_event, check_place, cut, state_at
 
 
 class Replay(msgspec.Struct, Shown, frozen=True, kw_only=True):
@@ -88,9 +88,10 @@ def replay(
     Shapes: `players` are those that play anew, None: all; what others said is taken as it was. `take` names the take that is
             made where something differs. `calls` gives the code of players by name, as in `ensemble.open`. `progress` is told
             how far it is: events, and how many they are. Of several shards `since` is a time, the id of an event, or 0.
-    Errors: ScoreError; PlayerError; Unavailable; OffsetError if there is no such place.
+    Errors: ScoreError; PlayerError; Unavailable; OffsetError if there is no such place; TypeError if `since` is none.
     """
     began_s = monotonic()
+    check_place(since)
     score = score if isinstance(score, Score) else load(score)
     store, parent = take_of(store or score.store.url or f".ensemble/{score.name}")
     if take is not None:

@@ -111,3 +111,14 @@ def test_a_number_that_is_no_offset_is_a_slip(played: Shell) -> None:
     for typed in (("take", "new", "a", "--at", "9" * 5000), ("replay", "shop.yaml", "--from", "9" * 5000)):
         bad = played.run(*typed)
         assert bad.code == 2 and "is no offset" in bad.err and len(bad.err) < 2000, typed
+
+
+@pytest.mark.parametrize("command", ["use", "drop", "promote"])
+def test_a_store_that_names_another_take_is_a_slip(played: Shell, command: str) -> None:
+    played.run("take", "new", "a")
+    played.run("take", "new", "b")
+
+    slip = played.run("take", command, "b", "--store", f"{STORE}#a")
+
+    assert slip.code == 2 and "--store names the take a, and b is asked for; name one" in slip.err
+    assert len(played.run("take", "list", "--json").json_lines) == 3

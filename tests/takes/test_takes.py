@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ensemble.errors import LogCorrupt, OffsetError, Unavailable
 from ensemble.log import Fork, open_log, own
 from ensemble.log import takes as kept
 from ensemble.log.branch import Branch
+from ensemble.replay import promote, replay
 from tests.takes.conftest import PLAYERS, SCORE, played, said, sums
 
 
@@ -343,3 +344,27 @@ def test_who_comes_second_to_a_name_gets_no_take_of_another_place(store: str, mo
 
     monkeypatch.undo()
     assert [(each.name, each.id, each.offset) for each in takes.listed(store)][1:] == [("what-if", first.id, 0)]
+
+
+@pytest.mark.parametrize("place", [1.5, True, date(2026, 11, 30)])
+def test_what_is_no_place_is_said_to_be_none(store: str, place: Any) -> None:
+    played(store, 1)
+
+    for call in (lambda: takes.new(store, "a", place), lambda: takes.rollback(store, place), lambda: replay(SCORE, place)):
+        with pytest.raises(TypeError, match=r"is no place in a log; give an offset \(int\), a time \(datetime, with"):
+            call()
+    assert [each.name for each in takes.listed(store)] == ["main"]
+
+
+def test_a_url_that_names_another_take_than_the_one_that_is_asked_for_is_refused(store: str) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    takes.new(store, "b")
+
+    for call in (takes.use, takes.drop, promote):
+        with pytest.raises(TypeError, match=r"names the take 'a', and 'b' is asked for; name one"):
+            call(f"{store}#a", "b")
+    takes.use(f"{store}#a", "a")
+    takes.drop(f"{store}#b", "b")
+
+    assert [(each.name, each.is_current) for each in takes.listed(store)] == [("main", False), ("a", True)]
