@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -22,8 +23,10 @@ if str(ROOT) not in sys.path:  # so that `tests.…` and `players.…` are found
 
 from ensemble.log import open_log  # noqa: E402
 from ensemble.testing import FaultyLog  # noqa: E402
+from tests.azure import PROGRAM, Azure  # noqa: E402
 from tests.conformance.home import home  # noqa: E402
 from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand  # noqa: E402
+from tests.gcs import GCS  # noqa: E402
 from tests.s3 import S3  # noqa: E402
 
 
@@ -99,8 +102,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
             item.add_marker(pytest.mark.xdist_group("ray"))
-        elif "s3" in getattr(item, "fixturenames", ()) or "s3" in _params(item).values():
-            item.add_marker(pytest.mark.xdist_group("s3"))  # and these a server
+            continue
+        asked = {*getattr(item, "fixturenames", ()), *(each for each in _params(item).values() if isinstance(each, str))}
+        for server in ("s3", "gcs", "azure"):  # and these a server
+            if server in asked:
+                item.add_marker(pytest.mark.xdist_group(server))
     if config.getoption("--shards") > 1:
         items[:] = [item for item in items if not item.get_closest_marker("one_shard")]
     if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
@@ -190,6 +196,38 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in s3_server.env.items():
         monkeypatch.setenv(name, value)
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GCS]:
+    server = GCS()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def gcs(gcs_server: GCS, monkeypatch: pytest.MonkeyPatch) -> GCS:
+    """A server that speaks as Google Cloud Storage does, which this process finds."""
+    for name, value in gcs_server.env.items():
+        monkeypatch.setenv(name, value)
+    return gcs_server
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[Azure]:
+    if shutil.which(PROGRAM) is None:
+        pytest.skip(f"{PROGRAM} is not here: npm install azurite, and put node_modules/.bin on the PATH")
+    server = Azure()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def azure(azure_server: Azure, monkeypatch: pytest.MonkeyPatch) -> Azure:
+    """Azurite, which this process finds."""
+    for name, value in azure_server.env.items():
+        monkeypatch.setenv(name, value)
+    return azure_server
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,8 @@ def linger_us(url: str, given: int | None = None) -> int:
 
 def environment(url: str) -> dict[str, str]:
     """What of this process's environment leads to the store: region, endpoint, credentials. For others to open it."""
-    prefix = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}.get(url.partition("://")[0])
-    return {} if prefix is None else {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    prefixes = {"s3": ("AWS_",), "gs": ("GOOGLE_",), "az": ("AZURE_", "AZURITE_")}.get(url.partition("://")[0], ())
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def _fixed(url: str) -> str:

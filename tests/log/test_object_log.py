@@ -88,7 +88,7 @@ def test_a_writer_stalled_past_deletion_is_refused_and_leaves_nothing(store: Any
     def meanwhile() -> None:
         new = take_over(store)
         groups.extend(append(new, [2], [3], [4]))
-        assert merge(objects(store), SMALL, 0)
+        eventually(lambda: merge(objects(store), SMALL, 0), "the merging of the block")  # the new writer merges it, too
 
     stalling.meanwhile = meanwhile
     with pytest.raises(Unavailable, match=r"taken over by another writer .while this one stalled"):
@@ -277,6 +277,20 @@ def test_a_bucket_that_is_not_there_is_said(store: Any) -> None:
         take_over(store, closed)
 
 
+class Careless(Objects):
+    """Puts an object over another where it is asked not to: as stores do that do not know `If-None-Match`."""
+
+    def create(self, path: str, data: bytes) -> None:
+        self.put(path, data)
+
+
+def test_a_store_that_does_not_create_only_where_there_is_none_is_refused_and_left_empty(store: Any) -> None:
+    with pytest.raises(Unavailable, match=f"store {WHERE}: it puts an object over another though asked to create it only if"):
+        take_over(store, Careless(store, WHERE))
+
+    assert objects(store).list("") == []
+
+
 @pytest.mark.parametrize("url", ["s3://bucket/band", "gs://bucket/band", "az://bucket/band"])
 def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, store: Any, url: str) -> None:
     monkeypatch.setattr(stores, "objects_at", lambda given, make=False: Objects(store, given))
@@ -293,6 +307,24 @@ def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, sto
     assert contents(read_log(url)) == told
     with pytest.raises(Unavailable, match=r"it has one shard, and 2 are asked for; .* can't be divided anew"):
         open_log(url, name="band", shards=2)
+
+
+def test_where_a_store_lists_from_the_start_whatever_it_is_asked_what_comes_before_is_left_out(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Azurite does with `startFrom`, and some that speak S3 with `start-after`."""
+    listed = obstore.list
+    objects = Objects(store, WHERE)
+    for number in range(6):
+        objects.put(f"a/{number}", b"x")
+
+    def list_all(*given: Any, offset: str | None, **options: Any) -> Any:
+        return listed(*given, **options)
+
+    monkeypatch.setattr(obstore, "list", list_all)
+
+    assert list(objects.sizes("a", "a/2")) == ["a/3", "a/4", "a/5"]
+    assert list(objects.sizes("a", "a/2", 2)) == ["a/3", "a/4"]
 
 
 @pytest.mark.parametrize("url", ["s3:///prefix", "az://container/prefix"])

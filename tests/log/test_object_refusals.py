@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ensemble import LogCorrupt, Unavailable
 from ensemble.log import count_shards, open_log, read_log
 from ensemble.log.objects import store as stores
 from ensemble.testing import ManualClock
+from tests.gcs import GCS
 from tests.log.log_samples import append, contents
 from tests.s3 import S3
 
@@ -106,6 +108,7 @@ def test_credentials_that_are_not_there(s3: S3, monkeypatch: pytest.MonkeyPatch)
     [
         (403, "InvalidAccessKeyId", "it does not take these credentials; check AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", "it does not take these credentials; check AWS_ACCESS_KEY_ID"),
+        (400, "ExpiredToken", "the credentials are over, or their token is another's; set AWS_ACCESS_KEY_ID,"),
         (403, "AccessDenied", "may not do that; who plays needs the rights to get, put, delete and list"),
         (301, "PermanentRedirect", "the bucket is in another region; set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", "the bucket is in another region; set AWS_REGION"),
@@ -141,6 +144,54 @@ def test_a_store_that_can_not_be_reached(s3: S3, monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(Unavailable, match="it can't be reached; check the network, and AWS_ENDPOINT_URL"):
         read_log("s3://music/band")
+
+
+NOBODY = "http://127.0.0.1:1"
+"""Nothing listens there."""
+AN_ACCOUNT = {"AZURE_STORAGE_ACCOUNT_NAME": "player", "AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0"}
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "sentence"),
+    [
+        ("gs://music/band", {"GOOGLE_BEARER_TOKEN": "x", "GOOGLE_BASE_URL": NOBODY}, "and GOOGLE_BASE_URL if it is not the"),
+        ("az://music/band", AN_ACCOUNT | {"AZURE_STORAGE_ENDPOINT": NOBODY}, "and AZURE_STORAGE_ENDPOINT if it is not the"),
+        ("gs://music/band", {"GOOGLE_BEARER_TOKEN": "other"}, "it does not take these credentials; check GOOGLE_APPLICATION_"),
+        ("gs://other/band", {}, "there is no such bucket; make it first, or correct the url"),
+        ("az://music/band", {}, "Account must be specified; check the url, and AZURE_STORAGE_ACCOUNT_NAME and AZURE_"),
+    ],
+)
+def test_what_other_clouds_refuse_is_told_with_their_own_words(
+    gcs: GCS, monkeypatch: pytest.MonkeyPatch, url: str, env: dict[str, str], sentence: str
+) -> None:
+    for name in AN_ACCOUNT:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+    for speak in (read_log, lambda url: open_log(url, name="band")):
+        with pytest.raises(Unavailable, match=sentence):
+            speak(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "sentence"),
+    [
+        (403, "AuthenticationFailed", "does not take these credentials; check AZURE_STORAGE_ACCOUNT_NAME and AZURE_"),
+        (403, "AuthorizationPermissionMismatch", "may not do that; who plays needs the rights to get, put, delete and list"),
+        (404, "ContainerNotFound", "there is no such bucket; make it first, or correct the url"),
+    ],
+)
+def test_what_azure_refuses(
+    serving: Callable[[Answers], str], monkeypatch: pytest.MonkeyPatch, status: int, code: str, sentence: str
+) -> None:
+    serving(lambda verb, path: (status, told(code)))
+    for name, value in {**AN_ACCOUNT, "AZURE_STORAGE_ENDPOINT": os.environ["AWS_ENDPOINT_URL"]}.items():
+        monkeypatch.setenv(name, value)
+
+    for speak in (read_log, lambda url: open_log(url, name="band")):
+        with pytest.raises(Unavailable, match=f"^store az://music/band: the object store refuses: .*{sentence}"):
+            speak("az://music/band")
 
 
 def test_a_store_that_is_slow_down_for_long_says_so(serving: Callable[[Answers], str]) -> None:

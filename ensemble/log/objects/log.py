@@ -179,7 +179,21 @@ def _make(objects: Objects, manifest: bytes) -> Root:
     made = read_root(objects)
     if made is None:
         raise Unavailable(f"store {objects.where}: there is no such bucket; make it first, or correct the url")
+    _refuse_careless(objects, made.data)
     return made
+
+
+def _refuse_careless(objects: Objects, manifest: bytes) -> None:
+    """Refuse a store that does not heed "only if there is none": all of the protocol rests on it."""
+    try:
+        objects.patiently(lambda: objects.create(MANIFEST, manifest))
+    except (AlreadyExistsError, FileExistsError):
+        return
+    objects.patiently(lambda: objects.delete(MANIFEST))
+    raise Unavailable(
+        f"store {objects.where}: it puts an object over another though asked to create it only if there is none, so two "
+        "writers can't be told apart there; choose one that knows conditional creates (If-None-Match)"
+    )
 
 
 def _no_store(objects: Objects) -> Unavailable:

@@ -6,7 +6,6 @@ protocol knows what to do about it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,6 +54,7 @@ from ensemble.log.objects.protocol import (
     Taken,
     Unknown,
 )
+from ensemble.log.url import environment
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -92,6 +92,21 @@ FOLDER = "objects"
 REFUSED = (PermissionDeniedError, UnauthenticatedError, NotSupportedError)
 """No use in asking again."""
 
+
+class Cloud(NamedTuple):
+    """What is set in the environment, as it is called for that cloud (docs/object-log.md, "Clouds")."""
+
+    credentials: str
+    endpoint: str
+
+
+CLOUDS = {
+    "s3": Cloud("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
+    "gs": Cloud("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_BASE_URL"),
+    "az": Cloud("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ENDPOINT"),
+}
+"""By the scheme of a url."""
+
 CAUSES = (
     (
         ("NoSuchBucket", "bucket does not exist", "ContainerNotFound"),
@@ -99,12 +114,20 @@ CAUSES = (
     ),
     (
         ("/latest/api/token", "/latest/meta-data", "169.254.", "metadata.google.internal"),
-        "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your cloud's own tools take) in "
-        "the environment, or give this machine a role",
+        "no credentials were found; set {credentials} (or what your cloud's own tools take) in the environment, or give this "
+        "machine a role",
     ),
     (
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
-        "it does not take these credentials; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+        (
+            *("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidAuthenticationInfo"),
+            *("NoAuthenticationInformation", "AuthenticationRequired", "invalid_grant", "invalid_client", "401 Unauthorized"),
+        ),
+        "it does not take these credentials; check {credentials}",
+    ),
+    (
+        ("ExpiredToken", "InvalidToken"),
+        "the credentials are over, or their token is another's; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+        "AWS_SESSION_TOKEN, all three of them",
     ),
     (
         ("PermanentRedirect", "AuthorizationHeaderMalformed", "redirect without LOCATION", "IncorrectEndpoint"),
@@ -116,13 +139,13 @@ CAUSES = (
         "below the prefix, who reads those to get and list",
     ),
     (
-        ("Connection refused", "dns error", "error trying to connect", "tcp connect"),
-        "it can't be reached; check the network, and AWS_ENDPOINT_URL if it is not Amazon's",
+        ("Connection refused", "dns error", "error trying to connect", "tcp connect", "error sending request"),
+        "it can't be reached; check the network, and {endpoint} if it is not the cloud's own",
     ),
 )
 """What stands in an error, and what to say of it."""
 
-FOR_GOOD = 4
+FOR_GOOD = 5
 """So many of these causes, the first, are not asked again about."""
 
 
@@ -271,6 +294,8 @@ class Objects:
         offset = None if after is None else self._under + after
         found = obstore.list(self._store, self._under + folder, offset=offset, chunk_size=PAGE)
         metas = ((meta["path"].removeprefix(self._under), meta["size"]) for chunk in found for meta in chunk)
+        if after is not None:  # there are stores that do not heed where a list is to begin
+            metas = ((path, size) for path, size in metas if path > after)
         if isinstance(self._store, LocalStore):  # which lists in no order
             return dict(sorted(metas)[:most])
         return dict(islice(metas, most))
@@ -409,11 +434,12 @@ class Objects:
         self._pause(0.1 * 2**trial)
 
     def refusal(self, error: object) -> Unavailable:
-        cause = _cause(error)
+        cause, cloud = _cause(error), CLOUDS.get(self.where.partition(":")[0])
         if cause is None:
             return Unavailable(
                 f"store {self.where}: the object store refuses: {_short(error)}; check bucket, region, rights and network"
             )
+        cause = cause if cloud is None else cause.format(**cloud._asdict())
         return Unavailable(f"store {self.where}: the object store refuses: {cause} (it said: {_short(error)})")
 
     def silence(self) -> Unavailable:
@@ -438,13 +464,13 @@ def objects_at(url: str, *, make: bool = False) -> Objects:
         except (BaseError, OSError) as error:
             raise Unavailable(f"store {url!r}: {_short(error)}; choose another folder") from error
     options: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-    if (endpoint or "").startswith("http://"):  # who names such an endpoint means it: a server of his own
+    if any("http://" in value for value in environment(url).values()):  # who names such an endpoint means it
         options["allow_http"] = True
     try:
         return Objects(from_url(url, retry_config=RETRIES, client_options=options), url.rstrip("/"))
     except (BaseError, UnknownConfigurationKeyError, ValueError) as error:
-        raise Unavailable(f"store {url!r}: {str(error).partition(chr(10))[0]}") from error
+        said, credentials = str(error).partition("\n")[0].rstrip("."), CLOUDS[scheme].credentials
+        raise Unavailable(f"store {url!r}: {said}; check the url, and {credentials} in the environment") from error
 
 
 def _encoded(value: Entry | Segment | Held | bytes | None) -> bytes:

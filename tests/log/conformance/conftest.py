@@ -15,6 +15,8 @@ from ensemble.log import memory as memory_logs
 from ensemble.log.directory import DirectoryLog
 from ensemble.log.objects.log import let_go, open_objects, read_objects, read_root
 from ensemble.log.objects.store import Objects
+from tests.azure import Azure
+from tests.gcs import GCS
 from tests.log.object_samples import Losing
 from tests.s3 import S3
 
@@ -90,8 +92,8 @@ class ObjectStores(Store):
         let_go(self.url)
 
 
-class S3Stores(Store):
-    """Over the network, to a server that speaks S3."""
+class CloudStores(Store):
+    """Over the network, to a server that speaks as a cloud's does."""
 
     def forget(self, log: EventLog) -> None:
         let_go(self.url)
@@ -104,15 +106,18 @@ class ObjectsLosingAnswers(ObjectStores):
         return Losing(self._store, self.url, every=3)
 
 
-KINDS = ("memory", "directory", "file url", "objects in memory", "objects in a folder", "objects losing answers", "s3")
+KINDS = (
+    *("memory", "directory", "file url", "objects in memory", "objects in a folder", "objects losing answers", "s3", "gcs"),
+    pytest.param("azure", marks=pytest.mark.everywhere("it needs a program that is none of Python's")),
+)
 
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     name = request.node.nodeid
-    if request.param == "s3":
-        server: S3 = request.getfixturevalue("s3")
-        over_there = S3Stores(server.url())
+    if request.param in ("s3", "gcs", "azure"):
+        server: S3 | GCS | Azure = request.getfixturevalue(request.param)
+        over_there = CloudStores(server.url())
         yield over_there
         over_there.close()
         return
