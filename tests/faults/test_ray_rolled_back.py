@@ -241,9 +241,9 @@ import datetime
 import sys
 
 from ensemble import takes
-from ensemble.stage.on_ray import stage
+from ensemble.stage.on_ray import bands
 
-rest = stage._rest
+rest = bands._rest
 
 
 def telling(*given):
@@ -252,7 +252,7 @@ def telling(*given):
     return pids
 
 
-stage._rest = telling
+bands._rest = telling
 takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))
 """
 """Who rolls back, and tells whenever all shards rest: when it asks for the take's name, for the rollback, and to go on."""
