@@ -146,26 +146,19 @@ def audit(
         findings += _of_division(takes.split(url)[0])
     except LogCorrupt as error:
         return Audit(url, (), (of_error(error, str(error).partition(": byte ")[0]),), (), monotonic() - began_s)
-    logs: list[Audited] = []
     store, _ = takes.split(url)
-    for take in (takes.MAIN, *takes.names(store)):
-        at = takes.place(store, take)
-        for shard in range(shards):
-            log = audit_log(at, shard, (lambda log_id, shard: ()) if held is None else held.places)
-            log.take = take
-            logs.append(log)
-            findings += log.findings
-            notes += log.notes
+    logs: list[Audited] = []
+    for log in _logs(store, shards, held):
+        logs.append(log)
+        findings += log.findings
+        notes += log.notes
     if not findings:
         findings += _of_forks(store, logs)
     archives = []
-    for log in logs:
-        lies = archive or log.archive
-        if lies and log.id and log.fork is None:
-            looked = _Past(lies, takes.place(store, log.take), log, is_asked_for=archive is not None)
-            findings += looked.findings
-            notes += looked.notes
-            archives += looked.archived
+    for past in _pasts(store, logs, archive):
+        findings += past.findings
+        notes += past.notes
+        archives += past.archived
     unseen = sum(len(log.unseen) for log in logs)
     if unseen:
         told = "one anchored place" if unseen == 1 else f"{unseen} anchored places"
@@ -192,6 +185,24 @@ def audit(
         url, tuple(logs), tuple(findings), tuple(notes), monotonic() - began_s,
         None if held is None else held.told(added), counts, compared, tuple(archives),
     )  # fmt: skip
+
+
+def _logs(store: str, shards: int, held: _Held | None) -> Iterator[Audited]:
+    """Each shard of each take, looked at."""
+    for take in (takes.MAIN, *takes.names(store)):
+        at = takes.place(store, take)
+        for shard in range(shards):
+            log = audit_log(at, shard, (lambda log_id, shard: ()) if held is None else held.places)
+            log.take = take
+            yield log
+
+
+def _pasts(store: str, logs: Sequence[Audited], archive: str | None) -> Iterator[_Past]:
+    """The archives of the logs that have one, looked at: where each says that it lies, or at `archive`."""
+    for log in logs:
+        lies = archive or log.archive
+        if lies and log.id and log.fork is None:
+            yield _Past(lies, takes.place(store, log.take), log, is_asked_for=archive is not None)
 
 
 class _Past:

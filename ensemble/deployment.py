@@ -19,6 +19,7 @@ from ensemble.opening import inlet_of
 from ensemble.ready import ready
 from ensemble.rebuilding import Rebuilding
 from ensemble.score import Score, load
+from ensemble.stage.on_ray import bands
 from ensemble.stage.on_ray import stage as ray_stage
 from ensemble.stage.on_ray.join import joined as with_joined
 from ensemble.stage.on_ray.join import left
@@ -51,7 +52,7 @@ def down(name: str, *, address: str | None = None) -> None:
 
     Errors: Unavailable if there is none of this name.
     """
-    ray_stage.down(name, address)
+    bands.down(name, address)
 
 
 def join(
@@ -71,7 +72,7 @@ def join(
         made = ready(loaded, players, is_live=plan.is_live)
         return with_joined(plan, made.score, plan_of(made.score, made.calls, made.players, ""))
 
-    ray_stage.change(name, address, to)
+    bands.change(name, address, to)
 
 
 def leave(name: str, joined: str, *, address: str | None = None) -> None:
@@ -79,7 +80,7 @@ def leave(name: str, joined: str, *, address: str | None = None) -> None:
 
     Errors: KeyError if no such score has joined; Unavailable if there is no such band.
     """
-    ray_stage.change(name, address, lambda plan: left(plan, joined))
+    bands.change(name, address, lambda plan: left(plan, joined))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ensemble.band import Band
 from ensemble.changing import in_one_process, on_ray, role_of
@@ -19,7 +19,7 @@ from ensemble.log import LogReader, count_shards, has_log, linger_us, open_log, 
 from ensemble.log.takes import is_current, split
 from ensemble.player import Player
 from ensemble.reader import FoldedView, Reader
-from ensemble.ready import ready
+from ensemble.ready import Ready, ready
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -59,28 +59,49 @@ def open(  # noqa: A001 - ensemble.open(...)
     score = score if isinstance(score, Score) else load(score)
     url = with_take(store or score.store.url or f".ensemble/{score.name}", take)
     is_live = is_current(url)
-    score, calls, vocabulary, prepared = ready(score, players, is_live=is_live)
+    made = ready(score, players, is_live=is_live)
+    how = _How(durability, again, strict, inputs, breaking)
     kind = stage or score.stage.kind
     if kind not in ("solo", "ray"):
         raise Unavailable(f"stage {kind!r}: there is no such stage; write solo or ray")
     if kind == "ray":
         if clock is not None:
             raise TypeError("a clock moved by hand plays solo: leave clock= out, or play with stage='solo'")
-        from ensemble.stage.on_ray.plan import plan_of
-        from ensemble.stage.on_ray.stage import play
+        return _play_on_ray(made, url, how, address)
+    return _play_here(made, url, how, clock, is_live=is_live)
 
-        plan = plan_of(score, calls, prepared, url, durability)
-        if "-" in inputs:
-            raise Unavailable("stage ray: the input - can't be read in another process; write it to a file, or play solo")
-        plan.breaking = breaking
-        plan.again, plan.strict, plan.inputs = again, strict, [str(Path(file).resolve()) for file in inputs]
-        plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
-        stage_on_ray = play(score, plan, address or score.stage.address)
-        return on_ray(Band(score, stage_on_ray, inlet_of(vocabulary, f"/{score.name}", stage_on_ray), url), stage_on_ray, calls)
+
+class _How(NamedTuple):
+    """What who opens a band says of how it is played: see `open`."""
+
+    durability: Literal["disk", "memory"] | None
+    again: bool
+    strict: bool
+    inputs: Sequence[str]
+    breaking: bool
+
+
+def _play_on_ray(made: Ready, url: str, how: _How, address: str | None) -> Band:
+    from ensemble.stage.on_ray.plan import plan_of
+    from ensemble.stage.on_ray.stage import play
+
+    score, calls, vocabulary, prepared = made
+    plan = plan_of(score, calls, prepared, url, how.durability)
+    if "-" in how.inputs:
+        raise Unavailable("stage ray: the input - can't be read in another process; write it to a file, or play solo")
+    plan.breaking = how.breaking
+    plan.again, plan.strict, plan.inputs = how.again, how.strict, [str(Path(file).resolve()) for file in how.inputs]
+    plan.home, plan.folders = str(Path.cwd()), dict.fromkeys(score.players, str(Path(score.folder).resolve()))
+    stage = play(score, plan, address or score.stage.address)
+    return on_ray(Band(score, stage, inlet_of(vocabulary, f"/{score.name}", stage), url), stage, calls)
+
+
+def _play_here(made: Ready, url: str, how: _How, clock: HandClock | None, *, is_live: bool) -> Band:
+    score, calls, vocabulary, prepared = made
     log = open_log(
         url,
         name=score.name,
-        durability=durability or score.store.durability,
+        durability=how.durability or score.store.durability,
         personal=personal(score, vocabulary),
         blob_above=score.store.blob_above,
         **_log_options(clock, score),
@@ -93,29 +114,32 @@ def open(  # noqa: A001 - ensemble.open(...)
         crew,
         overlapping=[name for name, player in prepared.items() if _overlaps(player, clock)],
         calls=calls,
-        inputs=inputs,
-        again=again,
-        strict=strict,
+        inputs=how.inputs,
+        again=how.again,
+        strict=how.strict,
         clock=clock,
         linger_us=linger_us(url, score.store.linger_us),
-        breaking=breaking,
+        breaking=how.breaking,
     )
-    inlet = inlet_of(vocabulary, loop.broker.source(), loop)
-    band = Band(score, loop, inlet, url)
-
+    band = Band(score, loop, inlet_of(vocabulary, loop.broker.source(), loop), url)
     in_one_process(band, loop, crew, calls, is_live=is_live)
     if clock is None:
-        try:
-            band._open_door()
-        except BaseException as error:  # else it would go on playing, with nobody to hold it
-            band.close()
-            if isinstance(error, OSError):
-                raise Unavailable(
-                    f"store {url}: its door, by which other processes publish, can't be opened: {error.strerror or error}; "
-                    "make room, or see what is in the way"
-                ) from error
-            raise
+        _open_door(band)
     return band
+
+
+def _open_door(band: Band) -> None:
+    """Let other processes publish to a band; else it would go on playing, with nobody to hold it: then it is closed."""
+    try:
+        band._open_door()
+    except BaseException as error:
+        band.close()
+        if isinstance(error, OSError):
+            raise Unavailable(
+                f"store {band.url}: its door, by which other processes publish, can't be opened: {error.strerror or error}; "
+                "make room, or see what is in the way"
+            ) from error
+        raise
 
 
 def connect(url: str, *, take: str | None = None) -> Band | Guest:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +24,9 @@ from ensemble.log import open_log  # noqa: E402
 from ensemble.testing import FaultyLog  # noqa: E402
 from tests.azure import PROGRAM, Azure  # noqa: E402
 from tests.conformance.home import home  # noqa: E402
-from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand  # noqa: E402
+from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand, eventually  # noqa: E402
 from tests.gcs import GCS  # noqa: E402
+from tests.ray_keeper import descendants, is_alive  # noqa: E402
 from tests.s3 import S3  # noqa: E402
 
 
@@ -237,7 +237,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
     logging.getLogger("ray").setLevel(logging.ERROR)
-    others = _descendants(os.getpid())  # a server that other tests share, for instance
+    others = descendants(os.getpid())  # a server that other tests share, for instance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other
         import ray
@@ -252,15 +252,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             log_to_driver=False,
             configure_logging=False,
         )
-    started = _descendants(os.getpid()) - others
+    started = descendants(os.getpid()) - others
     yield
-    started |= {pid for each in started for pid in _descendants(each)}
+    started |= {pid for each in started for pid in descendants(each)}
     ray.shutdown()
     home.close()
-    until = time.monotonic() + 20
-    while left := {pid for pid in started if _is_alive(pid)}:
-        assert time.monotonic() < until, f"processes of Ray's are left behind: {sorted(left)}"
-        time.sleep(0.05)
+    eventually(lambda: not any(is_alive(pid) for pid in started), f"the end of Ray's processes, {sorted(started)},")
 
 
 def _be_the_only_one(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -274,28 +271,3 @@ def _be_the_only_one(tmp_path_factory: pytest.TempPathFactory) -> None:
             "another of these processes has a cluster already. Share the tests with --dist loadgroup; if that was said, this "
             "pytest-xdist groups no tests under this pytest: take the versions of constraints.txt (make clean setup)"
         )
-
-
-def _descendants(pid: int) -> set[int]:
-    """The processes that a process has started, and those that they have."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        new = children.get(todo.pop(), [])
-        found.update(new)
-        todo += new
-    return found
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -23,19 +23,7 @@ from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
 from tests.conformance.stand import eventually
 
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock("2026-01-01T00:00:00Z")
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments and snapshots every few events."""
-    monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
-    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
-    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 2_000)
-    monkeypatch.setattr("ensemble.log.objects.codec.BLOCK", 8)
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 def score(archive: object, **more: Any) -> dict[str, Any]:

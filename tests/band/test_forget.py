@@ -26,6 +26,7 @@ from ensemble.score.vocabulary import Vocabulary
 from ensemble.stage.begin import begin
 from ensemble.stage.solo import SoloCrew
 from ensemble.testing import ManualClock
+from tests.conformance.stand import eventually
 
 FORGOTTEN = "(forgotten)"
 
@@ -248,7 +249,8 @@ def test_what_is_in_flight_is_waited_for(tmp_path: Path) -> None:
         done: list[int] = []
         thread = threading.Thread(target=lambda: done.append(ensemble.forget(url, "ella")))  # through the band's door
         thread.start()
-        time.sleep(0.05)
+        stage: Any = band._stage
+        eventually(lambda: stage._forgets, "the wish to forget")
         assert done == []
         go.set()
         thread.join(10)
@@ -427,7 +429,7 @@ def test_killed_around_a_forget_somebody_is_forgotten_or_not_and_all_is_whole(ur
         assert process.stdout is not None
         for _ in range(chance.randrange(1, 8)):
             told.add(process.stdout.readline().strip())
-        time.sleep(chance.random() * 0.01)
+        time.sleep(chance.random() * 0.01)  # it is killed at any moment after what it told last
         process.send_signal(signal.SIGKILL)
         told |= {line.strip() for line in process.stdout.read().splitlines()}
         process.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import ensemble
 from ensemble import Context, EnsembleError, Event, PlayerError, Reject, ScoreError, Unavailable, emit
 from ensemble.rebuilding import Rebuilding
 from ensemble.testing import FaultyLog, ManualClock
-from tests.conformance.stand import Stand, eventually, part
+from tests.conformance.stand import Publishing, Stand, eventually, part
 
 pytestmark = pytest.mark.solo("a band on Ray is ended before its tables are rebuilt")
 
@@ -73,28 +72,16 @@ def test_what_the_switch_writes_is_one_frame_with_the_score(stand: Stand) -> Non
 
 def test_no_event_is_lost_or_heard_twice_while_others_publish(stand: Stand) -> None:
     band = stand.play(PARTS)
-    said, stop = 0, threading.Event()
-
-    def publish() -> None:
-        nonlocal said
-        while not stop.is_set():
-            said += band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(20))
-
-    publisher = threading.Thread(target=publish)
-    publisher.start()
-    try:
+    with Publishing(band) as publishing:
         for number in range(4):
-            before = said
-            eventually(lambda: said >= before + 100, "more events")  # noqa: B023 - it is asked here only
+            more = publishing.said + 100
+            eventually(lambda: publishing.said >= more, "more events")  # noqa: B023 - it is asked here only
             band.rebuild("count", count_tens if number % 2 == 0 else count).switch()
-    finally:
-        stop.set()
-        publisher.join()
     band.rebuild("count", count_tens).switch()
     band.settle(30)
 
-    assert sum(state["n"] for state in band.table("count").values()) == 10 * said
-    assert band.status().sections["count"].heard == said
+    assert sum(state["n"] for state in band.table("count").values()) == 10 * publishing.said
+    assert band.status().sections["count"].heard == publishing.said
     answers = [event.data for event in band.events("counted", key="k-1")]
     assert len(answers) == sum(event.key == "k-1" for event in band.events("said"))
 

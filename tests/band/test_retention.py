@@ -18,7 +18,6 @@ from ensemble.log.base import Taken
 from ensemble.log.blobs import DirectoryBlobs
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store, memory_store
-from ensemble.log.objects import codec
 from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.store import objects_at
 from ensemble.resharding import reshard
@@ -26,20 +25,7 @@ from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
 from tests.conformance.stand import eventually
 
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock("2026-01-01T00:00:00Z")
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments and snapshots every few events."""
-    monkeypatch.setattr("ensemble.stage.loop.SNAPSHOT_BYTES", 2_000)
-    monkeypatch.setitem(open_directory.__kwdefaults__ or {}, "segment_bytes", 2_000)
-    monkeypatch.setattr("ensemble.log.memory_packing.PART_BYTES", 2_000)
-    made = codec.new_manifest
-    monkeypatch.setattr(codec, "new_manifest", lambda *given: made(*given)._replace(block=8))
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 @pytest.fixture(params=["directory", "objects", "memory"])

@@ -203,6 +203,40 @@ def eventually(claim: Callable[[], T], what: str = "the claim", timeout: float =
     return value
 
 
+def returns_before(call: Callable[[], object], release: threading.Event) -> bool:
+    """Whether a call comes back while others wait, which this releases afterwards."""
+    calling = threading.Thread(target=call)
+    calling.start()
+    calling.join(5)
+    is_back = not calling.is_alive()
+    release.set()
+    calling.join(20)
+    return is_back
+
+
+class Publishing:
+    """Somebody who publishes to a band without a pause, as long as this is entered: 20 events at a time, of seven keys."""
+
+    def __init__(self, band: ensemble.Band) -> None:
+        self.said = 0
+        """How many events are acknowledged."""
+        self._band = band
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            self.said += self._band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(20))
+
+    def __enter__(self) -> Publishing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+
 class Gate(AtHome):
     """Keeps players waiting until a test opens it. `came` says how many have arrived."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -198,9 +198,11 @@ def test_an_absence_is_noticed_by_a_timer_that_outlives_a_kill_and_fires_once(st
     band = stand_on_disk.play(parts)
     come(band, "placed")
     come(band, "placed", "paid", key="bob")
+    [placed] = band.events("placed", key="ann")
     killed = stand_on_disk.as_if_killed()
     stand_on_disk.leave()
-    time.sleep(0.8)  # the moment passes while nobody plays
+    due = placed.time + timedelta(milliseconds=700)
+    eventually(lambda: datetime.now(UTC) > due, "the moment, which passes while nobody plays")
 
     band = killed.play(parts)
     eventually(lambda: ear.heard, "the reminder")
@@ -209,7 +211,6 @@ def test_an_absence_is_noticed_by_a_timer_that_outlives_a_kill_and_fires_once(st
 
     assert ear.heard == [("ann", [0])]
     [match] = band.events("_band.motif.remind")
-    [placed] = band.events("placed", key="ann")
     assert (match.time - placed.time).total_seconds() == pytest.approx(0.7)
 
 

@@ -77,7 +77,7 @@ def hangs(number: int, how: str, pids: Any) -> Callable[..., Any]:
         if event.data == number:
             pids.append(os.getpid())
             if how == "asleep":
-                time.sleep(600)
+                time.sleep(600)  # longer than anybody waits: what hangs is what is tested
             else:
                 ctypes.PyDLL(None).sleep(600)  # which keeps the interpreter's lock
         return said

@@ -171,13 +171,10 @@ def tables_of_a_quiet_run(file: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.patience(1200)
 def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
-    request: pytest.FixtureRequest, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path, chance: random.Random
 ) -> None:
     wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS", "25"))
-    seed = request.config.getoption("--seed")
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    print(f"--kills {wanted} --seed {seed}")
-    chance = random.Random(seed)
+    print(f"--kills {wanted}")
     file = MONTH if wanted >= WHOLE_MONTH_FROM else part_of_the_month(tmp_path)
     kills, stores = 0, 0
 
@@ -197,13 +194,7 @@ def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
 
 @pytest.mark.everywhere("tests/log kills writers of object stores; this one plays the whole shop")
 @pytest.mark.patience(600)
-def test_killed_at_random_moments_over_an_object_store_it_comes_to_the_same(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    seed = request.config.getoption("--seed")
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    print(f"--seed {seed}")
-    chance = random.Random(seed)
+def test_killed_at_random_moments_over_an_object_store_it_comes_to_the_same(tmp_path: Path, chance: random.Random) -> None:
     shop = Shopkeeper(f"objects:{tmp_path / 'store'}", spare=PLENTY, file=part_of_the_month(tmp_path))
 
     while shop.kills < KILLS_OVER_OBJECTS and shop.play_and_kill(chance):

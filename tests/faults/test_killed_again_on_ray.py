@@ -49,13 +49,15 @@ def shard_pid(stage: Any) -> int:
 @pytest.mark.patience(1800)
 @pytest.mark.everywhere("test_ray_shards.py kills shards that play the same shop, test_ray_faults.py shards and instances")
 def test_killed_at_random_moments_on_ray_every_order_has_one_outcome_and_all_adds_up(
-    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
+    cluster: None,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: Kept,
+    chance: random.Random,
 ) -> None:
     wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS_ON_RAY", "3"))
-    seed = request.config.getoption("--seed")
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    print(f"--kills {wanted} --seed {seed}")
-    chance = random.Random(seed)
+    print(f"--kills {wanted}")
     file = part_of_the_month(tmp_path)
     for name, value in {"ACME_INPUT": str(file), "ACME_SPARE": str(PLENTY), "ACME_FLAKY": "0.2"}.items():
         monkeypatch.setenv(name, value)

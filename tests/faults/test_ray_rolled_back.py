@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -103,8 +102,7 @@ def middle_of(band: ensemble.Band) -> datetime:
     band.publish_many({"topic": "asked", "key": KEYS[number % SHARDS], "data": number} for number in range(20))
     band.settle(60)
     middle = max(event.written_at for event in band.events())
-    while datetime.now(middle.tzinfo) <= middle:
-        time.sleep(0)
+    eventually(lambda: datetime.now(middle.tzinfo) > middle, "a later moment")
     return datetime.now(middle.tzinfo)
 
 
@@ -208,12 +206,8 @@ def test_a_shard_that_dies_in_the_middle_of_a_rollback_goes_where_the_others_go(
 
 @pytest.mark.everywhere("the test before it kills a shard at a moment that is known")
 def test_shards_killed_at_random_moments_while_it_goes_back_again_and_again_go_on_together(
-    store: str, band: ensemble.Band, request: pytest.FixtureRequest
+    store: str, band: ensemble.Band, chance: random.Random
 ) -> None:
-    seed = request.config.getoption("--seed")
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    print(f"--seed {seed}")
-    chance = random.Random(seed)
     middle = middle_of(band)
     publishing = Publishing()
 
@@ -241,9 +235,9 @@ import datetime
 import sys
 
 from ensemble import takes
-from ensemble.stage.on_ray import stage
+from ensemble.stage.on_ray import bands
 
-rest = stage._rest
+rest = bands._rest
 
 
 def telling(*given):
@@ -252,7 +246,7 @@ def telling(*given):
     return pids
 
 
-stage._rest = telling
+bands._rest = telling
 takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))
 """
 """Who rolls back, and tells whenever all shards rest: when it asks for the take's name, for the rollback, and to go on."""
@@ -260,13 +254,12 @@ takes.rollback(sys.argv[1], datetime.datetime.fromisoformat(sys.argv[2]))
 
 @pytest.mark.patience(600)
 @pytest.mark.everywhere("it takes minutes until the shards believe that who told them to rest is gone")
-def test_who_rolls_back_is_killed_at_any_moment_and_the_shards_go_on_together(store: str, band: ensemble.Band) -> None:
+def test_who_rolls_back_is_killed_at_any_moment_and_the_shards_go_on_together(
+    store: str, band: ensemble.Band, chance: random.Random
+) -> None:
     import ray
 
     middle = middle_of(band)
-    seed = random.SystemRandom().randrange(1_000_000)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
     address = ray.get_runtime_context().gcs_address
     publishing = Publishing()
     for moment in (chance.choice([1, 2]), 3):  # before the pointer, as a rule, and after it

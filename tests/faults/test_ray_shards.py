@@ -29,13 +29,15 @@ def shard_pids(stage: Any) -> list[int]:
 @pytest.mark.everywhere("it takes half a minute; the tests around it kill shards at moments that are known")
 @pytest.mark.patience(1800)
 def test_shards_killed_at_random_moments_lose_and_repeat_nothing_of_what_crosses_between_them(
-    cluster: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Kept
+    cluster: None,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: Kept,
+    chance: random.Random,
 ) -> None:
     wanted = request.config.getoption("--kills") or 1
-    seed = request.config.getoption("--seed")
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    print(f"--kills {wanted} --seed {seed}")
-    chance = random.Random(seed)
+    print(f"--kills {wanted}")
     file = part_of_the_month(tmp_path)
     for name, value in {"ACME_INPUT": str(file), "ACME_SPARE": str(PLENTY), "ACME_FLAKY": "0.2"}.items():
         monkeypatch.setenv(name, value)

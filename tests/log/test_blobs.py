@@ -23,6 +23,7 @@ from ensemble.log.objects.log import let_go
 from ensemble.score import load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
+from tests.conformance.stand import returns_before
 from tests.log.log_samples import Failing, Plug, Quick, contents, frame
 
 LARGE = encode("x" * 5_000)
@@ -378,15 +379,10 @@ def test_who_seals_a_frame_does_not_wait_for_data_to_be_put_away(tmp_path: Path)
     assert began.wait(20)
     second = frame(log.end()._replace(seq=1, offset=1, time_us=first.time_us), 1, data=[OTHER])
     sealed: list[bytes] = []
-    sealing = threading.Thread(target=lambda: sealed.append(log.seal(second)))
-    sealing.start()
-    sealing.join(5)
-    is_done = not sealing.is_alive()
-    goes_on.set()
+    is_back = returns_before(lambda: sealed.append(log.seal(second)), goes_on)
     appending.join(20)
-    sealing.join(20)
 
-    assert is_done
+    assert is_back
     log.append(sealed)
     assert payloads(log) == [LARGE, OTHER]
     log.close()

@@ -18,6 +18,7 @@ from ensemble.log.forgetting.object_ring import ObjectRing
 from ensemble.log.forgetting.ring import HEAD, FileRing, MemoryRing, Ring
 from ensemble.log.objects.store import Objects
 from ensemble.score.personal import Rule
+from tests.conformance.stand import returns_before
 from tests.log.log_samples import Failing, Plug, Quick
 
 WHOLE = Rule(None)
@@ -297,15 +298,10 @@ def test_who_makes_a_key_or_finds_one_does_not_wait_for_the_store_to_keep_anothe
     keeping.start()
     assert began.wait(20)
     found: list[Key | None] = []
-    sealing = threading.Thread(target=lambda: found.extend([ring.key_for("nina"), ring.find(ella.id)]))
-    sealing.start()
-    sealing.join(5)
-    is_done = not sealing.is_alive()
-    goes_on.set()
+    is_back = returns_before(lambda: found.extend([ring.key_for("nina"), ring.find(ella.id)]), goes_on)
     keeping.join(20)
-    sealing.join(20)
 
-    assert is_done
+    assert is_back
     assert found[1] is ella
     ring.sync()
     assert found[0] is not None and opens(in_objects(kept), found[0])

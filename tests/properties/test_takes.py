@@ -23,6 +23,7 @@ from ensemble.replay import promote, replay
 from ensemble.replay.record import Record
 from ensemble.stage.begin import recover
 from ensemble.testing import ManualClock
+from tests.replay.sharded import audit, sums, tally
 
 _numbers = count(1)
 SCORE: dict[str, Any] = {
@@ -46,19 +47,6 @@ def price(event: Event, ctx: Any) -> Any:
     if number % 3 == 2:
         return [emit("priced", n=number), emit("late", n=1, after="3s")]
     return emit("priced", n=number)
-
-
-def tally(event: Event, ctx: Any) -> Any:
-    ctx.state["sum"] = ctx.state.get("sum", 0) + event.data["n"]
-    return emit("tallied", sum=ctx.state["sum"], now=ctx.now.isoformat(), token=ctx.token, of=event.id)
-
-
-def audit(event: Event, ctx: Any) -> None:
-    ctx.state["seen"] = [*ctx.state.get("seen", []), event.topic][-5:]
-
-
-def sums(events: list[Event]) -> Any:
-    return [emit("summed", count=len(events), sum=sum(event.data["n"] for event in events))]
 
 
 PLAYERS: dict[str, Callable[..., Any]] = {"price": price, "tally": tally, "audit": audit, "sums": sums}

@@ -1,18 +1,18 @@
-"""The stage that a band holds when it plays on Ray: everything goes to the shard's actor and back.
+"""The stage that a band holds when it plays on Ray: everything goes to the shards' actors and back.
 
-Owns the actor's life: made when the band is opened, and ended with it.
+Owns how these are made: by who opens the band, and then they end with it, or by who brings it up. What is said to a band
+that is up without holding a stage is `bands.py`'s.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ensemble.broker import State
 from ensemble.broker.outbox import split
@@ -23,30 +23,25 @@ from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
+from ensemble.stage.on_ray.bands import Act, at_rest, kill, lines_of, plan_of, rescore
 from ensemble.stage.on_ray.join import added, carried
 from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
-from ensemble.stage.on_ray.peers import Peers
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.switching import Writes, switch
 from ensemble.stage.on_ray.wire import pack_publication
 from ensemble.stage.view import StateView
 
+__all__ = ("Act", "RayStage", "at_rest", "attach", "play", "up")
+
 PUBLICATION_BYTES = 70_000
 """Bytes of data in one publication of many: with keys and the like it stays below what Ray carries inside a call."""
-GONE_S = 10.0
-"""How long Ray has to forget the name of an actor that was ended."""
 FOLLOW_S = 1.0
 """How long the shard keeps who waits for new events, at a time."""
 FORGET_ROUNDS = 10
 """How often all shards are asked to forget somebody, at the most: what is said of them meanwhile may never come to an end."""
 LOOK_EVERY_S = 0.05
 """How often several shards are asked whether there is something new."""
-
-Act = Callable[[Callable[[str], Any]], Any]
-"""Has something done at the store of a band that rests, and brings what came of it."""
-
-log = logging.getLogger("ensemble.stage")
 
 _kept: dict[str, Any] = {}
 """The actors of named logs in memory that this process has made, by name. Ray ends an actor when who made it forgets it."""
@@ -184,11 +179,11 @@ class RayStage:
 
     def score(self) -> dict[str, Any]:
         """The document of the score that is played."""
-        return _plan_of(self._lines).document
+        return plan_of(self._lines).document
 
     def is_live(self) -> bool:
         """Whether what its players do outside counts: it plays the current take of its store."""
-        return _plan_of(self._lines).is_live
+        return plan_of(self._lines).is_live
 
     def scale(self, section: str, count: int | None) -> None:
         """Have so many instances of a section from now on; None: as its load says."""
@@ -201,7 +196,7 @@ class RayStage:
         Errors: as `change`.
         """
         self._check_open()
-        _rescore(self._lines, added(_plan_of(self._lines), name, own), [name])
+        rescore(self._lines, added(plan_of(self._lines), name, own), [name])
 
     def switch(self, name: str, own: Plan, writes: Callable[[int], Writes]) -> None:
         """Have the player of this name in `own` take the place of that which plays, over another table, shard by shard.
@@ -210,7 +205,7 @@ class RayStage:
         Errors: as `change`; what `writes` raises.
         """
         self._check_open()
-        switch(self._lines, added(_plan_of(self._lines), name, own).dump(), name, writes)
+        switch(self._lines, added(plan_of(self._lines), name, own).dump(), name, writes)
 
     def pids(self, section: str) -> list[int]:
         """The processes of a section's instances that are ready, each on its node."""
@@ -240,7 +235,7 @@ class RayStage:
                 shard.log.close()
             if self._url is not None and not _is_kept(self._url):
                 for line in self._lines:
-                    _kill(line)
+                    kill(line)
             cluster.leave()
 
     def _check_open(self) -> None:
@@ -267,7 +262,7 @@ def attach(name: str, address: str | None) -> RayStage:
     """
     cluster.join(address or cluster.ANY)
     try:
-        return RayStage(_lines(name))
+        return RayStage(lines_of(name))
     except BaseException:
         cluster.leave()
         raise
@@ -284,14 +279,14 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
         plan.versions = versions()
         plan.runtime_env = {**plan.runtime_env, **cluster.runtime_env()}
         if cluster.find(cluster.shard_name(score.name)) is not None:
-            lines = _lines(score.name)
+            lines = lines_of(score.name)
             if len(lines) != plan.shards:
                 raise Unavailable(
                     f"band {score.name} is up with {len(lines)} shards, and this score wants {plan.shards}: that can't change "
                     f"while it plays; take it down (ensemble down {score.name}), divide its store anew (ensemble reshard), and "
                     "bring it up again"
                 )
-            note = _rescore(lines, carried(_plan_of(lines), plan), list(score.players))
+            note = rescore(lines, carried(plan_of(lines), plan), list(score.players))
             stage = RayStage(lines)
             stage.notes += (note,) if note else ()
             return stage, True
@@ -301,181 +296,11 @@ def up(score: Score, plan: Plan, address: str | None) -> tuple[RayStage, bool]:
             return RayStage(lines), False
         except BaseException:
             for line in lines:
-                _kill(line)
+                kill(line)
             raise
     except BaseException:
         cluster.leave()
         raise
-
-
-def down(name: str, address: str | None) -> None:
-    """End a band that is up: what is in flight is finished, and the rest is left to who plays its store next.
-
-    Errors: Unavailable if there is none of this name.
-    """
-    cluster.join(address or cluster.ANY)
-    try:
-        lines = _lines(name)
-        for line, call in [(line, line.call("close")) for line in lines]:
-            try:
-                line.wait(call, "close")
-            except Unavailable as error:  # it does not play, so there is nothing to finish
-                log.warning("%s", error)
-        for line in reversed(lines):
-            _kill(line)
-        until = time.monotonic() + GONE_S
-        left = [cluster.shard_name(name, number) for number in range(len(lines))]
-        while left and time.monotonic() < until:
-            # Ray takes its time: who asks for the band meanwhile would find a closed one, or could not bring it up again.
-            left = [each for each in left if cluster.find(each) is not None]
-            time.sleep(0.02 if left else 0)
-    finally:
-        cluster.leave()
-
-
-@contextmanager
-def at_rest(name: str, address: str | None) -> Iterator[Act]:
-    """A band that is up, stopped in all its shards; it plays on when this is left, all of it in the take that is current then.
-
-    What it has in flight is finished first; who publishes to it, or asks it something, waits meanwhile. What is given to what
-    comes is called with the url of the store, where the first shard is: what it does must do no harm when done twice.
-    Errors: Unavailable if there is none of this name, its log is in memory, or somebody else has it rest; what is raised there.
-    """
-    cluster.join(address or cluster.ANY)
-    try:
-        lines = _lines(name)
-        plan = lines[0].ask("plan")
-        if _is_memory(Plan.load(plan)):
-            raise Unavailable(
-                f"band {name} keeps its log in the cluster's memory, where there are no takes; have it play into a directory "
-                "or an object store"
-            )
-        who = secrets.token_hex(6)
-
-        resting: list[Resting] = []
-
-        def act(what: Callable[[str], Any]) -> Any:
-            nonlocal plan
-            before = resting[:]
-            resting[:] = _rest(lines, who)
-            if not before:  # until then somebody may have changed it
-                plan = resting[0].plan
-            while True:
-                try:
-                    return lines[0].ask("act", what)
-                except Unavailable:
-                    # A shard whose process died plays again, and holds its log, until it is told to rest.
-                    before = resting[:]
-                    resting[:] = _rest(lines, who)
-                    if [each.pid for each in resting] == [each.pid for each in before]:
-                        raise
-
-        try:
-            yield act
-        finally:
-            with suppress(Unavailable):
-                _rest(lines, who)  # again: one that was made anew a moment ago may have found the take before
-            _go_on(lines, who, plan)
-    finally:
-        cluster.leave()
-
-
-class Resting(NamedTuple):
-    """A shard that rests."""
-
-    pid: int
-    """Its process."""
-    plan: bytes
-    """What it played by."""
-
-
-def _rest(lines: Sequence[Line], who: str) -> list[Resting]:
-    """Have all shards rest, at the same time: each waits for what others have with its instances."""
-    calls = [(line, line.call("rest", who)) for line in lines]
-    resting, errors = [], []
-    for line, call in calls:
-        try:
-            resting.append(Resting(*line.wait(call, "rest", who)))
-        except Unavailable as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-    return resting
-
-
-def _go_on(lines: Sequence[Line], who: str, plan: bytes) -> None:
-    """Have all shards play on by a plan, also those beside one that can't: what that one says is raised afterwards."""
-    calls = [(line, line.call("go_on", who, plan)) for line in lines]
-    errors = []
-    for line, call in calls:
-        try:
-            # One that was made anew since goes by what its log says; what comes after it has gone on is somebody else's change.
-            if not line.wait(call, "go_on", who, plan) and line.ask("plan") != plan:
-                line.ask("rescore", plan, list(Plan.load(plan).document.get("players", {})))
-        except EnsembleError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-
-
-def change(name: str, address: str | None, to: Callable[[Plan], tuple[Plan, list[str]]]) -> None:
-    """Have a band that is up play by another plan, made of the one it plays by; and the players that are replaced for it.
-
-    Errors: Unavailable if there is none of this name; what making the plan, and the shards, say.
-    """
-    cluster.join(address or cluster.ANY, working_dir=".")
-    try:
-        lines = _lines(name)
-        note = _rescore(lines, *to(_plan_of(lines)))
-        if note:
-            log.warning("%s", note)
-    finally:
-        cluster.leave()
-
-
-def _lines(name: str) -> list[Line]:
-    """The lines to the shards of a band that is up."""
-    actor = cluster.find(cluster.shard_name(name))
-    if actor is None:
-        known = cluster.bands()
-        raise Unavailable(
-            f"there is no band {name!r} up on this cluster; up are: {', '.join(known) or 'none'}; bring one up with "
-            "ensemble up SCORE"
-        )
-    first = Line(actor, name)
-    peers = Peers(_plan_of([first]).called, 0)
-    return [first, *(peers.line(number) for number in range(1, len(peers)))]
-
-
-def _plan_of(lines: Sequence[Line]) -> Plan:
-    return Plan.load(lines[0].ask("plan"))
-
-
-def _rescore(lines: Sequence[Line], plan: Plan, changed: Sequence[str]) -> str | None:
-    """Shard after shard. What can't be played is found out by the first, before anything has changed.
-
-    If who changed it before did not come to its end, some shards play what the first plays no more: then all players are
-    replaced, in all shards, and what is to be told of that comes back.
-    """
-    before = [line.ask("plan") for line in lines]
-    behind = [str(number) for number, known in enumerate(before) if known != before[0]]
-    if behind:
-        changed = list(plan.document.get("players", {}))
-    for line in lines:
-        line.ask("rescore", plan.dump(), changed)
-    if not behind:
-        return None
-    which = f"shard {behind[0]}" if len(behind) == 1 else f"shards {', '.join(behind)}"
-    return (
-        f"band {lines[0].name}: an earlier change of its score had stopped half way, and {which} of {len(lines)} still played "
-        "by the score before it; all play by this one now"
-    )
-
-
-def _kill(line: Line) -> None:
-    import ray
-
-    ray.kill(line.actor)
 
 
 def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Line]:
@@ -495,7 +320,7 @@ def _begin(plan: Plan, names: Sequence[str], more: Mapping[str, Any]) -> list[Li
                 lines[-1].ask("hello")
     except BaseException:
         for line in lines:
-            _kill(line)
+            kill(line)
         raise
     return lines
 
@@ -528,7 +353,7 @@ def _shard(plan: Plan, number: int, name: str, more: Mapping[str, Any]) -> Line:
 def _options(plan: Plan) -> dict[str, Any]:
     options: dict[str, Any] = {
         "num_cpus": cluster.SHARD_CPUS,
-        "max_restarts": 0 if _is_memory(plan) else -1,
+        "max_restarts": 0 if plan.url.startswith("memory:") else -1,
         "max_task_retries": 0,
         "namespace": cluster.NAMESPACE,
     }
@@ -538,10 +363,6 @@ def _options(plan: Plan) -> dict[str, Any]:
     if runtime_env:
         options["runtime_env"] = runtime_env
     return options
-
-
-def _is_memory(plan: Plan) -> bool:
-    return plan.url.startswith("memory:")
 
 
 def _is_kept(url: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import ensemble
 from ensemble import Event, deployment, emit
 from ensemble.errors import EnsembleError, ScoreError
 from ensemble.stage.on_ray.line import Line
-from tests.conformance.stand import eventually
+from tests.conformance.stand import Publishing, eventually
 
 NAME = "beside"
 
@@ -53,28 +52,17 @@ def store(cluster: None, tmp_path: Path) -> Iterator[str]:
 @pytest.mark.patience(240)
 @pytest.mark.parametrize("shards", [1, pytest.param(3, marks=pytest.mark.everywhere("test_switching.py has several"))])
 def test_no_event_is_lost_or_heard_twice_while_others_publish(store: str, shards: int) -> None:
-    said, stop = 0, threading.Event()
     with ensemble.up(score(shards), store=store, players={"count": by(1), "other": other}) as band:
-
-        def publish() -> None:
-            nonlocal said
-            while not stop.is_set():
-                said += band.publish_many({"topic": "said", "key": f"k-{n % 7}", "data": n} for n in range(20))
-
-        publisher = threading.Thread(target=publish)
-        publisher.start()
-        try:
+        with Publishing(band) as publishing:
             eventually(lambda: len(band.table("count")) == 7, "states", 60)
             rebuilding = band.rebuild("count", by(10))
             assert len(rebuilding.compare().changes) == 7
-            before = said
+            before = publishing.said
             rebuilding.switch()
-            eventually(lambda: said > before, "more events", 60)
+            eventually(lambda: publishing.said > before, "more events", 60)
             with deployment.rebuild(NAME, score(shards), "count", players={"count": by(100), "other": other}) as again:
                 again.switch()  # from anywhere, by the code of a score
-        finally:
-            stop.set()
-            publisher.join()
+        said = publishing.said
         band.settle(120)
 
         assert sum(state["n"] for state in band.table("count").values()) == 100 * said

@@ -8,10 +8,10 @@ import pytest
 
 from ensemble.errors import PlayerError
 from ensemble.event import encode
-from ensemble.stage.on_ray import cluster, stage
+from ensemble.stage.on_ray import bands, cluster
+from ensemble.stage.on_ray.bands import at_rest
 from ensemble.stage.on_ray.line import Line
 from ensemble.stage.on_ray.plan import Plan
-from ensemble.stage.on_ray.stage import at_rest
 
 PLAN = Plan({"ensemble": 1, "name": "shop"}, "/store").dump()
 LATER = Plan({"ensemble": 1, "name": "shop", "about": "of now"}, "/store").dump()
@@ -46,7 +46,7 @@ class Shard(Line):
 
 
 def rest(monkeypatch: pytest.MonkeyPatch, *shards: Shard) -> None:
-    monkeypatch.setattr(stage, "_lines", lambda name: shards)
+    monkeypatch.setattr(bands, "lines_of", lambda name: shards)
     monkeypatch.setattr(cluster, "join", lambda *given: None)
     monkeypatch.setattr(cluster, "leave", lambda: None)
     with at_rest("shop", None) as act:
