@@ -10,7 +10,7 @@ Invariants of a cut, for any two shards a and b, in their states there:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -99,7 +99,13 @@ def listed(url: str) -> list[Take]:
     """The takes of a store, `main` first."""
     store, _ = kept.split(_at_a_store(url))
     current = kept.current(store)
-    return [_told(store, name, current) for name in (MAIN, *kept.names(store))]
+    found = [_told(store, MAIN, current)]
+    for name in kept.names(store):
+        try:
+            found.append(_told(store, name, current))
+        except (LogCorrupt, Unavailable) as error:
+            raise type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}") from error
+    return found
 
 
 def drop(url: str, name: str) -> None:
@@ -108,7 +114,9 @@ def drop(url: str, name: str) -> None:
     Errors: Unavailable if it is `main`, current, being played, or others stand on it.
     """
     if name == MAIN:
-        raise Unavailable(f"{url}: main is the trunk, on which all takes stand; it can't be dropped")
+        raise Unavailable(
+            f"{url}: main is the trunk, on which all takes stand; it can't be dropped, but other takes can: ensemble take list"
+        )
     store, _ = take_of(f"{store_of(_at_a_store(url), name)}#{name}")
     with kept.dropping(store, name):
         take_of(f"{store}#{name}")  # still
@@ -166,7 +174,8 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     _, before = take_of(store)
     if named not in (None, before):
         raise Unavailable(
-            f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"
+            f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: ensemble take use "
+            f"{named}"
         )
     with _kept_from_all(hold(store, before), store, before, "rolled back"):
         _refuse_moved(store, before)
@@ -216,9 +225,7 @@ def _planned(url: str, name: str | None) -> tuple[str, str]:
     """What is current, and the name of the take that a rollback makes: there is none of that name yet. Unavailable."""
     store, _ = kept.split(url)
     if name is not None and (name == MAIN or name in kept.names(store)):
-        raise Unavailable(
-            f"store {store}: there is a take {name!r} already; choose another name, or drop it: ensemble take drop {name}"
-        )
+        raise kept.is_there(store, name)
     return kept.current(store), name or _free_name(store)
 
 
@@ -261,7 +268,8 @@ def _refuse_damaged(store: str, take: str) -> None:
         with suppress(Unavailable), hold(store, take):  # else somebody plays it, so it can be
             pass
         for shard in range(count_shards(f"{store}#{take}") or 1):
-            read_log(f"{store}#{take}", shard).close()  # which looks at what it stands on
+            with closing(read_log(f"{store}#{take}", shard)) as log:  # which looks at what it stands on
+                log.end()
     except LogCorrupt as error:
         raise LogCorrupt(f"take {take!r} is damaged, so what is current stays: {error}; or make another one current") from error
 

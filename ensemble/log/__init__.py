@@ -247,10 +247,7 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
     store, _ = takes.split(url)
     takes.check_name(take)
     if take == takes.MAIN or count_own(takes.place(store, take)) is not None:
-        raise Unavailable(
-            f"store {store}: there is a take {take!r} already; choose another name"
-            + ("" if take == takes.MAIN else f", or drop it: ensemble take drop {take}")
-        )
+        raise takes.is_there(store, take)
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
@@ -283,5 +280,5 @@ def _check_parent(store: str, forks: Sequence[Fork]) -> None:
         with closing(read_own(takes.place(store, parent), shard)) as log:
             if log.id != fork.id:
                 raise Unavailable(f"store {store}: {parent!r} was made anew just now; try again")
-            if log.begin().seq > fork.at.seq:
+            if parent == takes.MAIN and log.begin().seq > fork.at.seq:  # that of a take is kept whole
                 raise Unavailable(f"store {store}: retention took what was before this place just now; choose a later one")

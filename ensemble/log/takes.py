@@ -68,6 +68,12 @@ def check_name(take: str) -> None:
         )
 
 
+def is_there(store: str, take: str) -> Unavailable:
+    """What is said to who would make a take of a name that there is."""
+    drop = "" if take == MAIN else f", or drop it: ensemble take drop {take}"
+    return Unavailable(f"store {store}: there is a take {take!r} already; choose another name{drop}")
+
+
 def place(store: str, take: str) -> str:
     """Where the own log of a take is kept, as a url."""
     if take == MAIN:
@@ -213,7 +219,7 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
             if made.is_file() or (made.is_dir() and any(made.iterdir())):
                 raise Unavailable(
                     f"store {store}: there is something in {made} already: somebody else made this take just now, or it is no "
-                    "take; choose another name, or see what it is (ensemble take list)"
+                    "take; choose another name, or see what is in it, and remove it"
                 )
             sweep(store, take)
             try:

@@ -19,7 +19,7 @@ import msgspec
 
 from ensemble.broker.outbox import shard_of
 from ensemble.broker.words import Outcome
-from ensemble.errors import OffsetError, ScoreError, Unavailable
+from ensemble.errors import OffsetError, ScoreError
 from ensemble.event import Frame, decode, id_at
 from ensemble.log import (
     Fork,
@@ -109,7 +109,7 @@ def replay(
     if take is not None:
         kept.check_name(take)
         if take in (kept.MAIN, *kept.names(store)):
-            raise Unavailable(f"store {store}: there is a take {take!r} already; choose another name, or drop it first")
+            raise kept.is_there(store, take)
     prepared = ready(score, calls, is_live=False)
     score = prepared.score
     chosen = _chosen(score, players)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest, open_log
 from ensemble.log import takes as kept
 from ensemble.log.fence import Lock
+from ensemble.log.reading import DirectoryFrames
 from ensemble.log.shelf import shelf_at
 from ensemble.replay import replay
 from tests.takes.conftest import PLAYERS, SCORE, played, said
@@ -321,3 +323,38 @@ def test_who_was_ended_while_he_dropped_a_take_of_an_object_store_drops_it_again
     assert names(store) == ["main"]
     assert takes.new(store, "a").name == "a"
     assert takes.new(f"{store}#a", "b").parent == "a"
+
+
+def test_a_take_that_can_not_be_read_is_named_with_what_to_do(folder: Path) -> None:
+    shutil.rmtree(folder / "takes/a/shard-0")
+
+    with pytest.raises(Unavailable, match=r"take 'a' can't be read: .*; or drop it: ensemble take drop a"):
+        takes.listed(str(folder))
+    with pytest.raises(Unavailable, match="can't be read"):
+        takes.use(str(folder), "a")
+    assert kept.current(str(folder)) == "main"
+    takes.drop(str(folder), "a")
+    assert names(folder) == ["main"]
+
+
+def test_what_retention_takes_while_a_take_is_made_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(str(folder), 2)
+    begin = DirectoryFrames.begin
+
+    def later(self: DirectoryFrames) -> Any:  # as if all that was there had gone
+        return self.end() if self.folder == folder and stood else begin(self)
+
+    stood: list[str] = []
+    make = kept.make
+
+    def late(*given: Any) -> None:
+        stood.append("the place was found")
+        make(*given)
+
+    monkeypatch.setattr(kept, "make", late)
+    monkeypatch.setattr(DirectoryFrames, "begin", later)
+    with pytest.raises(Unavailable, match="retention took what was before this place just now; choose a later one"):
+        takes.new(str(folder), "b", 3)
+    monkeypatch.undo()
+
+    assert names(folder) == ["main", "a"]
