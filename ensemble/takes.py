@@ -10,7 +10,7 @@ Invariants of a cut, for any two shards a and b, in their states there:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -19,9 +19,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ensemble.broker.state import State
-from ensemble.errors import OffsetError, Unavailable
+from ensemble.errors import LogCorrupt, OffsetError, Unavailable
 from ensemble.event import EPOCH, Frame, microseconds
-from ensemble.log import Fork, LogReader, Position, has_log, hold, make_take, own_logs, take_of
+from ensemble.log import (
+    Fork,
+    LogReader,
+    Position,
+    count_shards,
+    has_log,
+    hold,
+    make_take,
+    own_logs,
+    read_log,
+    refuse_archive,
+    shut,
+    take_of,
+)
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.log.takes import MAIN
@@ -61,6 +74,7 @@ def new(url: str, name: str, at: When = None) -> Take:
     kept.check_name(name)
     check_place(at)
     store, parent = take_of(_at_a_store(url))
+    refuse_archive(store)
     with ExitStack() as stack:
         reader = stack.enter_context(read(f"{store}#{parent}"))
         logs = [shard.log for shard in reader._shards]
@@ -85,7 +99,13 @@ def listed(url: str) -> list[Take]:
     """The takes of a store, `main` first."""
     store, _ = kept.split(_at_a_store(url))
     current = kept.current(store)
-    return [_told(store, name, current) for name in (MAIN, *kept.names(store))]
+    found = [_told(store, MAIN, current)]
+    for name in kept.names(store):
+        try:
+            found.append(_told(store, name, current))
+        except (LogCorrupt, Unavailable) as error:
+            raise type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}") from error
+    return found
 
 
 def drop(url: str, name: str) -> None:
@@ -94,15 +114,21 @@ def drop(url: str, name: str) -> None:
     Errors: Unavailable if it is `main`, current, being played, or others stand on it.
     """
     if name == MAIN:
-        raise Unavailable(f"{url}: main is the trunk, on which all takes stand; it can't be dropped")
+        raise Unavailable(
+            f"{url}: main is the trunk, on which all takes stand; it can't be dropped, but other takes can: ensemble take list"
+        )
     store, _ = take_of(f"{store_of(_at_a_store(url), name)}#{name}")
-    if kept.current(store) == name:
-        raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
-    standing = [each.name for each in listed(store) if each.parent == name]
-    if standing:
-        raise Unavailable(f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first")
-    with _held(store, name, "dropped"):
-        kept.remove(store, name)
+    with kept.dropping(store, name):
+        take_of(f"{store}#{name}")  # still
+        if kept.current(store) == name:
+            raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
+        standing = [each for each in kept.names(store) if each != name and _parent(store, each) == name]
+        if standing:
+            raise Unavailable(
+                f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first"
+            )
+        with _shut(store, name, "dropped"):
+            kept.remove(store, name)
     kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
 
 
@@ -120,10 +146,13 @@ def use(url: str, name: str) -> None:
         return
     store, _ = take_of(f"{store}#{name}")
     now = kept.current(store)
-    if now != name and not has_log(f"{store}#{now}"):  # it was removed by hand, so nobody plays it
-        kept.make_current(store, name)
-        return
-    with _held(store, now, "left"):
+    with ExitStack() as stack:
+        if now == name or has_log(f"{store}#{now}"):  # else it was removed by hand, so nobody plays it
+            stack.enter_context(_shut(store, now, "left"))
+        if now != name:
+            _refuse_damaged(store, name)
+        stack.enter_context(kept.alone(store))
+        take_of(f"{store}#{name}")  # still
         _refuse_moved(store, now)
         kept.make_current(store, name)
 
@@ -145,9 +174,10 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     _, before = take_of(store)
     if named not in (None, before):
         raise Unavailable(
-            f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: take use"
+            f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: ensemble take use "
+            f"{named}"
         )
-    with _held(store, before, "rolled back"):
+    with _kept_from_all(hold(store, before), store, before, "rolled back"):
         _refuse_moved(store, before)
         made = new(f"{store}#{before}", name or _free_name(store), to)
         kept.make_current(store, made.name)
@@ -195,9 +225,7 @@ def _planned(url: str, name: str | None) -> tuple[str, str]:
     """What is current, and the name of the take that a rollback makes: there is none of that name yet. Unavailable."""
     store, _ = kept.split(url)
     if name is not None and (name == MAIN or name in kept.names(store)):
-        raise Unavailable(
-            f"store {store}: there is a take {name!r} already; choose another name, or drop it: ensemble take drop {name}"
-        )
+        raise kept.is_there(store, name)
     return kept.current(store), name or _free_name(store)
 
 
@@ -217,17 +245,45 @@ def _used(url: str, name: str) -> None:
     use(url, name)
 
 
-def _held(store: str, take: str, what: str) -> ExitStack:
+def _shut(store: str, take: str, what: str) -> ExitStack:
+    return _kept_from_all(shut(store, take), store, take, what)
+
+
+def _kept_from_all(held: AbstractContextManager[object], store: str, take: str, what: str) -> ExitStack:
     """The take, held so that nobody plays it. Unavailable, with what to do, if somebody does, or there is no store."""
     if not has_log(f"{store}#{MAIN}"):
         raise Unavailable(f"store {store}: there is no store; check the path, or play a score into it first")
     with ExitStack() as stack:
         try:
-            stack.enter_context(hold(store, take))
+            stack.enter_context(held)
         except Unavailable as error:
             up = "" if what == "dropped" else "; or, of a band that is up on Ray, name that one: --store ray:NAME"
             raise Unavailable(f"take {take!r} can't be {what} now: {error}{up}") from error
         return stack.pop_all()
+
+
+def _refuse_damaged(store: str, take: str) -> None:
+    """Nothing, if a take can be played. LogCorrupt; Unavailable."""
+    try:
+        with suppress(Unavailable), hold(store, take):  # else somebody plays it, so it can be
+            pass
+        for shard in range(count_shards(f"{store}#{take}") or 1):
+            with closing(read_log(f"{store}#{take}", shard)) as log:  # which looks at what it stands on
+                log.end()
+    except LogCorrupt as error:
+        raise LogCorrupt(f"take {take!r} is damaged, so what is current stays: {error}; or make another one current") from error
+
+
+def _parent(store: str, take: str) -> str | None:
+    """The take that one leaves. Unavailable if that can't be read."""
+    try:
+        with ExitStack() as stack:
+            logs = own_logs(store, take)
+            for log in logs:
+                stack.callback(log.close)
+            return None if logs[0].fork is None else logs[0].fork.take
+    except LogCorrupt as error:
+        raise LogCorrupt(f"on which take {take!r} stands can't be read; drop that first, or mend it: {error}") from error
 
 
 def _refuse_moved(store: str, take: str) -> None:

@@ -114,7 +114,8 @@ def _bare_url(given: str | None) -> str:
 def _stores_in(folder: Path) -> list[str]:
     from ensemble.log import has_log
 
-    return sorted(str(path) for path in folder.iterdir() if has_log(str(path))) if folder.is_dir() else []
+    # What is current there may be gone: then it is a store all the same.
+    return sorted(str(path) for path in folder.iterdir() if has_log(f"{path}#main")) if folder.is_dir() else []
 
 
 def _there(url: str) -> str:

@@ -78,10 +78,13 @@ def trim(
     would = "would have" if dry_run else "has"
     result(f"{done.name}: {would} {sized(done.after)} instead of {sized(done.before)}")
     if not done.removed:
-        from ensemble.log.takes import names
+        from ensemble.log.takes import names, strays
 
         if standing := names(url):
             why = f"from a store that has takes nothing is taken, and there is {', '.join(standing)}: ensemble take drop NAME"
+            talk(why, sign="note")
+        elif damaged := strays(url):
+            why = f"nothing is taken, as takes may have lost their manifests: {', '.join(damaged)}; mend or remove them"
             talk(why, sign="note")
         elif done.after == done.before:
             stays = "the newest segment, what came after the newest snapshot but one, and what was not heard by all"

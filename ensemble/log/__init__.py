@@ -9,14 +9,16 @@ docs/log-format.md has the format, `base.py` the promises.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
-from ensemble.log.own import BLOBS, RING, Terms, count_own, new_id, open_own, own_blobs, read_own
+from ensemble.log.files import Files, refusal
+from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, new_id, open_own, own_blobs, read_own
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
     "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take", "own_logs",
-    "place_of", "read_log", "take_of", "where",
+    "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
 ]  # fmt: skip
 
 
@@ -198,18 +200,54 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
         yield logs
 
 
+@contextmanager
+def shut(store: str, take: str) -> Iterator[None]:
+    """Keep everybody from playing a take meanwhile. In a directory without its logs: they may be damaged, or the disk full.
+
+    Errors: Unavailable if somebody plays it.
+    """
+    kind, place = place_of(takes.place(store, take))
+    with ExitStack() as stack:
+        if kind != "directory":
+            with suppress(LogCorrupt):  # nobody can play it then
+                stack.enter_context(hold(store, take))
+            yield
+            return
+        from ensemble.log.fence import Lock, raise_epoch
+
+        whole = Path(place).absolute()
+        for folder in (whole, *sorted(whole.glob("generation-*/*"))):
+            if (folder / "lock").exists():
+                try:
+                    lock = Lock(folder)
+                except OSError as error:
+                    raise refusal(f"store {folder}: can't be locked", error) from error
+                # Who writes on without the lock is fenced where that can be. If it was left, that stays to be seen.
+                stack.callback(lock.forget if lock.was_left else lock.release)
+                with suppress(OSError, LogCorrupt):
+                    raise_epoch(folder / "shard-0", 0, Files())
+        yield
+
+
+def refuse_archive(store: str) -> None:
+    """Nothing, if takes can be made in the store at this url. Unavailable; LogCorrupt."""
+    known = archived_at(store)
+    if known:
+        raise Unavailable(
+            f"store {store}: this is the archive of {known}, and is only read; a take, or a replay, which makes one, is of "
+            f"that store: --store {known}"
+        )
+
+
 def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
     """Make a take in the store of this url, which leaves its parent there, shard by shard. It has no frames of its own yet.
 
-    Errors: Unavailable if there is one of this name, or the store refuses.
+    Errors: Unavailable if there is one of this name, the parent is dropped meanwhile, or the store refuses.
     """
     store, _ = takes.split(url)
     takes.check_name(take)
     if take == takes.MAIN or count_own(takes.place(store, take)) is not None:
-        raise Unavailable(
-            f"store {store}: there is a take {take!r} already; choose another name"
-            + ("" if take == takes.MAIN else f", or drop it: ensemble take drop {take}")
-        )
+        raise takes.is_there(store, take)
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
@@ -217,5 +255,30 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
             own.close()
             if own.fork != fork:
                 raise Unavailable(f"store {store}: somebody else made a take {take!r} just now; choose another name")
+        try:
+            _check_parent(store, forks)
+        except BaseException:
+            if place == takes.place(store, take):  # else whoever makes the place takes it away
+                takes.remove(store, take)
+                takes.sweep(store, take)
+            raise
 
     takes.make(store, take, build)
+
+
+def _check_parent(store: str, forks: Sequence[Fork]) -> None:
+    """Nothing, if what a take that was just made stands on is there still: from now on it stays."""
+    parent = forks[0].take
+    if takes.is_dropped(store, parent):
+        raise Unavailable(
+            f"store {store}: take {parent!r} is being dropped, or somebody was ended while he did; drop it again (ensemble "
+            f"take drop {parent}), or make this take of another one"
+        )
+    for shard, fork in enumerate(forks):
+        if parent != takes.MAIN and count_own(takes.place(store, parent)) is None:
+            raise Unavailable(f"store {store}: take {parent!r} was dropped just now; make this take of another one")
+        with closing(read_own(takes.place(store, parent), shard)) as log:
+            if log.id != fork.id:
+                raise Unavailable(f"store {store}: {parent!r} was made anew just now; try again")
+            if parent == takes.MAIN and log.begin().seq > fork.at.seq:  # that of a take is kept whole
+                raise Unavailable(f"store {store}: retention took what was before this place just now; choose a later one")

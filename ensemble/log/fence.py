@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from weakref import WeakSet
@@ -82,8 +83,10 @@ class Lock:
         os.close(fd)
 
     def _say(self, text: bytes) -> None:
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, text, 0)
+        """Have the file say this, where there is room for it: what keeps others out is the lock, not what stands there."""
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text, 0)
 
 
 class Ground:

@@ -193,6 +193,26 @@ def count_own(url: str) -> int | None:
     return division.count(Path(place).absolute())
 
 
+def archived_at(url: str) -> str:
+    """The url of the store whose archive is kept at a url; empty: none is kept there. Unavailable; LogCorrupt."""
+    kind, place = place_of(url)
+    if kind == "memory":
+        return ""
+    if kind == "objects":
+        from ensemble.log.objects.log import own_manifest, part_of, read_root
+        from ensemble.log.objects.store import objects_at
+
+        objects = objects_at(url)
+        root = read_root(objects)
+        there = None if root is None else own_manifest(part_of(objects, root, 0))
+        return "" if there is None else there.store
+    from ensemble.log import division, manifest
+
+    whole = Path(place).absolute()
+    known = manifest.read(division.place(whole, 0, division.count(whole) or 1))
+    return "" if known is None else known.store
+
+
 def new_id() -> str:
     """What a new log is called."""
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import division, snapshots
+from ensemble.log import division, snapshots, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import Packed, Part, Position, Removal
 from ensemble.log.chain import follow
@@ -103,7 +103,7 @@ class DirectoryPacking(Repacking):
         folder = self._log.folder
         whole = folder.parent.parent  # of one shard of several: generation-N/SHARD
         store = whole if (whole / division.NAME).exists() else folder
-        return (store / "takes").is_dir() and any((store / "takes").iterdir())
+        return takes.stand_on(store)
 
     def put(self, packed: Packed) -> None:
         log, files = self._log, self._log.files

@@ -23,7 +23,6 @@ from ensemble.event import Frame
 from ensemble.log import division
 from ensemble.log import frame as frames
 from ensemble.log.base import EventLog
-from ensemble.log.fence import refuse_older
 from ensemble.log.files import Files, refusal
 from ensemble.log.url import place_of
 
@@ -69,6 +68,8 @@ def decide(url: str, logs: Sequence[EventLog], decided: Sequence[Sequence[Frame]
     if kind == "objects":
         _propose(url, logs, data)
         return
+    from ensemble.log.fence import refuse_older
+
     folder = Path(place).absolute()
     for log in logs:  # a lock can be lost: fence.py
         refuse_older(division.place(folder, log.shard, len(logs)) / "shard-0", log.epoch)

@@ -10,6 +10,9 @@ itself and is current unless the pointer says otherwise. What a take holds is th
     memory:STORE#NAME            in memory
 
 An object store has the same names, but for `.NAME`: there the manifest is made last and removed first.
+
+Who makes a take, drops one or makes one current is `alone`: the folder `takes` is locked. An object store has no lock; there
+who drops a take puts a mark before he looks whether others stand on it, and who makes one looks for that once his is there.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log import division, manifest
 from ensemble.log.files import Files, refusal
 
 if TYPE_CHECKING:
@@ -31,10 +36,15 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 CURRENT = "current"
+DROPPING = "dropping"
+"""The object that says that a take is being dropped."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _current: dict[str, str] = {}
 """Of stores in memory, by url."""
+
+_in_memory = Lock()
+"""Held by who changes the takes of a store in memory."""
 
 
 def split(url: str) -> tuple[str, str | None]:
@@ -56,6 +66,12 @@ def check_name(take: str) -> None:
             f"take {take!r:.80}: a take is called by letters, digits, '.', '_' and '-', at most 64 of them, the first a letter "
             "or digit; write it as what-if"
         )
+
+
+def is_there(store: str, take: str) -> Unavailable:
+    """What is said to who would make a take of a name that there is."""
+    drop = "" if take == MAIN else f", or drop it: ensemble take drop {take}"
+    return Unavailable(f"store {store}: there is a take {take!r} already; choose another name{drop}")
 
 
 def place(store: str, take: str) -> str:
@@ -80,11 +96,58 @@ def names(store: str) -> list[str]:
         found = [name for name in objects.patiently(lambda: objects.folders("takes")) or [] if NAME.fullmatch(name)]
         return [name for name in found if _is_there(objects, f"takes/{name}/{MANIFEST}")]
     try:
-        return sorted(each.name for each in (folder / "takes").iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+        return sorted(each.name for each in (folder / "takes").iterdir() if NAME.fullmatch(each.name) and _is_store(each))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise refusal(f"{folder / 'takes'}: can't be read", error) from error
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a store was made there, of one shard or several; it may be damaged."""
+    return (folder / manifest.NAME).is_file() or (folder / division.NAME).is_file()
+
+
+def strays(store: str) -> list[str]:
+    """What lies where takes do in a directory, and is none: folders that have something in them. Unavailable."""
+    folder = None if store.startswith("memory:") else _folder(store)
+    if folder is None:
+        return []
+    try:
+        return sorted(str(each) for each in _folders(folder) if not each.name.startswith(".") and not _is_store(each))
+    except OSError as error:
+        raise refusal(f"{folder / 'takes'}: can't be read", error) from error
+
+
+def stand_on(folder: Path) -> bool:
+    """Whether there are takes of a store in a folder, or somebody makes one now: what they need must stay.
+
+    So must what may be one that was damaged. What is left of one that was never finished, or was dropped, is taken away.
+    Errors: OSError.
+    """
+    try:
+        fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        for each in _folders(folder):
+            if not each.name.startswith("."):
+                return True
+            shutil.rmtree(each, ignore_errors=True)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those in `takes` that are called as takes are, or as what is left of them, and are not empty. OSError."""
+    if not (folder / "takes").is_dir():
+        return []
+    found = [each for each in (folder / "takes").iterdir() if NAME.fullmatch(each.name.removeprefix(".")) and each.is_dir()]
+    return [each for each in found if any(each.iterdir())]
 
 
 def _is_there(objects: Objects, path: str) -> bool:
@@ -145,23 +208,24 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
     url, folder = place(store, take), _folder(store)
     if folder is None or store.startswith("memory:"):
         sweep(store, take)
-        build(url)
+        with alone(store):
+            build(url)
         return
     begun = folder / "takes" / f".{take}"
     try:
         Files().make_folder(begun.parent)
-        with _alone(begun.parent):
+        with alone(store):
             made = begun.with_name(take)
             if made.is_file() or (made.is_dir() and any(made.iterdir())):
                 raise Unavailable(
                     f"store {store}: there is something in {made} already: somebody else made this take just now, or it is no "
-                    "take; choose another name, or see what it is (ensemble take list)"
+                    "take; choose another name, or see what is in it, and remove it"
                 )
             sweep(store, take)
             try:
                 build(str(begun))
                 Files().rename(begun, made)
-            except BaseException:  # what is left of it would keep retention from all of the store
+            except BaseException:
                 shutil.rmtree(begun, ignore_errors=True)
                 raise
             Files().sync_folder(begun.parent)
@@ -170,14 +234,56 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else makes a take meanwhile: who makes one takes away what is left of another of its name."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+def alone(store: str) -> Iterator[None]:
+    """Nobody else makes a take of a store meanwhile, drops one, or makes one current; in an object store nobody is kept out.
+
+    Errors: OSError.
+    """
+    folder = None if store.startswith("memory:") else _folder(store)
+    if store.startswith("memory:"):
+        with _in_memory:
+            yield
+    elif folder is None or not (folder / "takes").is_dir():
         yield
-    finally:
-        os.close(fd)
+    else:
+        fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def dropping(store: str, take: str) -> Iterator[None]:
+    """Nobody makes a take of this take meanwhile, or whoever does is refused. Unavailable."""
+    objects = _objects(store, take)
+    if objects is None:
+        with alone(store):
+            yield
+        return
+    objects.patiently(lambda: objects.put(DROPPING, b""))
+    try:
+        yield
+    except BaseException:
+        with suppress(Unavailable):
+            objects.patiently(lambda: objects.delete(DROPPING))
+        raise
+
+
+def is_dropped(store: str, take: str) -> bool:
+    """Whether somebody is dropping a take of an object store, or was ended while he did. Unavailable."""
+    objects = _objects(store, take)
+    return objects is not None and _is_there(objects, DROPPING)
+
+
+def _objects(store: str, take: str) -> Objects | None:
+    """Those of a take's own log; None: it is kept elsewhere."""
+    if store.startswith("memory:") or _folder(store) is not None:
+        return None
+    from ensemble.log.objects.store import objects_at
+
+    return objects_at(place(store, take))
 
 
 def remove(store: str, take: str) -> None:
@@ -196,8 +302,7 @@ def remove(store: str, take: str) -> None:
         return
     gone = folder / "takes" / f".{take}"
     try:
-        if gone.exists():
-            shutil.rmtree(gone)
+        _clear(gone)
         Files().rename(gone.with_name(take), gone)
         Files().sync_folder(gone.parent)
     except OSError as error:
@@ -219,10 +324,14 @@ def sweep(store: str, take: str) -> None:
         return
     left = folder / "takes" / f".{take}"
     try:
-        if left.exists():
-            shutil.rmtree(left)
+        _clear(left)
     except OSError as error:
         raise refusal(f"{left}: can't be removed", error) from error
+
+
+def _clear(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # another may do the same
+        shutil.rmtree(folder)
 
 
 def _folder(store: str) -> Path | None:

@@ -64,7 +64,7 @@ def promote(url: str, take: str) -> Promotion:
     """
     store, _ = take_of(f"{store_of(url, take)}#{take}")
     if take == kept.MAIN:
-        raise Unavailable(f"store {store}: main is the trunk; there is nothing to promote it to")
+        raise Unavailable(f"store {store}: main is the trunk; name a take that left it, or another one (ensemble take list)")
     shards = count_shards(f"{store}#{take}") or 1
     with ExitStack() as stack:
         _enter(stack, store, take, f"take {take!r}")
@@ -132,7 +132,10 @@ def _wanted(
     mine = earlier.still_to_say(mine, take, begins)
     if not mine and not any(changed):
         of = f", as it was corrected by the promotion of {', '.join(earlier.takes)}" if earlier.takes else ""
-        raise Unavailable(f"take {take!r} says nothing otherwise than {parent}{of}; there is nothing to promote")
+        raise Unavailable(
+            f"take {take!r} says nothing otherwise than {parent}{of}; there is nothing to promote (ensemble take diff {parent} "
+            f"{take})"
+        )
     return [[each for each in mine if each.shard == parting.was.shard] for parting in partings], changed
 
 
@@ -168,7 +171,8 @@ def _refuse_promoted(partings: Sequence[Parting], take: str, parent: str) -> Non
         for frame in parting.was.frames(parting.since.seq):
             if parting.now.id in frame.marks.get("promoted", ()):
                 raise Unavailable(
-                    f"take {take!r} was promoted already: its corrections are in {parent} from offset {frame.first} on"
+                    f"take {take!r} was promoted already: its corrections are in {parent} from offset {frame.first} on, so "
+                    f"nothing is left to do; drop it if it is not needed any more: ensemble take drop {take}"
                 )
 
 
@@ -203,11 +207,11 @@ def _refuse_moved(
         )
     if moved:
         named = list(dict.fromkeys(moved))
+        more, have = ", …" * (len(named) > NAMED), "has" if len(named) == 1 else "have"
         raise Unavailable(
-            f"{parent} has moved on since take {take!r} was made from it: {', '.join(named[:NAMED])}"
-            f"{', …' if len(named) > NAMED else ''} have heard or written more since offset {partings[0].upto[0].offset}, so "
-            "what the take says of them is out of date; nothing was changed: replay again (ensemble replay SCORE --from …), "
-            "and promote that"
+            f"{parent} has moved on since take {take!r} was made from it: {', '.join(named[:NAMED])}{more} {have} heard or "
+            f"written more since offset {partings[0].upto[0].offset}, so what the take says of them is out of date; nothing "
+            "was changed: replay again (ensemble replay SCORE --from …), and promote that"
         )
 
 

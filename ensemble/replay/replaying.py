@@ -19,9 +19,20 @@ import msgspec
 
 from ensemble.broker.outbox import shard_of
 from ensemble.broker.words import Outcome
-from ensemble.errors import OffsetError, ScoreError, Unavailable
+from ensemble.errors import OffsetError, ScoreError
 from ensemble.event import Frame, decode, id_at
-from ensemble.log import Fork, LogReader, Position, Snapshot, count_shards, make_take, open_log, read_log, take_of
+from ensemble.log import (
+    Fork,
+    LogReader,
+    Position,
+    Snapshot,
+    count_shards,
+    make_take,
+    open_log,
+    read_log,
+    refuse_archive,
+    take_of,
+)
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time
 from ensemble.opening import read
@@ -94,10 +105,11 @@ def replay(
     check_place(since)
     score = score if isinstance(score, Score) else load(score)
     store, parent = take_of(store or score.store.url or f".ensemble/{score.name}")
+    refuse_archive(store)
     if take is not None:
         kept.check_name(take)
         if take in (kept.MAIN, *kept.names(store)):
-            raise Unavailable(f"store {store}: there is a take {take!r} already; choose another name, or drop it first")
+            raise kept.is_there(store, take)
     prepared = ready(score, calls, is_live=False)
     score = prepared.score
     chosen = _chosen(score, players)

@@ -122,3 +122,13 @@ def test_a_store_that_names_another_take_is_a_slip(played: Shell, command: str) 
 
     assert slip.code == 2 and "--store names the take a, and b is asked for; name one" in slip.err
     assert len(played.run("take", "list", "--json").json_lines) == 3
+
+
+def test_a_store_whose_current_take_is_gone_is_found_and_gets_another(played: Shell) -> None:
+    (played.folder / STORE / "current").write_text("gone\n")
+
+    lost = played.run("events")
+
+    assert (lost.code, "make another one current: ensemble take use main" in lost.err) == (4, True)
+    assert played.run("take", "use", "main").code == 0
+    assert orders(played) == ["o-1", "o-2", "o-3"]

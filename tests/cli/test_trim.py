@@ -104,6 +104,12 @@ def test_where_nothing_goes_it_says_why(shell: Shell, filled: Path) -> None:
     ran = shell.run("trim", "less.yaml")
     assert (ran.code, "ensemble take use main" in ran.err) == (4, True)
 
+    takes.use(str(filled), "main")
+    (filled / "takes/what-if/ensemble.json").unlink()
+    ran = shell.run("trim", "less.yaml")
+    lost = filled / "takes/what-if"
+    assert (ran.code, f"as takes may have lost their manifests: {lost}; mend or remove them" in ran.err) == (0, True)
+
 
 def test_what_is_trimmed_lies_in_the_archive_and_an_audit_goes_on_there(shell: Shell, filled: Path) -> None:
     shell.write("archive.yaml", SCORE + "store: {url: store}\nretain: {size: 20KB, archive: cold}\n")

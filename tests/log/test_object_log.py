@@ -450,6 +450,23 @@ def test_a_merge_that_fails_is_said_and_made_up_for_with_the_next_one(store: Any
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_a_merge_that_ends_on_a_fault_that_nobody_expected_is_said_and_made_up_for_too(
+    store: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = take_over(store)
+    with monkeypatch.context() as odd:
+        odd.setattr(merging, "merge", lambda *_: 1 / 0)
+        groups = append(log, *([1] for _ in range(4)))
+        eventually(lambda: "please report it with these lines" in caplog.text, "a word of it")
+        assert "a fault that nobody expected: ZeroDivisionError" in log.notes[0]
+    groups += append(log, *([1] for _ in range(4)))
+
+    eventually(lambda: held(store, "log") == [8], "the end of the merging")
+    eventually(lambda: log.notes == [], "the end of the trouble")
+    assert contents(log) == flat(groups)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("is_saved", [False, True])
 def test_what_a_writer_left_unmerged_the_next_one_merges(store: Any, is_saved: bool) -> None:
     poor = NoSegments(store, WHERE, pause=lambda seconds: None)

@@ -254,9 +254,10 @@ def test_who_comes_second_to_what_is_current_leaves_nobody_playing_behind(store:
         kept.make_current(store, "a")  # by another process, between the look at the pointer and the lock
         return hold(*given)
 
+    monkeypatch.setattr("ensemble.takes.hold", late)
+    monkeypatch.setattr("ensemble.takes.shut", late)
     for ask in (lambda: takes.use(store, "b"), lambda: takes.rollback(store, 0)):
         kept.make_current(store, "main")
-        monkeypatch.setattr("ensemble.takes.hold", late)
         with pytest.raises(Unavailable, match=r"'a' current just now, .* try again"):
             ask()
         assert kept.current(store) == "a"

@@ -74,6 +74,18 @@ def test_a_take_may_leave_another_take(store: str) -> None:
         assert all(reader.event(event.id) == event for event in reader.events())
 
 
+def test_a_take_of_a_take_may_leave_it_before_it_left_its_parent(store: str) -> None:
+    played(store, 1, 2)
+    takes.new(store, "a")
+    played(store, 10, take="a")
+
+    assert takes.new(f"{store}#a", "b", 0).offset == 0
+
+    takes.use(store, "a")
+    assert takes.rollback(store, 0).parent == "a"
+    assert said(store, "b") == said(store) == []
+
+
 def test_what_answers_the_past_names_it_by_the_id_that_it_has_there(store: str) -> None:
     with ensemble.open({"ensemble": 1, "name": "shop"}, store=store) as band:
         receipt = band.publish("ordered", {"n": 1}, key="k")

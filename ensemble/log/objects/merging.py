@@ -92,8 +92,11 @@ class Merger:
                 self._tell()
             except LogCorrupt as error:
                 self._tell(f"block {number} can't be merged, and stays as it is: {error}")
-            except Unavailable as error:
-                self._tell(f"block {number} can't be merged now; it is tried again with the next one: {error}")
+            except Exception as error:  # whatever it is, it must not end the thread in silence
+                why = str(error) if isinstance(error, Unavailable) else f"a fault that nobody expected: {error!r}"
+                self._tell(f"block {number} can't be merged now; it is tried again with the next one: {why}")
+                if not isinstance(error, Unavailable):
+                    log.exception("store %s: please report it with these lines", self._objects.where)
                 with self._changed:
                     self._changed.wait_for(lambda count=count: len(self._waiting) > count or self._is_closing)  # type: ignore[misc]
                 continue

@@ -1,0 +1,360 @@
+"""What is half made, half dropped, damaged, or no take at all, and who makes a take while another drops one."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ensemble
+from ensemble import takes
+from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log import manifest, open_log
+from ensemble.log import takes as kept
+from ensemble.log.fence import Lock
+from ensemble.log.reading import DirectoryFrames
+from ensemble.log.shelf import shelf_at
+from ensemble.replay import replay
+from tests.takes.conftest import PLAYERS, SCORE, played, said
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store in a directory that was played, with a take of it."""
+    played(str(tmp_path / "store"), 1)
+    takes.new(str(tmp_path / "store"), "a")
+    return tmp_path / "store"
+
+
+def has_takes(folder: Path) -> bool:
+    """Whether retention takes nothing from the store."""
+    log = open_log(str(folder), name="")
+    packing = log.packing()
+    assert packing is not None
+    found = packing.has_takes()
+    log.close()
+    return found
+
+
+def names(store: object) -> list[str]:
+    return [each.name for each in takes.listed(str(store))]
+
+
+# Half made, or half dropped
+
+
+def test_what_a_kill_left_of_a_take_does_not_keep_retention_from_the_store(folder: Path) -> None:
+    takes.drop(str(folder), "a")
+    code = (
+        "import os, signal\n"
+        "from ensemble import takes\n"
+        "from ensemble.log import takes as kept\n"
+        "class Killed(kept.Files):\n"
+        "    def rename(self, old, new):\n"
+        "        if new.name == 'b': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "kept.Files = Killed\n"
+        f"takes.new({str(folder)!r}, 'b')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (folder / "takes/.b/ensemble.json").exists()
+
+    assert not has_takes(folder)
+
+    assert not (folder / "takes/.b").exists()
+    assert names(folder) == ["main"]
+
+
+def test_a_take_that_is_being_made_keeps_what_it_may_stand_on(folder: Path) -> None:
+    takes.drop(str(folder), "a")
+    found: list[bool] = []
+
+    def build(place: str) -> None:
+        Path(place).mkdir()
+        (Path(place) / "half").touch()
+        found.append(has_takes(folder))
+        found.append((Path(place) / "half").exists())
+
+    kept.make(str(folder), "b", build)
+
+    assert found == [True, True]
+
+
+def test_what_may_be_a_take_that_lost_its_manifest_stops_retention_and_is_named(folder: Path) -> None:
+    (folder / "takes/a/ensemble.json").unlink()
+
+    assert has_takes(folder)
+    assert kept.strays(str(folder)) == [str(folder / "takes/a")]
+    assert names(folder) == ["main"]
+
+
+@pytest.mark.parametrize("name", ["b", ".b", "b.txt"])
+def test_an_empty_folder_or_a_file_among_the_takes_is_none(folder: Path, name: str) -> None:
+    takes.drop(str(folder), "a")
+    (folder / "takes" / name).mkdir() if name != "b.txt" else (folder / "takes" / name).touch()
+
+    assert names(folder) == ["main"]
+    assert not has_takes(folder)
+    assert takes.new(str(folder), "b").name == "b"
+    assert names(folder) == ["main", "b"]
+
+
+# Damaged
+
+
+def damage(folder: Path) -> Path:
+    """Have the own log of a take be damaged before its end."""
+    played(str(folder), 2, take="a")
+    for snapshot in (folder / "takes/a/shard-0/snapshots").iterdir():
+        snapshot.unlink()
+    [segment] = (folder / "takes/a/shard-0").glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[60] ^= 1
+    segment.write_bytes(data)
+    return segment
+
+
+def test_a_current_take_that_is_damaged_can_be_left(folder: Path) -> None:
+    takes.use(str(folder), "a")
+    damage(folder)
+    with pytest.raises(LogCorrupt):
+        played(str(folder))
+
+    takes.use(str(folder), "main")
+
+    assert said(str(folder)) == [{"sum": 1}]
+    takes.drop(str(folder), "a")
+    assert names(folder) == ["main"]
+
+
+def test_a_current_take_whose_manifest_is_damaged_can_be_left(folder: Path) -> None:
+    takes.use(str(folder), "a")
+    (folder / "takes/a/ensemble.json").write_bytes(b"{")
+
+    takes.use(str(folder), "main")
+
+    assert said(str(folder)) == [{"sum": 1}]
+
+
+def test_a_damaged_take_is_not_left_while_it_is_played(folder: Path) -> None:
+    takes.use(str(folder), "a")
+    with ensemble.open(SCORE, store=str(folder), players=PLAYERS):
+        (folder / "takes/a/ensemble.json").write_bytes(b"{")
+
+        with pytest.raises(Unavailable, match="it is being played already"):
+            takes.use(str(folder), "main")
+        with pytest.raises(Unavailable, match="take 'a' is current"):
+            takes.drop(str(folder), "a")
+
+
+def test_a_damaged_take_is_not_made_current(folder: Path) -> None:
+    segment = damage(folder)
+
+    with pytest.raises(LogCorrupt, match=f"take 'a' is damaged, so what is current stays: {segment}: byte"):
+        takes.use(str(folder), "a")
+
+    assert kept.current(str(folder)) == "main"
+
+
+def test_what_a_damaged_take_stands_on_is_not_dropped_before_it(folder: Path) -> None:
+    takes.new(f"{folder}#a", "b")
+    (folder / "takes/b/ensemble.json").write_bytes(b"{")
+
+    with pytest.raises(LogCorrupt, match="on which take 'b' stands can't be read; drop that first, or mend it"):
+        takes.drop(str(folder), "a")
+
+    takes.drop(str(folder), "b")
+    takes.drop(str(folder), "a")
+    assert names(folder) == ["main"]
+
+
+def test_a_lock_that_was_left_is_still_seen_to_be_left_after_a_look(folder: Path) -> None:
+    Lock(folder).forget()  # as a crash does
+
+    takes.use(str(folder), "a")
+
+    assert Lock(folder).was_left
+
+
+# A full disk
+
+
+def test_a_take_is_dropped_where_nothing_can_be_written(folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # every write fails, as on a full disk
+    try:
+        with pytest.raises(Unavailable, match="the file would be larger"):
+            takes.new(str(folder), "b")
+        takes.drop(str(folder), "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert names(folder) == ["main"]
+    assert list((folder / "takes").iterdir()) == []
+
+
+# Archives
+
+
+@pytest.mark.parametrize("kind", ["", "objects:"], ids=["directory", "objects"])
+def test_an_archive_has_no_takes(tmp_path: Path, kind: str) -> None:
+    store, cold = f"{tmp_path}/store", f"{kind}{tmp_path}/cold"
+    played(store, 1)
+    known = manifest.read(Path(store))
+    assert known is not None
+    shelf_at(cold, 0, 1).begin(known._replace(store=store))
+    before = sorted(tmp_path.rglob("cold/*"))
+
+    for ask in (lambda: takes.new(cold, "a"), lambda: replay(SCORE, 0, store=cold, calls=PLAYERS)):
+        with pytest.raises(Unavailable, match=f"this is the archive of .*store, and is only read; .*: --store .*{store}"):
+            ask()
+
+    assert sorted(tmp_path.rglob("cold/*")) == before
+
+
+# One makes a take, the other drops that on which it stands
+
+
+def outcome(*calls: Callable[[], object]) -> list[str]:
+    """What each of these says, which are called at once; empty: it is done."""
+    told = [""] * len(calls)
+
+    def call(ix: int) -> None:
+        try:
+            calls[ix]()
+        except Unavailable as error:
+            told[ix] = str(error)
+
+    threads = [threading.Thread(target=call, args=(ix,)) for ix in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return told
+
+
+def test_a_take_is_not_dropped_while_another_is_made_of_it(store: str) -> None:
+    for _ in range(8):
+        if not said_anything(store):
+            played(store, 1)
+        takes.new(store, "a")
+
+        made, dropped = outcome(lambda: takes.new(f"{store}#a", "b"), lambda: takes.drop(store, "a"))
+
+        assert made or dropped
+        there = names(store)
+        assert "b" not in there or "a" in there
+        for name in ("b", "a"):
+            if name in there:
+                takes.drop(store, name)
+
+
+def said_anything(store: str) -> bool:
+    with suppress(Unavailable):
+        return bool(said(store))
+    return False
+
+
+def test_who_makes_a_take_of_one_that_was_dropped_meanwhile_is_refused(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    make = kept.make
+
+    def late(*given: Any) -> None:
+        takes.drop(store, "a")
+        make(*given)
+
+    monkeypatch.setattr(kept, "make", late)
+    with pytest.raises(Unavailable, match=r"take 'a' was dropped just now; make this take of another one"):
+        takes.new(f"{store}#a", "b")
+
+    assert names(store) == ["main"]
+
+
+def test_in_an_object_store_one_of_the_two_sees_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = f"objects:{tmp_path}/store"
+    played(store, 1)
+    takes.new(store, "a")
+    remove = kept.remove
+    told: list[str] = []
+
+    def late(*given: Any) -> None:  # the other has looked whether one stands on it, and found none
+        monkeypatch.undo()
+        with pytest.raises(Unavailable) as refused:
+            takes.new(f"{store}#a", "b")
+        told.append(str(refused.value))
+        remove(*given)
+
+    monkeypatch.setattr(kept, "remove", late)
+    takes.drop(store, "a")
+
+    assert "take 'a' is being dropped, or somebody was ended while he did; drop it again" in told[0]
+    assert names(store) == ["main"]
+
+
+def test_who_was_ended_while_he_dropped_a_take_of_an_object_store_drops_it_again(tmp_path: Path) -> None:
+    store = f"objects:{tmp_path}/store"
+    played(store, 1)
+    takes.new(store, "a")
+    takes.new(f"{store}#a", "b")
+    with pytest.raises(Unavailable, match="b stands on take 'a'"):
+        takes.drop(store, "a")
+    takes.new(f"{store}#a", "c")  # no mark is left
+
+    ended = kept.dropping(store, "a")
+    ended.__enter__()
+    with pytest.raises(Unavailable, match="take 'a' is being dropped"):
+        takes.new(f"{store}#a", "d")
+    for name in ("c", "b", "a"):
+        takes.drop(store, name)
+
+    assert names(store) == ["main"]
+    assert takes.new(store, "a").name == "a"
+    assert takes.new(f"{store}#a", "b").parent == "a"
+
+
+def test_a_take_that_can_not_be_read_is_named_with_what_to_do(folder: Path) -> None:
+    shutil.rmtree(folder / "takes/a/shard-0")
+
+    with pytest.raises(Unavailable, match=r"take 'a' can't be read: .*; or drop it: ensemble take drop a"):
+        takes.listed(str(folder))
+    with pytest.raises(Unavailable, match="can't be read"):
+        takes.use(str(folder), "a")
+    assert kept.current(str(folder)) == "main"
+    takes.drop(str(folder), "a")
+    assert names(folder) == ["main"]
+
+
+def test_what_retention_takes_while_a_take_is_made_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(str(folder), 2)
+    begin = DirectoryFrames.begin
+
+    def later(self: DirectoryFrames) -> Any:  # as if all that was there had gone
+        return self.end() if self.folder == folder and stood else begin(self)
+
+    stood: list[str] = []
+    make = kept.make
+
+    def late(*given: Any) -> None:
+        stood.append("the place was found")
+        make(*given)
+
+    monkeypatch.setattr(kept, "make", late)
+    monkeypatch.setattr(DirectoryFrames, "begin", later)
+    with pytest.raises(Unavailable, match="retention took what was before this place just now; choose a later one"):
+        takes.new(str(folder), "b", 3)
+    monkeypatch.undo()
+
+    assert names(folder) == ["main", "a"]
