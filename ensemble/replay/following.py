@@ -2,7 +2,7 @@
 
 Owns what becomes of each recorded frame. What came from outside is said again, at its time; a batch is heard when it was heard
 then, as far as its events are still said; what is said now and was not then is heard at once. What comes out as it was
-keeps its id. What goes to other shards, and what comes from there, is `together.py`'s to bring.
+keeps its id (`identities.py`). What goes to other shards, and what comes from there, is `together.py`'s to bring.
 
 Invariants, for an event e of the record and its pair p in the take:
     id(p) = id(e)            if p is what e was; else p has an id of its own
@@ -11,7 +11,7 @@ Invariants, for an event e of the record and its pair p in the take:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,18 +19,19 @@ from typing import Any
 import msgspec
 
 from ensemble.broker import Broker, Opening, State
-from ensemble.broker.outbox import Parcel, shard_of
+from ensemble.broker.outbox import Parcel
 from ensemble.broker.section import Batch
 from ensemble.broker.state import Patterns, fits
 from ensemble.broker.words import Failure, Later, Outcome, Publication, Said
-from ensemble.event import NO_EXTRAS, Event, Frame, Named, Ref, Rows
+from ensemble.event import Event, Frame, Ref, Rows
 from ensemble.evolution import recorded
 from ensemble.listening import listener, motives, offset_at, policy
 from ensemble.log.base import EventLog
 from ensemble.replay.followed import Followed
+from ensemble.replay.identities import Identities
 from ensemble.replay.pairs import Pairs
 from ensemble.replay.playing import Playing
-from ensemble.replay.record import Answer, Heard, Record, answers, parcels_of, said_by
+from ensemble.replay.record import Heard, Record, answers, parcels_of, said_by
 from ensemble.score import Score
 from ensemble.score.lifts import Lifts
 from ensemble.score.vocabulary import Vocabulary
@@ -72,6 +73,7 @@ class Following:
         lifts = Lifts(vocabulary)
         self._tape = Tape(log, lifts)
         self._pairs = Pairs(record.state.end, (record.log, record.tape), (log, self._tape), names)
+        self._ids = Identities(self._pairs, record.log.shard, record.shards)
         state = State.load(record.state.dump())
         self.broker = Broker(
             state,
@@ -132,7 +134,7 @@ class Following:
         elif "fired" in frame.marks or "expired" in frame.marks or _tells_of_time(frame):
             made = self.broker.fire(now_us)
             if made is not None and made.rows is not None and frame.rows is not None:
-                self._keep_ids_of_timers(made.rows, frame.rows)
+                self._ids.keep_of_timers(made.rows, frame.rows)
             self._take(made)
         elif "place" in frame.marks or (frame.rows is not None and frame.rows.causes is None) or "out" in frame.marks:
             self._publish_again(frame, now_us)
@@ -171,11 +173,7 @@ class Following:
         publications = []
         for source, ixs in () if rows is None else _by_source(rows, _given(rows)):
             assert rows is not None
-            own = {ix: self._own(rows, ix) for ix in rows.odd}
-            whole = Said(
-                list(rows.topics), rows.topic_ix, list(rows.keys), list(rows.data), None, None, self._named(rows, odd=own),
-                rows.versions,
-            )  # fmt: skip
+            whole = self._ids.said_again(rows)
             said = whole if len(ixs) == len(rows) else whole.pick(ixs)
             publications.append(Publication(said, source, places.pop(0) if places else None))
         for parcel in parcels_of(frame):
@@ -183,22 +181,6 @@ class Following:
         publications += [Publication(Said([], 0, (), ()), "", place) for place in places]
         made, _ = self.broker.publish(publications, now_us)
         self._take(made)
-
-    def _named(self, rows: Rows, own: Sequence[int] = (), odd: Mapping[int, dict[str, Any]] = NO_EXTRAS) -> Named:
-        """The extras of what is said in line with recorded rows: their ids, but for `own`, and what is `odd` about it."""
-        extras, more = rows.extras, dict(odd)
-        log_id, first = rows.numbering
-        elsewhere = (*rows.odd, *extras.own) if type(extras) is Named else rows.odd
-        for ix in set(elsewhere).difference(own):
-            more[ix] = {**more.get(ix, {}), **_identity(more.get(ix, {}), rows.id(ix), rows.born(ix))}
-        return Named(log_id, first, len(rows), own, more)
-
-    def _own(self, rows: Rows, ix: int) -> dict[str, Any]:
-        """What a recorded row has of its own, in the take: its id, too."""
-        own = dict((rows.extras or {}).get(ix, {}))
-        if isinstance(own.get("cause"), int):
-            own["cause"] = rows.name(own["cause"])
-        return {**own, **_identity(own, rows.id(ix), rows.born(ix))}
 
     # What is heard
 
@@ -215,9 +197,9 @@ class Following:
             return
         if name in self._chosen and not self._playing.is_muted(name):
             outcomes = self._play(batch)
-            is_same = self._keep_ids_in_line(outcomes, frame, heard)
+            is_same = self._ids.keep_in_line(outcomes, frame, heard)
             if is_same is None:
-                is_same = self._keep_ids(outcomes, answers(frame, heard, self.record.log.shard))
+                is_same = self._ids.keep(outcomes, answers(frame, heard, self.record.log.shard))
             if not is_same:
                 self._playing.probe(batch, *self._tape.events(batch.offsets), self.broker.state, outcomes)
         else:
@@ -228,64 +210,6 @@ class Following:
     def _play(self, batch: Batch) -> list[Outcome]:
         events, refs, roots = self._tape.events(batch.offsets)
         return self._playing.hear(batch, events, refs, roots, self.broker.state)
-
-    def _keep_ids_in_line(self, outcomes: Sequence[Outcome], frame: Frame, heard: Heard) -> bool | None:
-        """The same as `_keep_ids` where each answer answers what the one in its place did then; None, and nothing, if not.
-
-        That is the rule, and here it is told of whole columns.
-        """
-        rows, name = frame.rows, heard.batch.section
-        made = [outcome.said for outcome in outcomes if outcome.said is not None and len(outcome.said)]
-        if heard.failed or "out" in frame.marks or any(outcome.failures for outcome in outcomes):
-            return None
-        if rows is None:
-            return None if made else True
-        if len(made) != 1 or rows.causes is None or not isinstance(rows.source_ix, int) or not all(said_by(rows, name)):
-            return None
-        [said] = made
-        if len(said) != len(rows) or said.causes is None:
-            return None
-        if self._pairs.all_were(said.causes) != rows.names(rows.causes):
-            return None
-        if self.record.shards > 1 and any(self._home(topic, key) != self.record.log.shard for topic, key in _words(said)):
-            return None
-        own: Sequence[int] = ()
-        topics, then = _topics(said), _topics(rows)
-        if said.data != rows.data or said.keys != rows.keys or topics != then:
-            columns = zip(said.data, rows.data, said.keys, rows.keys, topics, then, strict=True)
-            own = [ix for ix, (a, b, c, d, e, f) in enumerate(columns) if a != b or c != d or e != f]
-        said.extras = self._named(rows, own, said.odd)
-        return not own
-
-    def _keep_ids(self, outcomes: Sequence[Outcome], then: Sequence[Answer]) -> bool:
-        """Give what is said as it was then the id that it had then. Whether that is all that is said, and all that was."""
-        counts: Counter[tuple[str, int]] = Counter()
-        before: dict[tuple[str, int], list[Answer]] = {}
-        for each in then:
-            before.setdefault((each.cause, each.home), []).append(each)
-        kept = 0
-        for said in (outcome.said for outcome in outcomes):
-            if said is not None and said.causes is not None:
-                kept += self._keep_ids_of(said, before, counts)
-        return kept == len(then) == counts.total()
-
-    def _keep_ids_of(
-        self, said: Said, before: Mapping[tuple[str, int], Sequence[Answer]], counts: Counter[tuple[str, int]]
-    ) -> int:
-        kept = 0
-        extras = dict(said.extras or {})
-        for row, ((topic, key), ref) in enumerate(zip(_words(said), said.causes or (), strict=True)):
-            place = self._pairs.was(ref), self._home(topic, key)
-            known, number = before.get(place, ()), counts[place]
-            counts[place] = number + 1
-            if number < len(known):
-                was = known[number]
-                if (was.topic, was.key, was.data) == (topic, key, said.data[row]):
-                    kept += 1
-                    if was.id:  # else it gets it where it arrives
-                        extras[row] = {**extras.get(row, {}), **_identity({}, was.id, was.born)}
-        said.extras = extras or None
-        return kept
 
     def _as_then(self, batch: Batch, frame: Frame, heard: Heard) -> Outcome:
         """What came of these events then."""
@@ -345,11 +269,7 @@ class Following:
             is_own = rows.causes is not None and isinstance(rows.source_ix, int) and all(said_by(rows, batch.section))
             if not is_own or len(rows) != len(refs) or self._pairs.all_were(refs) != rows.names(rows.causes or ()):
                 return None
-            own = {ix: self._own(rows, ix) for ix in rows.odd}
-            said = Said(
-                list(rows.topics), rows.topic_ix, list(rows.keys), list(rows.data), refs, roots, self._named(rows, odd=own),
-                rows.versions,
-            )  # fmt: skip
+            said = self._ids.said_again(rows, refs, roots)
         return Outcome(
             batch.section, len(batch), batch.keys, batch.offsets, said, batch.began_us, dict(heard.wrote)
         )  # fmt: skip
@@ -371,7 +291,7 @@ class Following:
         if rows is not None and rows.causes is not None:
             for ix, (is_own, cause) in enumerate(zip(said_by(rows, name), rows.names(rows.causes), strict=True)):
                 if is_own and cause in at and cause not in untold:
-                    words.append((rows.filed(ix), rows.keys[ix], rows.data[ix], at[cause], self._own(rows, ix)))
+                    words.append((rows.filed(ix), rows.keys[ix], rows.data[ix], at[cause], self._ids.own(rows, ix)))
         for parcel in parcels_of(frame, name):
             for row, cause in enumerate(parcel.causes or ()):
                 if cause in at and cause not in untold:
@@ -471,10 +391,6 @@ class Following:
         assert frame.rows is not None
         return self.record.listeners[name].concerns(frame.rows, then - frame.first)
 
-    def _home(self, topic: str, key: str) -> int:
-        """The shard in which an event belongs."""
-        return self.log.shard if topic.startswith("_band.") else shard_of(key, self.record.shards)
-
     # Between shards
 
     def _forward_again(self, name: str, offsets: Sequence[int], now_us: int) -> None:
@@ -505,74 +421,18 @@ class Following:
     def _accept(self, shard: int, first: int, parcels: Sequence[Parcel], now_us: int, then: Rows | None) -> None:
         """The same; what then arrived as it does now keeps the id that it got."""
         if then is not None:
-            parcels = self._with_ids(parcels, then)
+            parcels = self._ids.keep_of_parcels(parcels, then)
         if parcels:
             frames, _ = self.broker.accept(shard, first, parcels, now_us)
             for frame in frames:
                 self._take(frame)
 
-    def _with_ids(self, parcels: Sequence[Parcel], then: Rows) -> list[Parcel]:
-        before: dict[Any, list[int]] = {}
-        for ix in range(len(then)):
-            before.setdefault(self._pairs.key(then, ix, is_here=False), []).append(ix)
-        counts: Counter[Any] = Counter()
-        named = []
-        for parcel in parcels:
-            extras = dict(parcel.extras or {})
-            for row in range(len(parcel)):
-                own = extras.get(row, {})
-                if "as" in own:  # a copy
-                    continue
-                causes = () if parcel.causes is None else (self._pairs.was(parcel.causes[row]),)
-                key = (*causes, "", str(own.get("source", parcel.source)).rpartition("/")[2])
-                known, number = before.get(key, ()), counts[key]
-                counts[key] += 1
-                if number < len(known):
-                    ix, word = known[number], (parcel.topic(row), parcel.keys[row], parcel.data[row])
-                    if (then.filed(ix), then.keys[ix], then.data[ix]) == word:
-                        extras[row] = {**own, **_identity(own, then.id(ix), then.born(ix))}
-            named.append(msgspec.structs.replace(parcel, extras=extras or None))
-        return named
-
-    # What time says
-
-    def _keep_ids_of_timers(self, rows: Rows, then: Rows) -> None:
-        """What a timer says as it did then is what it was, and keeps its id."""
-        before: dict[Any, list[int]] = {}
-        for ix in range(len(then)):
-            if not then.parts(ix):
-                word = then.filed(ix), then.keys[ix], then.data[ix]
-                before.setdefault((self._pairs.key(then, ix, is_here=False), word), []).append(ix)
-        same: dict[int, dict[str, Any]] = {}
-        for ix in range(len(rows)):
-            word = rows.filed(ix), rows.keys[ix], rows.data[ix]
-            known = () if rows.parts(ix) else before.get((self._pairs.key(rows, ix, is_here=True), word))
-            if known:
-                was, own = known.pop(0), rows.odd.get(ix, {})
-                same[ix] = {**own, **_identity(own, then.id(was), then.born(was))}
-        if same:
-            rows.extras = {**(rows.extras or {}), **same}
-
-    def _keep_ids_of_matches(self, rows: Rows) -> None:
-        """A match of the same events is what it was, and keeps its id."""
-        recorded = self._recorded
-        if recorded is None or recorded.extras is None or rows.extras is None:
-            return
-        then = {self._pairs.key(recorded, ix, is_here=False): recorded.id(ix) for ix in recorded.odd if recorded.parts(ix)}
-        same = {
-            ix: {**extra, "as": id_}
-            for ix, extra in rows.odd.items()
-            if rows.parts(ix) and (id_ := then.get(self._pairs.key(rows, ix, is_here=True))) is not None
-        }
-        if same:
-            rows.extras = {**(rows.extras or {}), **same}
-
     # Frames
 
     def _take(self, frame: Frame | None) -> None:
         if frame is not None:
-            if frame.rows is not None:
-                self._keep_ids_of_matches(frame.rows)
+            if frame.rows is not None and self._recorded is not None:
+                self._ids.keep_of_matches(frame.rows, self._recorded)
             self._made.append(frame)
             self._seal(frame)
 
@@ -640,17 +500,6 @@ def _tells_of_motif(topic: str) -> bool:
     return topic.startswith("_band.motif.")
 
 
-def _topics(column: Said | Rows) -> list[str]:
-    """The topic of each row, as it is filed."""
-    topics, ix = column.topics, column.topic_ix
-    return [topics[ix]] * len(column) if isinstance(ix, int) else [topics[each] for each in ix]
-
-
-def _words(said: Said) -> list[tuple[str, str]]:
-    """The topic and key of each."""
-    return list(zip(_topics(said), said.keys, strict=True))
-
-
 def _by_source(rows: Rows, ixs: Sequence[int]) -> list[tuple[str, list[int]]]:
     """These rows by who said them, in runs."""
     column = rows.source_ix
@@ -665,7 +514,3 @@ def _by_source(rows: Rows, ixs: Sequence[int]) -> list[tuple[str, list[int]]]:
     return runs
 
 
-def _identity(own: Mapping[str, Any], id_: str, born: str) -> dict[str, Any]:
-    """What a row needs to have this id in another log, beside what it has of its own."""
-    named = {} if "id" in own or "as" in own else {"as": id_}
-    return named if born == id_ else {**named, "born": born}

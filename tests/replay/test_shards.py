@@ -21,6 +21,7 @@ from ensemble.log.directory import DirectoryLog
 from ensemble.log.objects.log import let_go
 from ensemble.replay import difference_of, promote, promoting, replay
 from ensemble.replay.following import Following
+from ensemble.replay.identities import Identities
 from ensemble.replay.together import Together
 from ensemble.stage.begin import recover
 from tests.replay.sharded import PLAYERS, SCORE, STEPS, Sharded, Step, ids, price, tables
@@ -308,7 +309,7 @@ unbrought = Together._unbrought
 @pytest.mark.parametrize(
     ("place", "name", "bug"),
     [
-        (Following, "_with_ids", lambda self, parcels, then: list(parcels)),
+        (Identities, "keep_of_parcels", lambda self, parcels, then: list(parcels)),
         (Following, "_forward_again", lambda self, name, offsets, now_us: None),
         (Together, "_unbrought", early),
         (Following, "_was_late", lambda self, due_us: False),
