@@ -549,6 +549,19 @@ def test_an_archive_without_its_manifest_is_damaged_and_not_a_place_to_choose(ke
         assert "the manifest is missing" in audit_log(cold).findings[0].wrong
 
 
+def test_a_folder_where_a_pack_should_be_is_told_by_its_path(kept: Trimmed, tmp_path: Path) -> None:
+    kept.trim(ruled(tmp_path / "cold"))
+    for store in (kept.folder, tmp_path / "cold"):
+        path = sorted((store / "shard-0").glob("*.pack"))[0]
+        path.rename(path.with_name("kept"))
+        path.mkdir()
+        for look in (audit_log, lambda url: list(read_log(url).frames())):
+            with pytest.raises(Unavailable, match=f"{path}: byte 0 can't be read: .*; a folder is where a file should be"):
+                look(str(store))
+        path.rmdir()
+        path.with_name("kept").rename(path)
+
+
 def test_what_is_rehearsed_is_not_archived(kept: Trimmed, tmp_path: Path) -> None:
     from ensemble.broker.needs import Needs
     from ensemble.log.retention import Retention
