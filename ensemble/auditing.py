@@ -221,10 +221,12 @@ class _Past:
             return
         self.findings += found.findings
         self.notes += found.notes
-        if found.findings:
+        if found.findings or (not found.id and not log.archive):  # of this shard nothing was archived yet
             return
         if found.id != log.id:
             wrong = f"it is of log {found.id}, and the past of log {log.id} should be here"
+            if not found.id:
+                wrong = f"the past of log {log.id} should be here, and nothing of it is"
             self.findings.append(Finding(url, 0, wrong))
             return
         self.archived.append(Archived(url, log.shard, found.begin, found.end, found.bytes))

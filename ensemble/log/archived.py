@@ -49,8 +49,10 @@ class ArchiveReader(DirectoryFrames):
         self._shelf.close()
 
     def _view(self) -> View:
-        begin = self._manifest.begin
         with self._lock:
+            if not self.id:  # nothing was here when it was looked at first
+                self._manifest = self._shelf.manifest() or self._manifest
+            begin = self._manifest.begin
             try:
                 new = self._shelf.seqs()[len(self._packs) :]
                 for pack in self._shelf.packs(new, self.id, self.shard):

@@ -65,12 +65,8 @@ class Blobs(Protocol):
         """Errors: LogCorrupt if they are missing or damaged; Unavailable."""
         ...
 
-    def names(self) -> Iterator[bytes]:
-        """What there is."""
-        ...
-
     def copies(self) -> Iterator[tuple[bytes, int]]:
-        """The same, each as often as it is kept: for the frames of one epoch, or of all (0)."""
+        """What there is, each as often as it is kept: for the frames of one epoch, or of all (0)."""
         ...
 
     def drop(self, digest: bytes, epoch: int = 0) -> None:
@@ -128,7 +124,7 @@ class DirectoryBlobs:
             raise refusal(f"{path}: can't be read", error) from error
 
     def lying(self) -> Iterator[tuple[bytes, str, bytes]]:
-        for digest in self.names():
+        for digest, _ in self.copies():
             data = self._found(digest)
             if data is not None:
                 yield digest, self.where(digest), data
@@ -136,17 +132,14 @@ class DirectoryBlobs:
     def where(self, digest: bytes) -> str:
         return str(self._path(digest))
 
-    def names(self) -> Iterator[bytes]:
+    def copies(self) -> Iterator[tuple[bytes, int]]:
         try:
             for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
                 for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                     if NAME.fullmatch(path.name):
-                        yield bytes.fromhex(path.name)
+                        yield bytes.fromhex(path.name), 0
         except OSError as error:
             raise refusal(f"{self._folder}: can't be read", error) from error
-
-    def copies(self) -> Iterator[tuple[bytes, int]]:
-        return ((digest, 0) for digest in self.names())
 
     def drop(self, digest: bytes, epoch: int = 0) -> None:
         try:
@@ -183,11 +176,8 @@ class MemoryBlobs:
     def where(self, digest: bytes) -> str:
         return f"blob {digest.hex()} in memory"
 
-    def names(self) -> Iterator[bytes]:
-        return iter(list(self._kept))
-
     def copies(self) -> Iterator[tuple[bytes, int]]:
-        return ((digest, 0) for digest in self.names())
+        return iter([(digest, 0) for digest in self._kept])
 
     def drop(self, digest: bytes, epoch: int = 0) -> None:
         self._kept.pop(digest, None)

@@ -23,6 +23,8 @@ CURES = {
     errno.EPERM: "this user may not write there; choose another folder or change its permissions",
     errno.ENOENT: "a folder on the way to it is missing; check the path",
     errno.ENOTDIR: "something on the way to it is a file, not a folder; check the path",
+    errno.EISDIR: "a folder is where a file should be; put it away, and restore the file from a copy of the store",
+    errno.ENAMETOOLONG: "no path may be so long here; choose a shorter one",
     errno.EMFILE: "this process has too many files open; raise the limit (ulimit -n)",
     errno.EIO: "the disk failed; see the system's log, and copy the store to a sound disk",
 }

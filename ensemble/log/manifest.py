@@ -6,6 +6,7 @@ Owns `ensemble.json`, and the judgement of folders that have none. It is written
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,6 +70,15 @@ def of_archive(manifest: Manifest) -> bytes:
     return written(entries | {"shard": manifest.shard, "store": manifest.store})
 
 
+def of_empty_part(shard: int, others: Iterable[Manifest | None]) -> Manifest | None:
+    """What stands for the manifest of a shard that has let nothing go yet, in an archive to which others have; its id is empty.
+
+    None: the others are those of no archive.
+    """
+    known = next((each for each in others if each is not None and each.store), None)
+    return None if known is None else known._replace(id="", shard=shard)
+
+
 def not_played(where: object, name: str, store: str) -> Unavailable:
     """What is said to who would play an archive."""
     return Unavailable(
@@ -129,7 +139,7 @@ def parse(path: Path | str, data: bytes) -> Manifest:
 def _refuse_other_things(folder: Path) -> None:
     try:
         names = {path.name for path in folder.iterdir()}
-        has_log = any((folder / "shard-0").glob("*.seg"))
+        has_log = any(path.suffix in (".seg", ".pack") for path in (folder / "shard-0").glob("*"))
     except FileNotFoundError:
         return
     except NotADirectoryError as error:

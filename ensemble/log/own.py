@@ -16,7 +16,6 @@ from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
-    from ensemble.log.archived import ArchiveReader
     from ensemble.log.blobs import Blobs
     from ensemble.log.forgetting.ring import Ring
     from ensemble.log.objects.store import Objects
@@ -141,14 +140,15 @@ def read_own(url: str, shard: int) -> LogReader:
         if isinstance(found, ObjectFrames):
             return _readable(ClaimReader(found, ObjectBlobs(found.objects)), found.objects)
         return _with_keys(ClaimReader(found, found.blobs), found.store)
-    from ensemble.log import division
     from ensemble.log.blobs import DirectoryBlobs
     from ensemble.log.directory import read_directory
+    from ensemble.log.shelf import FolderShelf, folder_manifest
 
-    whole = Path(place).absolute()
-    folder = division.place(whole, shard, division.count(whole) or 1)
-    archive = _archive_in(folder)
-    if archive is not None:
+    folder, known = folder_manifest(Path(place).absolute(), shard)
+    if known is not None and known.store:
+        from ensemble.log.archived import ArchiveReader
+
+        archive = ArchiveReader(FolderShelf(folder), known)
         return _with_keys(ClaimReader(archive, archive.blobs), archive.store)
     return _readable(ClaimReader(read_directory(folder), DirectoryBlobs(folder)), folder)
 
@@ -216,19 +216,6 @@ def archived_at(url: str) -> str:
 def new_id() -> str:
     """What a new log is called."""
     return "".join(ALPHABET[byte % 32] for byte in os.urandom(12))
-
-
-def _archive_in(folder: Path) -> ArchiveReader | None:
-    """The archive that a folder is; None: it is none."""
-    from ensemble.log import manifest
-
-    known = manifest.read(folder)
-    if known is None or not known.store:
-        return None
-    from ensemble.log.archived import ArchiveReader
-    from ensemble.log.shelf import FolderShelf
-
-    return ArchiveReader(FolderShelf(folder), known)
 
 
 def _with_keys(log: LogReader, store: str) -> LogReader:

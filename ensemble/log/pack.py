@@ -26,7 +26,7 @@ from ensemble.errors import LogCorrupt, OffsetError
 from ensemble.event import Frame
 from ensemble.log.base import Position, Removal
 from ensemble.log.chain import follow
-from ensemble.log.files import open_to_read
+from ensemble.log.files import open_to_read, refusal
 from ensemble.log.frame import Header, decode, peek
 from ensemble.log.remnant import decode_remnant, is_remnant, peek_remnant
 from ensemble.log.segment import Damage
@@ -134,8 +134,16 @@ class FileSource:
 
     @contextmanager
     def open(self) -> Iterator[Read]:
+        """Who reads is told where it can't be read. Errors: Gone; Unavailable."""
         with open_to_read(self.path) as fd:
-            yield lambda place, size: os.pread(fd, size, place)
+
+            def read(place: int, size: int) -> bytes:
+                try:
+                    return os.pread(fd, size, place)
+                except OSError as error:
+                    raise refusal(f"{self.path}: byte {place} can't be read", error) from error
+
+            yield read
 
 
 def name_of(seq: int, generation: int) -> str:

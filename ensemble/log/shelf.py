@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import division
 from ensemble.log import manifest as manifests
 from ensemble.log.blobs import Beside, Blobs, DirectoryBlobs
@@ -103,6 +103,17 @@ def _part_of(objects: Objects, shard: int, shards: int) -> Objects:
     return objects.below(f"generation-{root.generation}/{shard}") if isinstance(root, Division) else objects
 
 
+def folder_manifest(whole: Path, shard: int) -> tuple[Path, Manifest | None]:
+    """Where a shard of the store in a folder lies, and its manifest, or what stands for it in an archive.
+
+    Errors: as of `ensemble.log.manifest.read`.
+    """
+    shards = division.count(whole) or 1
+    folders = [division.place(whole, each, shards) for each in range(shards)]
+    known = manifests.read(folders[shard])
+    return folders[shard], known or manifests.of_empty_part(shard, map(manifests.read, folders))
+
+
 def _refuse_other(there: int | None, shards: int) -> None:
     if there not in (None, shards):
         raise Unavailable(f"it is that of a store of {there} shards, and this one has {shards}; name another place")
@@ -180,6 +191,8 @@ class ObjectShelf:
         data = self._objects.patiently(lambda: self._objects.get(manifests.NAME))
         if data is not None:
             return manifests.parse(f"{self.where}/{manifests.NAME}", data)
+        if self.seqs():
+            raise LogCorrupt(f"{self.where}/{manifests.NAME}: byte 0: the manifest is missing; restore this object from a copy")
         _refuse_things(self._objects)
         return None
 

@@ -12,6 +12,7 @@ Takes (`URL#NAME`) are the business of `takes.py`.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ensemble.errors import Unavailable
 
@@ -57,6 +58,14 @@ def linger_us(url: str, given: int | None = None) -> int:
     if given is not None:
         return given
     return LINGER_US if place_of(url)[0] == "objects" else 0
+
+
+def from_anywhere(url: str, folder: str) -> str:
+    """A url that was said in a folder, as it leads to the same place on this disk from any other."""
+    if "://" in url or url.startswith("memory:"):
+        return url
+    kind, place = ("objects:", url.removeprefix("objects:")) if url.startswith("objects:") else ("", url)
+    return f"{kind}{Path(folder, place)}"
 
 
 def environment(url: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.log import open_log
 from ensemble.log.base import Taken
-from ensemble.log.blobs import DirectoryBlobs
+from ensemble.log.blobs import Blobs, DirectoryBlobs
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store, memory_store
 from ensemble.log.objects.blobs import ObjectBlobs
@@ -355,7 +355,8 @@ def blobs_in(store: str) -> Iterator[bytes]:
         held = memory_store(store.removeprefix("memory:"))
         assert held is not None
         return iter(held.blobs)
-    return (ObjectBlobs(objects_at(store)) if store.startswith("objects:") else DirectoryBlobs(Path(store))).names()
+    blobs: Blobs = ObjectBlobs(objects_at(store)) if store.startswith("objects:") else DirectoryBlobs(Path(store))
+    return (digest for digest, _ in blobs.copies())
 
 
 def test_large_data_goes_with_the_events_that_named_it(store: str, clock: ManualClock) -> None:

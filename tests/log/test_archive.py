@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import ensemble
 from ensemble.auditing import audit
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
@@ -287,6 +288,31 @@ def test_the_archive_of_several_shards_in_objects_is_divided_as_their_store(tmp_
         whole.trim(ruled(f"objects:{tmp_path}/whole/cold"))
 
 
+@pytest.mark.parametrize("kind", ["", "objects:"])
+def test_a_shard_that_has_let_nothing_go_yet_is_an_empty_log_in_the_archive_of_all(tmp_path: Path, kind: str) -> None:
+    cold = f"{kind}{tmp_path}/cold"
+    kept = [Trimmed(tmp_path / str(shard), log_id=f"log-{shard}", shard=shard) for shard in range(2)]
+    rules = ruled(cold)
+    rules.shards = 2
+    for each in kept:
+        each.say(30)
+        each.save()
+    kept[1].trim(rules)
+
+    empty = read_log(cold, 0)
+
+    assert (empty.begin().seq, empty.end().seq, list(empty.frames()), empty.snapshot()) == (0, 0, [], None)
+    assert (empty.name, empty.shard, audit_log(cold, 0).findings) == ("band", 0, [])
+    with ensemble.read(cold) as reader:
+        assert reader.status().events == len(list(reader.events())) > 0
+    assert [past.shard for past in audit(cold).logs] == [0, 1]
+    kept[0].trim(rules)
+    assert empty.end().seq > 0
+    assert empty.id == "log-0"
+    assert len(list(empty.frames())) == empty.end().seq
+    assert audit(cold).is_whole
+
+
 def test_damage_in_an_archive_of_objects_is_told_by_object(kept: Trimmed, tmp_path: Path) -> None:
     cold = f"objects:{tmp_path}/cold"
     kept.trim(ruled(cold))
@@ -504,6 +530,36 @@ def test_damage_in_an_archive_is_told_by_file_and_byte_to_who_reads_it_and_by_an
     assert "it does not follow frame" in finding.wrong
     with pytest.raises(LogCorrupt, match="it does not follow frame"):
         read_log(str(tmp_path / "cold")).end()
+
+
+@pytest.mark.parametrize("kind", ["", "objects:"])
+def test_an_archive_without_its_manifest_is_damaged_and_not_a_place_to_choose(kept: Trimmed, tmp_path: Path, kind: str) -> None:
+    cold = f"{kind}{tmp_path}/cold"
+    kept.trim(ruled(cold))
+    (tmp_path / "cold/blobs").mkdir()
+    (tmp_path / "cold/ensemble.json").unlink()
+
+    kept.say(30)
+    kept.save()
+    packing = kept.log.packing()
+    assert packing is not None
+    with pytest.raises(LogCorrupt, match=r"cold/ensemble.json: byte 0: the manifest is missing; restore this "):
+        Archive(cold, kept.log, 1).keep(packing, kept.log.end().seq)
+    if not kind:
+        assert "the manifest is missing" in audit_log(cold).findings[0].wrong
+
+
+def test_a_folder_where_a_pack_should_be_is_told_by_its_path(kept: Trimmed, tmp_path: Path) -> None:
+    kept.trim(ruled(tmp_path / "cold"))
+    for store in (kept.folder, tmp_path / "cold"):
+        path = sorted((store / "shard-0").glob("*.pack"))[0]
+        path.rename(path.with_name("kept"))
+        path.mkdir()
+        for look in (audit_log, lambda url: list(read_log(url).frames())):
+            with pytest.raises(Unavailable, match=f"{path}: byte 0 can't be read: .*; a folder is where a file should be"):
+                look(str(store))
+        path.rmdir()
+        path.with_name("kept").rename(path)
 
 
 def test_what_is_rehearsed_is_not_archived(kept: Trimmed, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.log.test_corruption import Sample
 
 
 def audited(sample: Sample, *known: Position) -> Audited:
-    return audit_directory(sample.folder, lambda log_id, shard: known)
+    return audit_directory(sample.folder, 0, lambda log_id, shard: known)
 
 
 def is_noticed(found: Audited) -> bool:
@@ -59,7 +59,7 @@ def test_a_store_that_nobody_touched_is_as_it_was_written(sample: Sample) -> Non
 def test_a_store_without_frames_is_as_it_was_written(tmp_path: Path) -> None:
     open_directory(tmp_path, name="band", log_id="log", files=Quick()).close()
 
-    found = audit_directory(tmp_path, lambda log_id, shard: [Position(0, 0, genesis("log", 0), 0)])
+    found = audit_directory(tmp_path, 0, lambda log_id, shard: [Position(0, 0, genesis("log", 0), 0)])
 
     assert found.findings == []
     assert list(found.verdicts.values()) == ["held"]
@@ -67,7 +67,7 @@ def test_a_store_without_frames_is_as_it_was_written(tmp_path: Path) -> None:
 
 def test_where_there_is_no_store_there_is_nothing_to_audit(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="there is no store"):
-        audit_directory(tmp_path, lambda log_id, shard: ())
+        audit_directory(tmp_path, 0, lambda log_id, shard: ())
 
 
 def test_the_log_goes_through_each_place_at_which_it_ever_was(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_log_goes_through_each_place_at_which_it_ever_was(tmp_path: Path) ->
         log.append(sealed)
     log.close()
 
-    found = audit_directory(tmp_path, lambda log_id, shard: places)
+    found = audit_directory(tmp_path, 0, lambda log_id, shard: places)
 
     assert set(found.verdicts.values()) == {"held"} and len(found.verdicts) == len(places)
 
@@ -230,7 +230,7 @@ def test_a_frame_of_another_log_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "other/shard-0").glob("*.seg"):
         (tmp_path / "store/shard-0" / path.name).write_bytes(path.read_bytes())
 
-    found = audit_directory(tmp_path / "store", lambda log_id, shard: ())
+    found = audit_directory(tmp_path / "store", 0, lambda log_id, shard: ())
 
     assert found.findings
 
@@ -267,12 +267,12 @@ def test_a_log_that_was_written_anew_from_a_place_on_is_seen_by_an_anchor_alone(
     log.append([log.seal(made)])
     log.close()
 
-    found = audit_directory(tmp_path / "forged", lambda log_id, shard: [before, kept])
+    found = audit_directory(tmp_path / "forged", 0, lambda log_id, shard: [before, kept])
 
     assert found.findings == []
     assert found.verdicts == {before: "held", kept: "beyond"}
     other = before._replace(seq=2, hash=b"\x00" * 32)
-    assert audit_directory(tmp_path / "forged", lambda log_id, shard: [other]).verdicts == {other: "other"}
+    assert audit_directory(tmp_path / "forged", 0, lambda log_id, shard: [other]).verdicts == {other: "other"}
 
 
 def test_a_place_that_damage_hides_is_told_as_such(sample: Sample) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import Snapshot, has_log, open_log, read_log
+from ensemble.log import Snapshot, count_shards, has_log, open_log, read_log
 from ensemble.log import group as groups_of
 from ensemble.log.directory import DirectoryLog, open_directory, read_directory
 from ensemble.log.files import Files
@@ -397,3 +397,10 @@ def test_files_are_synced_before_they_are_named_and_folders_after(tmp_path: Path
         *[f"create {0:020d}.seg", "folder shard-0", f"sync {0:020d}.seg"],
         *[f"create {1:020d}.snap.tmp", f"sync {1:020d}.snap.tmp", f"rename {1:020d}.snap", "folder snapshots"],
     ]
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "y/" * 2500])
+def test_a_path_that_no_system_takes_says_what_to_do(path: str) -> None:
+    for look in (read_log, count_shards, has_log):
+        with pytest.raises(Unavailable, match="File name too long; no path may be so long here; choose a shorter one"):
+            look(path)

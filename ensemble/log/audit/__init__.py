@@ -87,11 +87,9 @@ def audit_log(url: str, shard: int = 0, known: Known = lambda log_id, shard: ())
         from ensemble.log.objects.store import objects_at
 
         return audit_objects(objects_at(url), shard, known)
-    from ensemble.log import division
     from ensemble.log.audit.directory import audit_directory
 
-    folder = Path(place).absolute()
-    return audit_directory(division.place(folder, shard, division.count(folder) or 1), known)
+    return audit_directory(Path(place).absolute(), shard, known)
 
 
 def unsaid(packs: Iterable[tuple[Pack, bytes]], frames: Iterable[Frame], found: Audited) -> list[Pack]:

@@ -32,6 +32,7 @@ from ensemble.log.reader import DirectoryReader, is_whole_now
 from ensemble.log.recovery import Foreign, check_group, later_group
 from ensemble.log.remnant import is_remnant
 from ensemble.log.segment import Damage, Segment, Window
+from ensemble.log.shelf import FolderShelf, folder_manifest
 
 GLANCE_BYTES = 1 << 20
 """So much is looked at all at once."""
@@ -40,21 +41,19 @@ MOMENT_S = 0.2
 """How long a writer may take between beginning to write a group and its end."""
 
 
-def audit_directory(folder: Path, known: Known) -> Audited:
-    """Everything in a store of one shard. Unavailable if there is none, or it can't be read."""
-    path = folder / manifests.NAME
+def audit_directory(whole: Path, shard: int, known: Known) -> Audited:
+    """Everything in one shard of a store. Unavailable if there is none, or it can't be read."""
     found = Audited(findings=[], notes=[], verdicts={})
     try:
-        manifest = manifests.read(folder)
+        folder, manifest = folder_manifest(whole, shard)
     except LogCorrupt as error:
-        found.findings.append(of_error(error, path))
+        found.findings.append(of_error(error, str(error).partition(": byte ")[0]))
         return found
     if manifest is None:
         raise Unavailable(f"store {folder}: there is no store; check the path, or play a score with this store first")
-    otherwise = written_otherwise(path)
+    otherwise = written_otherwise(folder / manifests.NAME) if manifest.id else []
     if manifest.store:
         from ensemble.log.audit.archive import audit_archive
-        from ensemble.log.shelf import FolderShelf
 
         archive = audit_archive(FolderShelf(folder), manifest, known)
         archive.findings[:0] = otherwise

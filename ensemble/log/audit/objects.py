@@ -20,7 +20,7 @@ from ensemble.log.group import RECORD_BYTES
 from ensemble.log.objects import codec
 from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.codec import Kept, Manifest
-from ensemble.log.objects.log import own_manifest, part_of, read_root
+from ensemble.log.objects.log import manifest_of, part_of, read_root
 from ensemble.log.objects.packs import ObjectPack
 from ensemble.log.objects.protocol import Absent, Call, Entry, Follow, Seen
 from ensemble.log.objects.reading import ObjectFrames, ObjectReader, View, snapshots_of
@@ -40,25 +40,24 @@ def audit_objects(objects: Objects, shard: int, known: Known) -> Audited:
         if not isinstance(root.means, Manifest):
             if root.data != codec.encode_division(root.means):
                 found.findings.append(Finding(path, 0, OTHERWISE))
-            objects = part_of(objects, root, shard)
-            path = f"{objects.where}/{MANIFEST}"
-            manifest = own_manifest(objects)
-        else:
-            manifest = root.means
+            path = f"{objects.where}/generation-{root.means.generation}/{shard}/{MANIFEST}"
+        manifest, archive = manifest_of(objects, root, shard)
+        objects = part_of(objects, root, shard)
     except LogCorrupt as error:
         found.findings.append(of_error(error, path))
         return found
-    if manifest is None:
+    if manifest is None and archive is None:
         raise Unavailable(f"store {objects.where}: this shard was never begun")
-    if objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
+    if manifest is not None and objects.patiently(lambda: objects.get(MANIFEST)) != codec.encode_manifest(manifest):
         found.findings.append(Finding(path, 0, OTHERWISE))
-    if manifest.store:
+    if archive is not None:
         from ensemble.log.audit.archive import audit_archive
         from ensemble.log.shelf import ObjectShelf
 
-        looked = audit_archive(ObjectShelf(objects), manifest.archive, known)
+        looked = audit_archive(ObjectShelf(objects), archive, known)
         looked.findings[:0] = found.findings
         return looked
+    assert manifest is not None, "else it is an archive, or was refused"
     found.id, found.name, found.shard, found.fork = manifest.id, manifest.name, manifest.shard, manifest.fork
     found.begin = found.end = manifest.begin
     found.verdicts = dict.fromkeys(known(manifest.id, manifest.shard), "unread")

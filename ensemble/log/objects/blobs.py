@@ -41,9 +41,6 @@ class ObjectBlobs:
                 return data
         raise self._corrupt(_path(digest, self._found), "is missing")
 
-    def names(self) -> Iterator[bytes]:
-        return iter({digest: None for digest, _ in self.copies()})
-
     def copies(self) -> Iterator[tuple[bytes, int]]:
         return ((digest, _epoch_of(path)) for digest, path in self._all())
 

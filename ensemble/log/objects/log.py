@@ -113,14 +113,14 @@ def read_objects(objects: Objects, shard: int = 0) -> ObjectReader | ArchiveRead
     if root is None:
         raise _no_store(objects)
     part = part_of(objects, root, shard)
-    known = root.means if isinstance(root.means, Manifest) else own_manifest(part)
-    if known is None:
-        raise _no_store(part)
-    if known.store:
+    known, archive = manifest_of(objects, root, shard)
+    if archive is not None:
         from ensemble.log.archived import ArchiveReader
         from ensemble.log.shelf import ObjectShelf
 
-        return ArchiveReader(ObjectShelf(part), known.archive)
+        return ArchiveReader(ObjectShelf(part), archive)
+    if known is None:
+        raise _no_store(part)
     return ObjectReader(part, known)
 
 
@@ -140,6 +140,20 @@ def part_of(objects: Objects, root: Root, shard: int) -> Objects:
     if isinstance(root.means, Manifest):
         return objects
     return objects.below(f"generation-{root.means.generation}/{shard}")
+
+
+def manifest_of(objects: Objects, root: Root, shard: int) -> tuple[Manifest | None, manifests.Manifest | None]:
+    """The manifest of one shard, if it was begun; and of an archive what it says as such, or what stands for it.
+
+    Errors: Unavailable; LogCorrupt.
+    """
+    if isinstance(root.means, Manifest):
+        return root.means, root.means.archive if root.means.store else None
+    known = own_manifest(part_of(objects, root, shard))
+    if known is not None:
+        return known, known.archive if known.store else None
+    others = (own_manifest(part_of(objects, root, each)) for each in range(root.means.shards) if each != shard)
+    return None, manifests.of_empty_part(shard, (each.archive for each in others if each is not None))
 
 
 def own_manifest(part: Objects) -> Manifest | None:

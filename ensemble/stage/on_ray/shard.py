@@ -29,6 +29,7 @@ from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame, encode
 from ensemble.log import LogReader, Terms, linger_us, open_take, read_log
 from ensemble.log.takes import MAIN
+from ensemble.log.url import from_anywhere
 from ensemble.score import Score, load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -400,14 +401,19 @@ def _play(plan: Plan, crew: RayCrew, peers: Peers, *, is_told: bool) -> tuple[Lo
 
 
 def _at_home(score: Score, plan: Plan) -> Score:
-    """The score with its files as they are found from here."""
+    """The score with its files, and the places outside of its store, as they are found from here."""
     if not plan.home:
         return score
     sources = {
         name: spec if spec.file in (None, "-") else msgspec.structs.replace(spec, file=str(Path(plan.home, spec.file)))
         for name, spec in score.sources.items()
     }
-    return msgspec.structs.replace(score, sources=sources)
+    retain, audit, home = score.retain, score.audit, plan.home
+    if retain is not None and retain.archive:
+        retain = msgspec.structs.replace(retain, archive=from_anywhere(retain.archive, home))
+    if audit is not None:
+        audit = msgspec.structs.replace(audit, anchor=from_anywhere(audit.anchor, home), key=str(Path(home, audit.key)))
+    return msgspec.structs.replace(score, sources=sources, retain=retain, audit=audit)
 
 
 def _roles(score: Score, plan: Plan) -> dict[str, Role]:

@@ -358,7 +358,10 @@ def _options(plan: Plan) -> dict[str, Any]:
         "namespace": cluster.NAMESPACE,
     }
     # What leads to an object store goes along from here. Not into the plan, which is kept in the log.
-    env = {**environment(plan.url), **plan.runtime_env.get("env_vars", {})}
+    env: dict[str, str] = {}
+    for said, name in (("retain", "archive"), ("audit", "anchor")):
+        env |= environment((plan.document.get(said) or {}).get(name) or "")
+    env |= {**environment(plan.url), **plan.runtime_env.get("env_vars", {})}
     runtime_env = {**plan.runtime_env, "env_vars": env} if env else plan.runtime_env
     if runtime_env:
         options["runtime_env"] = runtime_env
