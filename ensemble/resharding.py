@@ -31,7 +31,7 @@ from ensemble.broker.matching.moving import Moving
 from ensemble.errors import EnsembleError, Unavailable
 from ensemble.event import Frame
 from ensemble.listening import motif_reader, motives
-from ensemble.log import BLOBS, RING, division, new_id, place_of, takes
+from ensemble.log import BLOBS, RING, division, new_id, pending, place_of, takes
 from ensemble.log import manifest as manifests
 from ensemble.log.base import EventLog
 from ensemble.log.blobs import ClaimLog, DirectoryBlobs
@@ -104,6 +104,7 @@ def reshard(url: str, shards: int, files: Files | None = None) -> Resharded:
             raise type(what)(f"{what}; the store is as it was, in {_counted(before)}") from error
         kept = "generation-0" if known is None else f"generation-{known.generation}"
         with suppress(OSError):  # the next time
+            (store / pending.PENDING).unlink(missing_ok=True)  # each of its parts was in its shard
             _put_away(store, new, files)
     return Resharded(name, url, before, shards, events, monotonic() - began_s, str(store / kept))
 
@@ -141,6 +142,8 @@ def _opened(stack: ExitStack, store: Path, known: Division | None, count: int, f
             raise Unavailable(f"store {store}: it has a key ring, and a store that has one can't be divided anew yet")
         log = open_directory(folder, name="", log_id="", shard=shard, create=False, files=files, doing="divides it anew")
         stack.callback(log.close)
+        if known is not None:
+            pending.complete(str(store), log)
         # What lies beside the old shard is written into the frames of the new ones: its place is that shard's own.
         logs.append(ClaimLog(log, DirectoryBlobs(folder), None) if (folder / BLOBS).exists() else log)
     return logs

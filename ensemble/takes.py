@@ -41,7 +41,7 @@ from ensemble.log.takes import MAIN
 from ensemble.opening import of_ray, read
 
 if TYPE_CHECKING:
-    from ensemble.stage.on_ray.stage import Act
+    from ensemble.stage.on_ray.bands import Act
 
 When = int | datetime | str | None
 """An offset, a time, or the id of an event; None: the end."""
@@ -129,7 +129,7 @@ def drop(url: str, name: str) -> None:
             )
         with _shut(store, name, "dropped"):
             kept.remove(store, name)
-    kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
+        kept.sweep(store, name)  # its writer, who was just let go, may have written that it ends
 
 
 def use(url: str, name: str) -> None:
@@ -155,6 +155,12 @@ def use(url: str, name: str) -> None:
         take_of(f"{store}#{name}")  # still
         _refuse_moved(store, now)
         kept.make_current(store, name)
+        if kept.is_dropped(store, name):  # in an object store nobody is kept out: who drops it looks after his mark is there
+            kept.make_current(store, now)
+            raise Unavailable(
+                f"{store}: take {name!r} is being dropped, or somebody was ended while he did, and {now!r} is current again; "
+                f"drop it again (ensemble take drop {name}), or use another one"
+            )
 
 
 def rollback(url: str, to: When, name: str | None = None) -> Take:
@@ -180,7 +186,9 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     with _kept_from_all(hold(store, before), store, before, "rolled back"):
         _refuse_moved(store, before)
         made = new(f"{store}#{before}", name or _free_name(store), to)
-        kept.make_current(store, made.name)
+        with kept.alone(store):
+            take_of(f"{store}#{made.name}")  # still
+            kept.make_current(store, made.name)
     return msgspec.structs.replace(made, is_current=True)
 
 
@@ -216,7 +224,7 @@ def _free_name(store: str) -> str:
 
 
 def _at_rest(url: str) -> AbstractContextManager[Act]:
-    from ensemble.stage.on_ray.stage import at_rest
+    from ensemble.stage.on_ray.bands import at_rest
 
     return at_rest(*of_ray(url))
 

@@ -257,7 +257,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     started |= {pid for each in started for pid in descendants(each)}
     ray.shutdown()
     home.close()
-    eventually(lambda: not any(is_alive(pid) for pid in started), f"the end of Ray's processes, {sorted(started)},")
+    eventually(lambda: not [pid for pid in started if is_alive(pid)], f"the end of Ray's processes, {sorted(started)},")
 
 
 def _be_the_only_one(tmp_path_factory: pytest.TempPathFactory) -> None:

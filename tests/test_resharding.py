@@ -22,12 +22,12 @@ import ensemble
 from ensemble import Event, Match, Reject, emit
 from ensemble.broker.failure import token_of
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import count_shards, division
+from ensemble.log import count_shards, division, open_log, pending
 from ensemble.log.directory import open_directory
 from ensemble.log.division import Division
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
-from tests.log.log_samples import Failing, Plug, Quick
+from tests.log.log_samples import Failing, Plug, Quick, frame
 
 ROOT = Path(__file__).parents[1]
 SCORE: dict[str, Any] = {
@@ -311,6 +311,28 @@ def test_data_that_lay_beside_the_log_is_there_in_the_new_shards_and_in_what_is_
         band.publish("said", said["a"], key="again")
     reshard(str(store), 2)
     assert found(store) == said | {"again": said["a"]}
+
+
+def test_what_all_shards_were_to_get_is_in_the_new_ones_and_what_is_left_of_it_concerns_nobody(store: Path) -> None:
+    reshard(str(store), 3, Quick())
+    before = len(seen(store)["events"])
+    logs = [open_log(str(store), name="shop", shard=shard, shards=3) for shard in range(3)]
+    pending.decide(str(store), logs, [[frame(log.end(), marks={}, topics=["note.made"])] for log in logs])
+    for log in logs:
+        log.close()
+    left = (store / pending.PENDING).read_bytes()
+
+    reshard(str(store), 4, Quick())
+
+    with ensemble.read(str(store)) as reader:
+        assert len(list(reader.events("note.made"))) == 3
+    assert len(seen(store)["events"]) == before + 3 and not (store / pending.PENDING).exists()
+    (store / pending.PENDING).write_bytes(left)  # as of who was killed before he took it away
+    for shard in range(4):
+        log = open_log(str(store), name="shop", shard=shard, shards=4)
+        pending.clear(str(store), [log])
+        log.close()
+    assert len(seen(store)["events"]) == before + 3
 
 
 def test_the_same_number_is_nothing_to_do(store: Path) -> None:

@@ -217,7 +217,7 @@ def shut(store: str, take: str) -> Iterator[None]:
 
         whole = Path(place).absolute()
         for folder in (whole, *sorted(whole.glob("generation-*/*"))):
-            if (folder / "lock").exists():
+            if (folder / "lock").exists() or (folder / "shard-0").is_dir():  # of a copy there may be no lock
                 try:
                     lock = Lock(folder)
                 except OSError as error:
@@ -251,9 +251,11 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
-            own = open_own(place, Terms(name, shard=shard, shards=len(forks)), fork)
+            id_ = new_id()
+            terms = Terms(name, id=id_, shard=shard, shards=len(forks), takes_over=False)
+            own = open_own(place, terms, fork)
             own.close()
-            if own.fork != fork:
+            if own.id != id_:  # it may play already: who did not make it neither takes it over nor away
                 raise Unavailable(f"store {store}: somebody else made a take {take!r} just now; choose another name")
         try:
             _check_parent(store, forks)

@@ -71,10 +71,9 @@ class Lock:
     def release(self) -> None:
         if self._fd < 0:
             return
-        try:
+        with suppress(OSError):  # then it looks as if it was left, which is looked into the next time
             self._say(FREE)
-        finally:
-            self.forget()
+        self.forget()
 
     def forget(self) -> None:
         """Close it as a crash would: what it says stays."""
@@ -83,9 +82,12 @@ class Lock:
         os.close(fd)
 
     def _say(self, text: bytes) -> None:
-        """Have the file say this, where there is room for it: what keeps others out is the lock, not what stands there."""
+        """Have the file say this, where there is room for it: what keeps others out is the lock, not what stands there.
+
+        OSError if it can't be made to say nothing: what stands there may say that nobody holds it.
+        """
+        os.ftruncate(self._fd, 0)
         with suppress(OSError):
-            os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, text, 0)
 
 

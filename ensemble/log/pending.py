@@ -27,7 +27,7 @@ from ensemble.log.files import Files, refusal
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
-    from ensemble.log.objects.protocol import Log
+    from ensemble.log.objects.protocol import Answer, Call, Log
     from ensemble.log.objects.store import Objects
 
 PENDING = "pending"
@@ -85,8 +85,9 @@ def complete(url: str, log: EventLog) -> None:
     Errors: LogCorrupt if that can't be read; Unavailable.
     """
     for name, data in _holding(url):
-        part = _parts(url, name, data, log.shard + 1)[log.shard]
-        if (part.log_id, part.seq) == (log.id, log.end().seq):
+        parts = _parts(url, name, data)
+        part = parts[log.shard] if log.shard < len(parts) else None  # none: the store was divided anew since
+        if part is not None and (part.log_id, part.seq) == (log.id, log.end().seq):
             try:
                 decided = [frames.decode(each, log.id, log.shard) for each in part.frames]
             except (ValueError, LogCorrupt) as error:
@@ -101,7 +102,7 @@ def clear(url: str, logs: Sequence[EventLog]) -> None:
     """
     ends = [(log.id, log.end().seq) for log in logs]
     for name, data in _holding(url):
-        parts = _parts(url, name, data, len(ends))
+        parts = _parts(url, name, data)
         if all(part.log_id != id_ or part.seq < seq for part, (id_, seq) in zip(parts, ends, strict=False)):
             _remove(url, name)
 
@@ -116,7 +117,7 @@ def _holding(url: str) -> Iterator[tuple[str, bytes]]:
         objects = objects_at(url)
         step: Settle | Settled = Settle()
         while isinstance(step, Settle):
-            step = step.told(objects.call(step.wants()) if step.phase == "clear" else objects.ask(step))
+            step = step.told(_tried(objects, step.wants()) if step.phase == "clear" else objects.ask(step))
         for token, data in step.accepted:
             yield objects.path(proposal(token)), data
         return
@@ -143,12 +144,12 @@ def _remove(url: str, name: str) -> None:
         raise refusal(f"store {url}: {name} can't be removed", error) from error
 
 
-def _parts(url: str, name: str, data: bytes, shards: int) -> list[_Part]:
-    """What each shard is to get; of so many at least. LogCorrupt."""
+def _parts(url: str, name: str, data: bytes) -> list[_Part]:
+    """What each shard is to get. LogCorrupt."""
     try:
         wire = _decode(data)
-        if wire.format != FORMAT or len(wire.parts) < shards:
-            raise ValueError(f"it is of format {wire.format}, for {len(wire.parts)} shards")
+        if wire.format != FORMAT:
+            raise ValueError(f"it is of format {wire.format}")
     except (msgspec.DecodeError, ValueError) as error:
         raise _unreadable(url, name, error) from error
     return wire.parts
@@ -171,7 +172,7 @@ def _propose(url: str, logs: Sequence[EventLog], data: bytes) -> None:
     while isinstance(step, Propose):
         there, phase = objects if step.shard is None else parts[step.shard], step.phase
         try:
-            step = step.told(there.call(step.wants()) if phase == "withdraw" else there.ask(step))
+            step = step.told(_tried(there, step.wants()) if phase == "withdraw" else there.ask(step))
         except Unavailable as error:
             if phase in ("decide", "compare"):
                 raise Unavailable(
@@ -181,6 +182,16 @@ def _propose(url: str, logs: Sequence[EventLog], data: bytes) -> None:
             raise
     if isinstance(step, Refused):
         raise _taken_over(url, step.shard)
+
+
+def _tried(objects: Objects, call: Call) -> Answer:
+    """The answer to a call after which all is as it should be, whatever comes of it: one that is refused stops nobody."""
+    from ensemble.log.objects.protocol import Unknown
+
+    try:
+        return objects.call(call)
+    except Unavailable:
+        return Unknown()
 
 
 def _stand(objects: Objects, logs: Sequence[EventLog]) -> tuple[list[Objects], tuple[tuple[Log, int], ...]]:

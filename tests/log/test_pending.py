@@ -109,7 +109,7 @@ def test_what_is_personal_lies_there_encrypted(url: str, tmp_path: Path) -> None
             assert read.rows.event(0).data["name"] == "SECRET"
 
 
-@pytest.mark.parametrize("data", [b"", b"\x92\x07\x90", b"\x92\x01\x90"], ids=["nothing", "another format", "other shards"])
+@pytest.mark.parametrize("data", [b"", b"\x92\x07\x90"], ids=["nothing", "another format"])
 def test_what_can_not_be_read_is_said(tmp_path: Path, data: bytes) -> None:
     url = str(tmp_path / "store")
     close(opened(url))
@@ -237,3 +237,30 @@ def test_a_decision_that_is_none_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(LogCorrupt, match=r"decided/\w+: byte 0: b'perhaps' is no decision; restore this object from a copy"):
         opened(url)
+
+
+@pytest.mark.parametrize("phase", ["withdraw", "clear"])
+def test_a_delete_that_is_refused_hides_nothing_and_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    url = f"objects:{tmp_path}/store"
+    logs = opened(url)
+
+    def refused(objects: Objects, call: Call) -> Answer:
+        if call.verb == "delete":
+            raise Unavailable("no right to delete")
+        return real(objects, call)
+
+    real = Objects.call
+    monkeypatch.setattr(Objects, "call", refused)
+    if phase == "withdraw":
+        for shard in range(2):
+            let_go(f"{url}/generation-0/{shard}")  # as of another process
+        close(opened(url))
+        with pytest.raises(Unavailable, match="opened by somebody else"):
+            pending.decide(url, logs, [[frame(log.end())] for log in logs])
+    else:
+        close(logs)
+        (tmp_path / "store" / "pending").mkdir()
+        (tmp_path / "store" / "pending" / "undecided").write_bytes(b"\x92\x01\x90")
+    close(opened(url))

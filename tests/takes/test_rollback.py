@@ -262,3 +262,30 @@ def test_who_comes_second_to_what_is_current_leaves_nobody_playing_behind(store:
             ask()
         assert kept.current(store) == "a"
     assert [each.name for each in takes.listed(store)] == ["main", "a", "b"]
+
+
+def test_a_rollback_does_not_point_at_a_take_that_was_dropped_meanwhile(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played(store, 1, 2)
+    real = takes.new
+
+    def new(*arguments: Any) -> Any:
+        made = real(*arguments)
+        takes.drop(store, made.name)
+        return made
+
+    monkeypatch.setattr(takes, "new", new)
+    with pytest.raises(Unavailable, match="there is no take"):
+        takes.rollback(store, 0)
+
+    assert kept.current(store) == "main"
+
+
+def test_in_an_object_store_a_take_that_is_being_dropped_does_not_become_current(tmp_path: Path) -> None:
+    store = f"objects:{tmp_path}/shop"
+    played(store, 1, 2)
+    takes.new(store, "a")
+
+    with kept.dropping(store, "a"):
+        with pytest.raises(Unavailable, match="is being dropped"):
+            takes.use(store, "a")
+        assert kept.current(store) == "main"

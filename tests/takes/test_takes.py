@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from datetime import date, timedelta
 from pathlib import Path
@@ -356,6 +358,45 @@ def test_who_comes_second_to_a_name_gets_no_take_of_another_place(store: str, mo
 
     monkeypatch.undo()
     assert [(each.name, each.id, each.offset) for each in takes.listed(store)][1:] == [("what-if", first.id, 0)]
+
+
+def test_who_comes_second_to_the_very_same_take_neither_takes_it_over_nor_away(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played(store, 1, 2)
+    takes.new(store, "what-if")
+    with ensemble.open(SCORE, store=store, take="what-if", players=PLAYERS) as band:
+        counts = iter([None])
+        real = own.count_own
+        monkeypatch.setattr("ensemble.log.count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
+        with pytest.raises(Unavailable):
+            takes.new(store, "what-if")
+        monkeypatch.undo()
+        band.publish("ordered", {"n": 3}, key="k")
+        band.settle(10)
+
+    assert sums(store, "what-if") == {"k": {"sum": 6}}
+
+
+def test_what_is_left_of_a_dropped_take_is_swept_while_nobody_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+    takes.new(store, "a")
+    swept = []
+
+    def sweep(store: str, take: str) -> None:
+        fd = os.open(tmp_path / "store" / "takes", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+        swept.append(take)
+
+    monkeypatch.setattr(kept, "sweep", sweep)
+    takes.drop(store, "a")
+
+    assert swept == ["a"]
 
 
 @pytest.mark.parametrize("place", [1.5, True, date(2026, 11, 30)])

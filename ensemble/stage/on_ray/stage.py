@@ -23,7 +23,7 @@ from ensemble.score.model import Score
 from ensemble.stage.base import Answer, Shard, View
 from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
-from ensemble.stage.on_ray.bands import Act, at_rest, kill, lines_of, plan_of, rescore
+from ensemble.stage.on_ray.bands import kill, lines_of, plan_of, rescore
 from ensemble.stage.on_ray.join import added, carried
 from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
 from ensemble.stage.on_ray.plan import Plan, versions
@@ -32,7 +32,7 @@ from ensemble.stage.on_ray.switching import Writes, switch
 from ensemble.stage.on_ray.wire import pack_publication
 from ensemble.stage.view import StateView
 
-__all__ = ("Act", "RayStage", "at_rest", "attach", "play", "up")
+__all__ = ("RayStage", "attach", "play", "up")
 
 PUBLICATION_BYTES = 70_000
 """Bytes of data in one publication of many: with keys and the like it stays below what Ray carries inside a call."""
