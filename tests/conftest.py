@@ -15,6 +15,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:  # so that `tests.…` and `players.…` are found however pytest was started
@@ -39,6 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
     parser.addoption("--takes", action="store_true", help="play each test that stands on a store that lasts in a take of it")
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
+
+
+settings.register_profile("unhurried", deadline=None)  # a machine that is busy is no failure
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
