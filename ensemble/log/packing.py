@@ -100,30 +100,42 @@ class DirectoryPacking(Repacking):
             os.close(fd)
 
     def has_takes(self) -> bool:
-        folder = self._log.folder
-        whole = folder.parent.parent  # of one shard of several: generation-N/SHARD
-        store = whole if (whole / division.NAME).exists() else folder
-        return takes.stand_on(store)
+        with takes.stand_on(self._whole()) as found:
+            return found
+
+    def _whole(self) -> Path:
+        """The folder of the whole store, of which this may be one shard of several: generation-N/SHARD."""
+        whole = self._log.folder.parent.parent
+        return whole if (whole / division.NAME).exists() else self._log.folder
 
     def put(self, packed: Packed) -> None:
+        try:
+            if not packed.removals:
+                self._put(packed)
+                return
+            with takes.stand_on(self._whole(), is_held=True) as found:  # who makes one meanwhile sees what is gone
+                if not found:
+                    self._put(packed)
+                    return
+            self.drop(packed)
+        except OSError as error:
+            raise refusal(f"store {self._log.folder}: a pack can't be put in its place", error) from error
+        raise Unavailable(f"store {self._log.folder}: a take was made meanwhile; what it stands on stays until it is dropped")
+
+    def _put(self, packed: Packed) -> None:
+        """Unavailable; LogCorrupt; OSError."""
         log, files = self._log, self._log.files
         path = self._shard / packed.name
-        try:
-            if packed.removals and self.has_takes():
-                self.drop(packed)
-                raise Unavailable(f"store {log.folder}: a take was made meanwhile; what it stands on stays until it is dropped")
-            log.refuse_older()
-            manifests.raise_format(log.folder, files)
-            files.rename(self._shard / f"{packed.name}.tmp", path)
-            files.sync_folder(self._shard)
-            old = [piece for piece in log.pieces() if packed.begin.seq <= piece.seq < packed.end.seq]
-            with corrupt_if_damaged():
-                log.replace(old, FilePack(path, log.id, log.shard))
-            for piece in old:
-                self._until.pop(piece.path, None)
-                files.remove(piece.path)
-        except OSError as error:
-            raise refusal(f"store {log.folder}: a pack can't be put in its place", error) from error
+        log.refuse_older()
+        manifests.raise_format(log.folder, files)
+        files.rename(self._shard / f"{packed.name}.tmp", path)
+        files.sync_folder(self._shard)
+        old = [piece for piece in log.pieces() if packed.begin.seq <= piece.seq < packed.end.seq]
+        with corrupt_if_damaged():
+            log.replace(old, FilePack(path, log.id, log.shard))
+        for piece in old:
+            self._until.pop(piece.path, None)
+            files.remove(piece.path)
 
     def drop(self, packed: Packed) -> None:
         try:

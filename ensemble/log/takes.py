@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -119,27 +119,38 @@ def strays(store: str) -> list[str]:
         raise refusal(f"{folder / 'takes'}: can't be read", error) from error
 
 
-def stand_on(folder: Path) -> bool:
+@contextmanager
+def stand_on(folder: Path, *, is_held: bool = False) -> Iterator[bool]:
     """Whether there are takes of a store in a folder, or somebody makes one now: what they need must stay.
 
     So must what may be one that was damaged. What is left of one that was never finished, or was dropped, is taken away.
+    Where nobody has made a take yet there is nothing to lock. If the answer `is_held`, the folder `takes` is made there: who
+    begins to make one waits until this is left.
     Errors: OSError.
     """
-    try:
-        fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        for each in _folders(folder):
-            if not each.name.startswith("."):
-                return True
-            shutil.rmtree(each, ignore_errors=True)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
+    if is_held:
+        with suppress(FileExistsError):  # a file of that name: then no takes can be made either
+            (folder / "takes").mkdir()
+    with ExitStack() as stack:
+        try:
+            fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            found = _is_taken(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            found = False
+        except BlockingIOError:
+            found = True
+        yield found
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether there is a take, or what may be one, before which nothing is left of others. `takes` is locked. OSError."""
+    for each in _folders(folder):
+        if not each.name.startswith("."):
+            return True
+        shutil.rmtree(each, ignore_errors=True)
+    return False
 
 
 def _folders(folder: Path) -> list[Path]:

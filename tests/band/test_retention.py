@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import ensemble
 from ensemble import Match, takes
 from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
+from ensemble.log import manifest as manifests
 from ensemble.log import open_log
 from ensemble.log.base import Taken
 from ensemble.log.blobs import Blobs, DirectoryBlobs
@@ -21,6 +23,7 @@ from ensemble.log.memory import forget_memory_store, memory_store
 from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.store import objects_at
 from ensemble.resharding import reshard
+from ensemble.score import load
 from ensemble.testing import ManualClock
 from ensemble.trimming import trim_store
 from tests.conformance.stand import eventually
@@ -403,6 +406,44 @@ def test_from_a_store_that_has_takes_nothing_is_taken(store: str, clock: ManualC
         say(band, clock, 5)
         assert sum(state["count"] for state in band.table("tally").values()) == 152
         assert next(band.events()).offset == done.begins[0]
+
+
+@pytest.mark.parametrize("had_takes", [False, True], ids=["the first", "another"])
+def test_who_makes_a_take_while_retention_takes_what_is_before_it_is_refused(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, had_takes: bool
+) -> None:
+    store = str(tmp_path / "s")
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        say(band, clock, 100)
+    if had_takes:
+        takes.new(store, "old")
+        takes.drop(store, "old")
+    raise_format = manifests.raise_format
+    told: list[str] = []
+
+    def make() -> None:
+        try:
+            takes.new(store, "early", 30)
+        except Unavailable as error:
+            told.append(str(error))
+
+    maker = threading.Thread(target=make)
+
+    def late(*given: Any) -> None:  # retention has seen that there are no takes
+        monkeypatch.undo()
+        maker.start()
+        maker.join(3)
+        raise_format(*given)
+
+    monkeypatch.setattr(manifests, "raise_format", late)
+    done = trim_store(store, load(score({"time": "1m"})))
+    maker.join(60)
+
+    assert done.begins[0] > 30
+    assert len(told) == 1
+    assert "retention took what was before this place just now; choose a later one" in told[0]
+    assert [take.name for take in takes.listed(store)] == ["main"]
 
 
 def test_a_folder_called_takes_that_lies_beside_the_store_keeps_nothing_in_it(tmp_path: Path, clock: ManualClock) -> None:
