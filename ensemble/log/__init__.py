@@ -18,7 +18,7 @@ from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
 from ensemble.log.files import Files, refusal
-from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, new_id, open_own, own_blobs, read_own
+from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, fork_at, new_id, open_own, own_blobs, read_own
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
-    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take", "own_logs",
-    "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
+    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take",
+    "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
 ]  # fmt: skip
 
 
@@ -173,6 +173,14 @@ def _named(url: str) -> tuple[str, str]:
 def where(url: str) -> str:
     """The url at which the own log of what a url means is kept."""
     return takes.place(*_named(url))
+
+
+def fork_of(store: str, take: str) -> Fork | None:
+    """Where a take leaves its parent, in its first shard; None: it is `main`, or was never finished.
+
+    Errors: Unavailable if it can't be read; LogCorrupt if its manifest is damaged.
+    """
+    return fork_at(takes.place(store, take))
 
 
 def own_logs(store: str, take: str) -> list[LogReader]:

@@ -180,6 +180,36 @@ def test_what_a_damaged_take_stands_on_is_not_dropped_before_it(folder: Path) ->
     assert names(folder) == ["main"]
 
 
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("parent", ["main", "a"])
+def test_two_takes_that_are_damaged_are_dropped_in_any_order(folder: Path, parent: str, first: str) -> None:
+    takes.new(f"{folder}#{parent}", "b")
+    takes.new(str(folder), "c")
+    for name in ("a", "b"):
+        (folder / "takes" / name / "ensemble.json").write_bytes(b"{")
+    with pytest.raises(LogCorrupt, match="on which take 'a' stands can't be read"):
+        takes.drop(str(folder), "c")
+
+    takes.drop(str(folder), first)
+    takes.drop(str(folder), "b" if first == "a" else "a")
+
+    assert names(folder) == ["main", "c"]
+
+
+def test_what_stands_on_a_damaged_take_is_dropped_before_it(folder: Path) -> None:
+    takes.new(f"{folder}#a", "b")
+    takes.new(f"{folder}#b", "c")
+    (folder / "takes/a/ensemble.json").write_bytes(b"{")
+    for name, above in (("a", "b"), ("b", "c")):
+        with pytest.raises(Unavailable, match=f"{above} stands on take '{name}'; drop that first"):
+            takes.drop(str(folder), name)
+
+    for name in ("c", "b", "a"):
+        takes.drop(str(folder), name)
+
+    assert names(folder) == ["main"]
+
+
 def test_a_lock_that_was_left_is_still_seen_to_be_left_after_a_look(folder: Path) -> None:
     Lock(folder).forget()  # as a crash does
 
