@@ -126,23 +126,30 @@ def count_shards(url: str) -> int | None:
 
 
 def has_log(url: str) -> bool:
-    """Whether there is a log at `url`.
+    """Whether there is a log at `url`; it may be damaged.
 
-    Errors: Unavailable if this version knows no such kind of store.
+    Errors: Unavailable if this version knows no such kind of store; LogCorrupt if it can't be told which take is current.
     """
-    return count_shards(url) is not None
+    return _has_own(*_named(url))
+
+
+def _has_own(store: str, take: str) -> bool:
+    try:
+        return count_own(takes.place(store, take)) is not None
+    except LogCorrupt:  # what is damaged is there: it is left, and dropped, as it is
+        return True
 
 
 def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
-    """The store and the take that a url means: the take that it names, else the current one.
+    """The store and the take that a url means: the take that it names, else the current one. It may be damaged.
 
     Errors: Unavailable if it names one that is not there; with how it is made, if it `is_wanted`.
     """
     store, take = _named(url)
-    if take != takes.MAIN and count_own(takes.place(store, take)) is None:
+    if take != takes.MAIN and not _has_own(store, take):
         from ensemble.score.finding import nearest
 
-        if count_own(takes.place(store, takes.MAIN)) is None:
+        if not _has_own(store, takes.MAIN):
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
         if takes.split(url)[1] is None:
             raise Unavailable(
