@@ -26,6 +26,7 @@ from ensemble.log import (
     LogReader,
     Position,
     count_shards,
+    fork_of,
     has_log,
     hold,
     make_take,
@@ -122,7 +123,7 @@ def drop(url: str, name: str) -> None:
         take_of(f"{store}#{name}")  # still
         if kept.current(store) == name:
             raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
-        standing = [each for each in kept.names(store) if each != name and _parent(store, each) == name]
+        standing = _standing(store, name)
         if standing:
             raise Unavailable(
                 f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first"
@@ -282,16 +283,30 @@ def _refuse_damaged(store: str, take: str) -> None:
         raise LogCorrupt(f"take {take!r} is damaged, so what is current stays: {error}; or make another one current") from error
 
 
-def _parent(store: str, take: str) -> str | None:
-    """The take that one leaves. Unavailable if that can't be read."""
+def _standing(store: str, take: str) -> list[str]:
+    """The takes that leave this one. LogCorrupt if of one that can't be told.
+
+    If the manifest of this one is damaged, what stands on it can't be read: another that is damaged loses nothing with it. Nor
+    does one on which this one stands itself.
+    """
+    others = [each for each in kept.names(store) if each != take]
+    lineage, is_lost = [take], False
     try:
-        with ExitStack() as stack:
-            logs = own_logs(store, take)
-            for log in logs:
-                stack.callback(log.close)
-            return None if logs[0].fork is None else logs[0].fork.take
-    except LogCorrupt as error:
-        raise LogCorrupt(f"on which take {take!r} stands can't be read; drop that first, or mend it: {error}") from error
+        while (fork := fork_of(store, lineage[-1])) is not None and fork.take in others and fork.take not in lineage:
+            lineage.append(fork.take)
+    except LogCorrupt:
+        is_lost = lineage == [take]
+    found = []
+    for each in others:
+        try:
+            fork = fork_of(store, each)
+        except LogCorrupt as error:
+            if is_lost or each in lineage:
+                continue
+            raise LogCorrupt(f"on which take {each!r} stands can't be read; drop that first, or mend it: {error}") from error
+        if fork is not None and fork.take == take:
+            found.append(each)
+    return found
 
 
 def _refuse_moved(store: str, take: str) -> None:

@@ -18,7 +18,7 @@ from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
 from ensemble.log.files import Files, refusal
-from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, new_id, open_own, own_blobs, read_own
+from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, fork_at, new_id, open_own, own_blobs, read_own
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
-    "count_shards", "environment", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take", "own_logs",
-    "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
+    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take",
+    "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
 ]  # fmt: skip
 
 
@@ -126,23 +126,30 @@ def count_shards(url: str) -> int | None:
 
 
 def has_log(url: str) -> bool:
-    """Whether there is a log at `url`.
+    """Whether there is a log at `url`; it may be damaged.
 
-    Errors: Unavailable if this version knows no such kind of store.
+    Errors: Unavailable if this version knows no such kind of store; LogCorrupt if it can't be told which take is current.
     """
-    return count_shards(url) is not None
+    return _has_own(*_named(url))
+
+
+def _has_own(store: str, take: str) -> bool:
+    try:
+        return count_own(takes.place(store, take)) is not None
+    except LogCorrupt:  # what is damaged is there: it is left, and dropped, as it is
+        return True
 
 
 def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
-    """The store and the take that a url means: the take that it names, else the current one.
+    """The store and the take that a url means: the take that it names, else the current one. It may be damaged.
 
     Errors: Unavailable if it names one that is not there; with how it is made, if it `is_wanted`.
     """
     store, take = _named(url)
-    if take != takes.MAIN and count_own(takes.place(store, take)) is None:
+    if take != takes.MAIN and not _has_own(store, take):
         from ensemble.score.finding import nearest
 
-        if count_own(takes.place(store, takes.MAIN)) is None:
+        if not _has_own(store, takes.MAIN):
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
         if takes.split(url)[1] is None:
             raise Unavailable(
@@ -173,6 +180,14 @@ def _named(url: str) -> tuple[str, str]:
 def where(url: str) -> str:
     """The url at which the own log of what a url means is kept."""
     return takes.place(*_named(url))
+
+
+def fork_of(store: str, take: str) -> Fork | None:
+    """Where a take leaves its parent, in its first shard; None: it is `main`, or was never finished.
+
+    Errors: Unavailable if it can't be read; LogCorrupt if its manifest is damaged.
+    """
+    return fork_at(takes.place(store, take))
 
 
 def own_logs(store: str, take: str) -> list[LogReader]:

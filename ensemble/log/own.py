@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ensemble.errors import Unavailable
+from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import pending
 from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.url import place_of
@@ -18,6 +18,8 @@ from ensemble.log.url import place_of
 if TYPE_CHECKING:
     from ensemble.log.blobs import Blobs
     from ensemble.log.forgetting.ring import Ring
+    from ensemble.log.manifest import Manifest
+    from ensemble.log.objects.codec import Manifest as ObjectManifest
     from ensemble.log.objects.store import Objects
     from ensemble.score.personal import Personal
 
@@ -195,22 +197,41 @@ def count_own(url: str) -> int | None:
 
 def archived_at(url: str) -> str:
     """The url of the store whose archive is kept at a url; empty: none is kept there. Unavailable; LogCorrupt."""
+    known = None if place_of(url)[0] == "memory" else _first_manifest(url)
+    return "" if known is None else known.store
+
+
+def fork_at(url: str) -> Fork | None:
+    """Where what is kept at a url leaves its parent, by the manifest of its first shard alone: the rest may be damaged.
+
+    None: it is no take, or that shard was never begun. Unavailable; LogCorrupt.
+    """
     kind, place = place_of(url)
     if kind == "memory":
-        return ""
+        from ensemble.log.memory import memory_store
+
+        store = memory_store(place)
+        return None if store is None else store.fork
+    known = _first_manifest(url)
+    if known is None and kind == "directory":  # where all of a take is made at once
+        raise LogCorrupt(f"{url}: the manifest of its first shard is missing; restore it from a copy of the store")
+    return None if known is None else known.fork
+
+
+def _first_manifest(url: str) -> Manifest | ObjectManifest | None:
+    """That of the first shard of what is kept at a url, in a folder or an object store; None: it was never begun."""
+    kind, place = place_of(url)
     if kind == "objects":
         from ensemble.log.objects.log import own_manifest, part_of, read_root
         from ensemble.log.objects.store import objects_at
 
         objects = objects_at(url)
         root = read_root(objects)
-        there = None if root is None else own_manifest(part_of(objects, root, 0))
-        return "" if there is None else there.store
+        return None if root is None else own_manifest(part_of(objects, root, 0))
     from ensemble.log import division, manifest
 
     whole = Path(place).absolute()
-    known = manifest.read(division.place(whole, 0, division.count(whole) or 1))
-    return "" if known is None else known.store
+    return manifest.read(division.place(whole, 0, division.count(whole) or 1))
 
 
 def new_id() -> str:

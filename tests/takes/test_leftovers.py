@@ -38,6 +38,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def made(tmp_path: Path, kind: str, shards: int) -> tuple[str, Path]:
+    """A store of so many shards in which nothing was said yet, and the folder where it lies."""
+    url = f"objects:{tmp_path}/store" if kind == "objects" else str(tmp_path / "store")
+    for shard in range(shards):
+        open_log(url, name="shop", shard=shard, shards=shards).close()
+    return url, tmp_path / "store"
+
+
 def has_takes(folder: Path) -> bool:
     """Whether retention takes nothing from the store."""
     log = open_log(str(folder), name="")
@@ -148,6 +156,27 @@ def test_a_current_take_whose_manifest_is_damaged_can_be_left(folder: Path) -> N
     assert said(str(folder)) == [{"sum": 1}]
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("kind", ["directory", "objects"])
+def test_whichever_manifest_of_a_take_is_damaged_it_is_left_and_dropped(tmp_path: Path, kind: str, shards: int) -> None:
+    store, place = made(tmp_path, kind, shards)
+    takes.new(store, "a")
+    takes.new(store, "b")
+    takes.use(store, "a")
+    for name in ("a", "b"):
+        written = place / "takes" / name / ("shards.json" if kind == "directory" and shards > 1 else "ensemble.json")
+        written.write_bytes(b"{")
+    with pytest.raises(LogCorrupt, match=r"take 'b' is damaged, so what is current stays: .*/takes/b/.*: byte 0"):
+        takes.use(store, "b")
+
+    takes.use(store, "main")
+    takes.drop(store, "b")
+    takes.drop(store, "a")
+
+    assert names(store) == ["main"]
+    assert takes.new(store, "a").parent == "main"
+
+
 def test_a_damaged_take_is_not_left_while_it_is_played(folder: Path) -> None:
     takes.use(str(folder), "a")
     with ensemble.open(SCORE, store=str(folder), players=PLAYERS):
@@ -177,6 +206,36 @@ def test_what_a_damaged_take_stands_on_is_not_dropped_before_it(folder: Path) ->
 
     takes.drop(str(folder), "b")
     takes.drop(str(folder), "a")
+    assert names(folder) == ["main"]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("parent", ["main", "a"])
+def test_two_takes_that_are_damaged_are_dropped_in_any_order(folder: Path, parent: str, first: str) -> None:
+    takes.new(f"{folder}#{parent}", "b")
+    takes.new(str(folder), "c")
+    for name in ("a", "b"):
+        (folder / "takes" / name / "ensemble.json").write_bytes(b"{")
+    with pytest.raises(LogCorrupt, match="on which take 'a' stands can't be read"):
+        takes.drop(str(folder), "c")
+
+    takes.drop(str(folder), first)
+    takes.drop(str(folder), "b" if first == "a" else "a")
+
+    assert names(folder) == ["main", "c"]
+
+
+def test_what_stands_on_a_damaged_take_is_dropped_before_it(folder: Path) -> None:
+    takes.new(f"{folder}#a", "b")
+    takes.new(f"{folder}#b", "c")
+    (folder / "takes/a/ensemble.json").write_bytes(b"{")
+    for name, above in (("a", "b"), ("b", "c")):
+        with pytest.raises(Unavailable, match=f"{above} stands on take '{name}'; drop that first"):
+            takes.drop(str(folder), name)
+
+    for name in ("c", "b", "a"):
+        takes.drop(str(folder), name)
+
     assert names(folder) == ["main"]
 
 
