@@ -40,7 +40,7 @@ def up(
     Errors: as `open`; Unavailable if there is no cluster.
     """
     score = score if isinstance(score, Score) else load(score)
-    url = store or score.store.url or f".ensemble/{score.name}"
+    url = (score.store.url or f".ensemble/{score.name}") if store is None else store
     score, calls, vocabulary, prepared = ready(score, players, is_live=is_current(url))
     plan = plan_of(score, calls, prepared, url)
     stage, _ = ray_stage.up(score, plan, address or score.stage.address)

@@ -57,7 +57,7 @@ def open(  # noqa: A001 - ensemble.open(...)
     Errors: ScoreError; PlayerError if an instance can't be built; Unavailable if the store can't be used.
     """
     score = score if isinstance(score, Score) else load(score)
-    url = with_take(store or score.store.url or f".ensemble/{score.name}", take)
+    url = with_take((score.store.url or f".ensemble/{score.name}") if store is None else store, take)
     is_live = is_current(url)
     made = ready(score, players, is_live=is_live)
     how = _How(durability, again, strict, inputs, breaking)
@@ -195,7 +195,9 @@ def read(url: str, *, take: str | None = None) -> Reader:
 
 
 def with_take(url: str, take: str | None) -> str:
-    """The url of a take of a store. TypeError if the url names another."""
+    """The url of a take of a store. TypeError if the url names another, or is none."""
+    if not isinstance(url, str):
+        raise TypeError(f"{url!r:.80} is no url of a store; give a str, such as '.ensemble/shop'")
     if take is None:
         return url
     store, named = split(url)

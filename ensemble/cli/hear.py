@@ -53,7 +53,7 @@ def hear(
     begin = moment(since, "--since")
     listening = tried(ensemble.load(score), _written(motif))
     now_us = time.time_ns() // 1000
-    with ensemble.read(store_url(store or score)) as reader:
+    with ensemble.read(store_url(score if store is None else store)) as reader:
         trials = [(Trial(listening, shard.log), shard.log) for shard in reader._shards]
         heard = 0
         for match in merge(*(trial.hear(_offset(log, begin), now_us) for trial, log in trials), key=lambda match: match.time):

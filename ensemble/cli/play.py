@@ -191,7 +191,7 @@ def _url(score: Score, store: str | None, take: str | None) -> str:
     from ensemble.opening import with_take
 
     try:
-        return with_take(store or score.store.url, take)
+        return with_take(score.store.url if store is None else store, take)
     except TypeError as error:
         usage(str(error))
 

@@ -50,7 +50,7 @@ def rebuild(
     from ensemble.ready import ready
     from ensemble.rebuilding import Rebuilding, is_kept_inside, keeps_state, rewrite
 
-    url = store_url(store or score)
+    url = store_url(score if store is None else store)
     players = ready(score, None).players
     with ensemble.read(url) as reader:
         played = reader.status().sections

@@ -59,7 +59,7 @@ def replay(
     from ensemble.replay import replay
 
     loaded = ensemble.load(score)
-    url = store_url(store or str(score))
+    url = store_url(str(score) if store is None else store)
     with Bar(f"{loaded.name}: replay") as bar:
         made = replay(
             loaded, place(since, "--from"), players=None if players is None else _names(players), take=take, store=url,

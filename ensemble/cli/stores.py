@@ -68,7 +68,7 @@ def trim(
     score = load(named) if named is not None and named.endswith((".yaml", ".yml")) else None
     if named is not None and store is not None and score is None:
         usage(f"{named} and --store {store} name a store each; name one of them, or a score and its store")
-    url = store_url(store or named)
+    url = store_url(named if store is None else store)
     done = trim_store(url, score, is_rehearsal=dry_run)
     if json:
         result_json({**msgspec.structs.asdict(done), "removed": [msgspec.structs.asdict(each) for each in done.removed]})

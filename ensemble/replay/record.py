@@ -7,6 +7,7 @@ batch it is the outcome of. Must not know how anything is played again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from ensemble.broker.routing import Listener
 from ensemble.broker.section import Batch
 from ensemble.broker.state import State
 from ensemble.errors import ScoreError, Unavailable
-from ensemble.event import Frame, Rows
+from ensemble.event import EPOCH, Frame, Rows
 from ensemble.listening import listener
 from ensemble.log.base import LogReader, Position
 from ensemble.score import Score, load
@@ -99,6 +100,12 @@ class Record:
 
     def apply(self, frame: Frame) -> None:
         """A frame is past."""
+        if "carried" in frame.marks:  # who heard what before is not in this log
+            after = EPOCH + timedelta(microseconds=frame.time_us + 1)
+            raise Unavailable(
+                f"log {self.log.name!r}: it was divided anew (ensemble reshard), and who heard what before that is not known "
+                f"any more; replay from there on: --from {after:%Y-%m-%dT%H:%M:%S.%fZ}"
+            )
         if "score" in frame.marks:
             self._score(frame.marks["score"])
         if frame.rows is not None:

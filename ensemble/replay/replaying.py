@@ -104,7 +104,7 @@ def replay(
     began_s = monotonic()
     check_place(since)
     score = score if isinstance(score, Score) else load(score)
-    store, parent = take_of(store or score.store.url or f".ensemble/{score.name}")
+    store, parent = take_of((score.store.url or f".ensemble/{score.name}") if store is None else store)
     refuse_archive(store)
     if take is not None:
         kept.check_name(take)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +69,21 @@ def test_a_band_and_a_reader_show_what_they_are(stand: Stand) -> None:
         assert repr(reader) == f"Reader('test', {stand.url!r}, 1 event)"
     stand.leave()
     assert repr(band) == f"Band('test', {stand.url!r}, closed)"
+
+
+def test_a_store_that_is_nowhere_is_not_the_one_that_the_score_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ensemble.Unavailable, match="store ''"):
+        ensemble.open({"ensemble": 1, "name": "shop"}, store="")
+
+    assert not list(tmp_path.iterdir())
+
+
+SHOP = {"ensemble": 1, "name": "shop"}
+
+
+@pytest.mark.parametrize("use", [ensemble.read, ensemble.connect, lambda url: ensemble.open(SHOP, store=url)])
+def test_what_is_no_url_is_told_of(tmp_path: Path, use: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="is no url of a store; give a str"):
+        use(tmp_path / "store")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from ensemble import Event, Reject, emit, takes
 from ensemble.errors import OffsetError, ScoreError, Unavailable
 from ensemble.log import takes as kept
 from ensemble.replay import promote, replay
+from ensemble.resharding import reshard
 from ensemble.stage.begin import recover
 from ensemble.testing import ManualClock
 
@@ -447,3 +450,21 @@ def test_a_match_of_the_same_events_is_what_it_was_though_something_before_it_is
     with ensemble.read(store) as was, ensemble.read(store, take="other") as now:
         for topic in ("_band.motif.ship", "shipped"):
             assert sorted(event.id for event in was.events(topic)) == sorted(event.id for event in now.events(topic))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_what_was_heard_before_a_division_is_not_replayed_and_said_to_be_unknown(tmp_path: Path, shards: int) -> None:
+    store = str(tmp_path / "store")
+    calls = {**PLAYERS, "price": lambda event: emit("priced", n=event.data["n"] + 1)}
+    play(store)
+    reshard(store, 2)
+    reshard(store, shards)
+
+    with pytest.raises(Unavailable, match=r"divided anew .*replay from there on: --from ") as told:
+        replay(SHOP, 0, store=store, calls=calls)
+
+    after = datetime.fromisoformat(str(told.value).rpartition("--from ")[2])
+    if shards == 1:
+        play(store, range(6, 9))
+        made = replay(SHOP, after, store=store, calls=calls)
+        assert made.difference.counts()["price"]["different"] == 3
