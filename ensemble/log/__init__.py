@@ -299,3 +299,11 @@ def _check_parent(store: str, forks: Sequence[Fork]) -> None:
                 raise Unavailable(f"store {store}: {parent!r} was made anew just now; try again")
             if parent == takes.MAIN and log.begin().seq > fork.at.seq:  # that of a take is kept whole
                 raise Unavailable(f"store {store}: retention took what was before this place just now; choose a later one")
+            if parent == takes.MAIN and place_of(store)[0] != "directory":  # there retention keeps out who makes a take
+                from ensemble.log.retention import said_begin
+
+                if said_begin(log.frames(fork.at.seq)) > fork.at.seq:  # who said so may have looked before this take was there
+                    raise Unavailable(
+                        f"store {store}: retention has said in the log that it takes what was before this place, and may be "
+                        "about to; choose a later one"
+                    )

@@ -362,6 +362,19 @@ def statement(packed: Packed, archive: str = "") -> list[Any]:
     return [*said, archive] if archive else said
 
 
+def said_begin(frames: Iterable[Frame]) -> int:
+    """The number of the frame at which the log is to begin, as far as these frames say so, be it done or not; 0 if none does.
+
+    What the rules of topics took is not meant: the log holds all places that it had.
+    """
+    said = 0
+    for frame in frames:
+        for _, end_seq, _, _, _, _, rules, *_ in frame.marks.get("removed", ()):
+            if any(rule.startswith("retain:") for rule, _ in rules):
+                said = max(said, end_seq)
+    return said
+
+
 def trim(
     log: EventLog, rules: Rules, needs: Needs, now_us: int, say: Callable[[list[Any]], None], *, worth: float = 0.0
 ) -> list[Packed]:

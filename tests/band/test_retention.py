@@ -16,11 +16,13 @@ from ensemble.auditing import audit
 from ensemble.errors import OffsetError, Unavailable
 from ensemble.log import manifest as manifests
 from ensemble.log import open_log
-from ensemble.log.base import Taken
+from ensemble.log.base import Packed, Taken
 from ensemble.log.blobs import Blobs, DirectoryBlobs
 from ensemble.log.directory import open_directory
 from ensemble.log.memory import forget_memory_store, memory_store
+from ensemble.log.memory_packing import MemoryPacking
 from ensemble.log.objects.blobs import ObjectBlobs
+from ensemble.log.objects.packing import ObjectPacking
 from ensemble.log.objects.store import objects_at
 from ensemble.resharding import reshard
 from ensemble.score import load
@@ -444,6 +446,75 @@ def test_who_makes_a_take_while_retention_takes_what_is_before_it_is_refused(
     assert len(told) == 1
     assert "retention took what was before this place just now; choose a later one" in told[0]
     assert [take.name for take in takes.listed(store)] == ["main"]
+
+
+@pytest.mark.parametrize("store", ["objects", "memory"], indirect=True)
+def test_who_makes_a_take_after_retention_looked_for_the_last_time_sees_what_it_said(
+    store: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        say(band, clock, 100)
+    looks: list[bool] = []
+    for kind in (ObjectPacking, MemoryPacking):
+
+        def look(self: Any, has_takes: Callable[[Any], bool] = kind.has_takes) -> bool:
+            looks.append(has_takes(self))
+            if len(looks) == 2:
+                with pytest.raises(Unavailable, match="retention has said in the log that it takes what was before this place"):
+                    takes.new(store, "early", 30)
+            return looks[-1]
+
+        monkeypatch.setattr(kind, "has_takes", look)
+
+    done = trim_store(store, load(score({"time": "1m"})))
+
+    assert looks == [False, False]
+    assert done.begins[0] > 30
+    assert [take.name for take in takes.listed(store)] == ["main"]
+    assert takes.new(store, "late", done.begins[0]).offset == done.begins[0]
+
+
+@pytest.mark.parametrize("store", ["objects", "memory"], indirect=True)
+def test_what_retention_said_and_did_not_do_keeps_takes_off_until_it_is_done(
+    store: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        say(band, clock, 100)
+
+    def full(self: Any, packed: Packed) -> None:
+        ends.append(packed.end.offset)
+        raise Unavailable("no room")
+
+    ends: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPacking, "put", full)
+        patch.setattr(MemoryPacking, "put", full)
+        with pytest.raises(Unavailable, match="no room"):
+            trim_store(store, load(score({"time": "1m"})))
+
+    with pytest.raises(Unavailable, match="may be about to; choose a later one"):
+        takes.new(store, "early", ends[0] - 1)
+    assert [take.name for take in takes.listed(store)] == ["main"]
+    takes.new(store, "late", ends[0])
+    takes.drop(store, "late")
+    assert trim_store(store, load(score({"time": "1m"}))).begins[0] >= ends[0]
+
+
+def test_a_take_is_made_in_the_middle_of_what_the_rule_of_a_topic_took(store: str, clock: ManualClock) -> None:
+    options: dict[str, Any] = {"players": {"tally": tally}, "clock": clock}
+    with ensemble.open(score(), store=store, **options) as band:
+        for _ in range(50):
+            say(band, clock, 1, "order.placed")
+            say(band, clock, 1, "order.looked-at")
+    removed = trim_store(store, load(score(events={"order.looked-at": {"retain": {"time": "1m"}}}))).removed
+    place = next(offset for each in removed for offset in range(each.first + 1, each.end) if offset > 20 and offset % 2 == 0)
+
+    takes.new(store, "what-if", place)
+
+    with ensemble.read(store, take="what-if") as reader:
+        assert [event.offset for event in reader.events()] == list(range(0, place, 2))
 
 
 def test_a_folder_called_takes_that_lies_beside_the_store_keeps_nothing_in_it(tmp_path: Path, clock: ManualClock) -> None:
