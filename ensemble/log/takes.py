@@ -12,7 +12,8 @@ itself and is current unless the pointer says otherwise. What a take holds is th
 An object store has the same names, but for `.NAME`: there the manifest is made last and removed first.
 
 Who makes a take, drops one or makes one current is `alone`: the folder `takes` is locked. An object store has no lock; there
-who drops a take puts a mark before he looks whether others stand on it, and who makes one looks for that once his is there.
+who drops a take puts a mark of his own before he looks whether others stand on it, and who makes one looks for such marks once
+his is there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 MAIN = "main"
 CURRENT = "current"
 DROPPING = "dropping"
-"""The object that says that a take is being dropped."""
+"""Below this lie the marks of those who are dropping a take: an object each, which nobody else takes away before the take."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _current: dict[str, str] = {}
@@ -273,19 +275,20 @@ def dropping(store: str, take: str) -> Iterator[None]:
         with alone(store):
             yield
         return
-    objects.patiently(lambda: objects.put(DROPPING, b""))
+    mark = f"{DROPPING}/{secrets.token_hex(6)}"
+    objects.patiently(lambda: objects.put(mark, b""))
     try:
         yield
     except BaseException:
         with suppress(Unavailable):
-            objects.patiently(lambda: objects.delete(DROPPING))
+            objects.patiently(lambda: objects.delete(mark))
         raise
 
 
 def is_dropped(store: str, take: str) -> bool:
     """Whether somebody is dropping a take of an object store, or was ended while he did. Unavailable."""
     objects = _objects(store, take)
-    return objects is not None and _is_there(objects, DROPPING)
+    return objects is not None and bool(objects.patiently(lambda: objects.list(DROPPING, 1)))
 
 
 def _objects(store: str, take: str) -> Objects | None:

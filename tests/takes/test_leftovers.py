@@ -363,6 +363,30 @@ def test_in_an_object_store_one_of_the_two_sees_the_other(tmp_path: Path, monkey
     assert names(store) == ["main"]
 
 
+def test_in_an_object_store_one_who_fails_to_drop_a_take_leaves_the_mark_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"objects:{tmp_path}/store"
+    played(store, 1)
+    takes.new(store, "a")
+    remove = kept.remove
+
+    def late(*given: Any) -> None:  # the first has looked whether one stands on it, and found none
+        monkeypatch.undo()
+        with pytest.raises(RuntimeError), kept.dropping(store, "a"):
+            raise RuntimeError
+        with pytest.raises(Unavailable, match="take 'a' is being dropped"):
+            takes.new(f"{store}#a", "b")
+        remove(*given)
+
+    monkeypatch.setattr(kept, "remove", late)
+    takes.drop(store, "a")
+
+    assert names(store) == ["main"]
+    assert takes.new(store, "a").name == "a"
+    assert not kept.is_dropped(store, "a")
+
+
 def test_who_was_ended_while_he_dropped_a_take_of_an_object_store_drops_it_again(tmp_path: Path) -> None:
     store = f"objects:{tmp_path}/store"
     played(store, 1)
