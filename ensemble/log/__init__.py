@@ -18,7 +18,19 @@ from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
 from ensemble.log.files import Files, refusal
-from ensemble.log.own import BLOBS, RING, Terms, archived_at, count_own, fork_at, new_id, open_own, own_blobs, read_own
+from ensemble.log.own import (
+    BLOBS,
+    RING,
+    Terms,
+    archived_at,
+    count_own,
+    fork_at,
+    new_id,
+    open_own,
+    own_blobs,
+    read_own,
+    shards_begun,
+)
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -217,15 +229,23 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
 
 @contextmanager
 def shut(store: str, take: str) -> Iterator[None]:
-    """Keep everybody from playing a take meanwhile. In a directory without its logs: they may be damaged, or the disk full.
+    """Keep everybody from playing a take meanwhile; it may be damaged, or never finished. In a directory without its logs: the
+    disk may be full.
 
     Errors: Unavailable if somebody plays it.
     """
-    kind, place = place_of(takes.place(store, take))
+    url = takes.place(store, take)
+    kind, place = place_of(url)
     with ExitStack() as stack:
         if kind != "directory":
             with suppress(LogCorrupt):  # nobody can play it then
-                stack.enter_context(hold(store, take))
+                shards, begun = count_own(url) or 1, shards_begun(url)
+                # Nor a take of which a shard is not there: only who was to make it may have left one open.
+                is_half_made = take != takes.MAIN and len(begun) < shards
+                for shard in begun:
+                    with suppress(LogCorrupt):
+                        terms = Terms(create=False, shard=shard, shards=shards, takes_over=is_half_made)
+                        stack.enter_context(closing(open_own(url, terms)))
             yield
             return
         from ensemble.log.fence import Lock, raise_epoch

@@ -7,6 +7,7 @@ Owns which log of which kind is opened, and what is put around it: data beside t
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -193,6 +194,22 @@ def count_own(url: str) -> int | None:
     from ensemble.log import division
 
     return division.count(Path(place).absolute())
+
+
+def shards_begun(url: str) -> list[int]:
+    """Which shards were begun of what is kept at a url, in an object store or in memory; a directory's are made at once.
+
+    One that is damaged was. Unavailable; LogCorrupt if it can't be told how many there are to be.
+    """
+    if place_of(url)[0] != "objects":
+        return list(range(count_own(url) or 0))
+    from ensemble.log.objects.log import part_of, read_root
+    from ensemble.log.objects.store import MANIFEST, objects_at
+
+    objects = objects_at(url)
+    root = read_root(objects)
+    parts = [] if root is None else [part_of(objects, root, shard) for shard in range(root.shards)]
+    return [shard for shard, part in enumerate(parts) if part.patiently(partial(part.get, MANIFEST)) is not None]
 
 
 def archived_at(url: str) -> str:

@@ -9,7 +9,8 @@ itself and is current unless the pointer says otherwise. What a take holds is th
     STORE/current                the name of the current take and a newline; not there: main
     memory:STORE#NAME            in memory
 
-An object store has the same names, but for `.NAME`: there the manifest is made last and removed first.
+An object store has the same names, but for `.NAME`: there the manifest is made first and removed first. So a take in several
+shards may be there of which some were never begun: nobody can play it, and it is dropped as any other.
 
 Who makes a take, drops one or makes one current is `alone`: the folder `takes` is locked. An object store has no lock; there
 who drops a take puts a mark of his own before he looks whether others stand on it, and who makes one looks for such marks once

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import manifest, open_log
 from ensemble.log import takes as kept
 from ensemble.log.fence import Lock
+from ensemble.log.objects.log import let_go
+from ensemble.log.objects.store import Objects
+from ensemble.log.own import shards_begun
 from ensemble.log.reading import DirectoryFrames
 from ensemble.log.shelf import shelf_at
 from ensemble.replay import replay
@@ -406,6 +411,78 @@ def test_who_was_ended_while_he_dropped_a_take_of_an_object_store_drops_it_again
     assert names(store) == ["main"]
     assert takes.new(store, "a").name == "a"
     assert takes.new(f"{store}#a", "b").parent == "a"
+
+
+class Ended(BaseException):
+    """In the place of a kill: nothing is written, nor asked for, any more."""
+
+
+def is_done_before(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], object]) -> bool:
+    """Whether this is done before the request number `at` of those that may write to an object store: it is ended there."""
+    requests = count()
+
+    def ending(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Objects, *given: Any) -> Any:
+            if next(requests) >= at:
+                raise Ended
+            return method(self, *given)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("call", "create", "put", "delete"):
+            patch.setattr(Objects, name, ending(getattr(Objects, name)))
+        try:
+            what()
+        except Ended:
+            return False
+    return True
+
+
+def test_wherever_who_makes_a_take_in_several_shards_is_ended_takes_are_dropped_and_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_made = set()
+    for at in count():
+        store, _ = made(tmp_path / str(at), "objects", 2)
+        takes.new(store, "b")
+        if is_done_before(monkeypatch, at, partial(takes.new, store, "a")):
+            break
+        for shard in range(2):
+            let_go(f"{store}/takes/a/generation-0/{shard}")  # as of another process
+
+        takes.drop(store, "b")
+
+        if "a" in kept.names(store):
+            begun = len(shards_begun(f"{store}/takes/a"))
+            if begun < 2:
+                half_made.add(begun)
+                with pytest.raises(Unavailable, match=r"take 'a' can't be read: .*; or drop it: ensemble take drop a"):
+                    takes.listed(store)
+                with pytest.raises(Unavailable, match=r"there is a take 'a' already; .*or drop it: ensemble take drop a"):
+                    takes.new(store, "a")
+            else:
+                for shard in range(2):  # all of it is there, and it may be played: so it is, once more
+                    open_log(f"{store}#a", name="", shard=shard, shards=2).close()
+            takes.drop(store, "a")
+        assert names(store) == ["main"]
+        assert takes.new(store, "a").parent == "main"
+    assert half_made == {0, 1}
+
+
+def test_a_take_in_several_shards_of_an_object_store_is_not_dropped_while_one_of_them_is_played(tmp_path: Path) -> None:
+    store, _ = made(tmp_path, "objects", 2)
+    takes.new(store, "a")
+    for shard in range(2):
+        with closing(open_log(f"{store}#a", name="", shard=shard, shards=2)):
+            with pytest.raises(Unavailable, match=r"take 'a' can't be dropped now: .* is being played"):
+                takes.drop(store, "a")
+            let_go(f"{store}/takes/a/generation-0/{shard}")  # as of another process
+            with pytest.raises(Unavailable, match=r"take 'a' can't be dropped now: .* it is played by process"):
+                takes.drop(store, "a")
+
+    takes.drop(store, "a")
+    assert names(store) == ["main"]
 
 
 def test_a_take_that_can_not_be_read_is_named_with_what_to_do(folder: Path) -> None:
