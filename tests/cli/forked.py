@@ -1,7 +1,9 @@
 """Commands as processes that are forked from one which has imported what they need: hundreds of them need not import it each.
 
 Each is a real process, with its own folder, variables and exit code, and does what `python -m ensemble` does, but for what is
-imported when, which tests/cli/test_start.py looks at. Where variables differ that are read at an import, `can_fork` says no.
+imported when, which tests/cli/test_start.py looks at. Where variables of Python's differ, `can_fork` says no.
+
+Ray is not imported before: it takes some who play on it in a process that was forked after that for gone.
 """
 
 from __future__ import annotations
@@ -19,14 +21,10 @@ IMPORTED = (
     "ensemble.__main__",
     *(f"ensemble.cli.{name}" for name in COMMANDS),
     *(f"ensemble.{name}" for name in ("auditing", "history", "log.blobs", "log.forgetting", "opening", "takes", "whereabouts")),
-    *("ray", "ensemble.deployment", "ensemble.stage.on_ray.stage"),
+    *("ensemble.deployment", "ensemble.stage.on_ray.stage"),
     *("cryptography.hazmat.primitives.ciphers.aead", "jsonschema", "jsonschema_rs", "networkx", "pydantic"),
     *("rapidfuzz.distance", "rich.console", "rich.table", "rich.progress", "rich.traceback"),
 )
-READ_EARLY = ("PYTHON", "RAY_AUTH_")
-"""How the variables begin that Python and Ray read when they are started and imported."""
-
-
 @cache
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
@@ -36,7 +34,7 @@ def _context() -> ForkServerContext:
 
 def can_fork(env: Mapping[str, str], base: Mapping[str, str]) -> bool:
     """Whether a process with these variables differs from one that was forked and given them."""
-    return not any(name.startswith(READ_EARLY) and env.get(name) != base.get(name) for name in {*env, *base})
+    return not any(name.startswith("PYTHON") and env.get(name) != base.get(name) for name in {*env, *base})
 
 
 def run(arguments: Sequence[str], folder: Path, env: Mapping[str, str], files: Sequence[Path], timeout: float) -> int:
