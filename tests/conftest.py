@@ -106,7 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "planted" in item.name:
             item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
-            item.add_marker(pytest.mark.xdist_group("ray"))
+            group = "commands" if item.path.stem == "test_cluster" else "ray"  # a second those that share another, in any case
+            item.add_marker(pytest.mark.xdist_group(group))
             continue
         asked = {*getattr(item, "fixturenames", ()), *(each for each in _params(item).values() if isinstance(each, str))}
         for server in ("s3", "gcs", "azure"):  # and these a server

@@ -253,5 +253,8 @@ class Gate(AtHome):
     def open(self) -> None:
         self._open.set()
 
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
     def wait_for(self, number: int) -> None:
         eventually(lambda: self.came >= number, f"the arrival of {number} at the gate, where {self.came} came")

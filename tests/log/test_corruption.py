@@ -131,8 +131,15 @@ def test_the_sample_has_three_segments_and_the_last_has_one_group(sample: Sample
     assert [len(places) - 1 for places in sample.places.values()] == [2, 2, 1]
 
 
-@pytest.mark.parametrize("snapshot_after", [None, 3, 5])
-@pytest.mark.parametrize("mask", [0xFF, 0x01])
+@pytest.mark.parametrize(
+    ("mask", "snapshot_after"),
+    [
+        (0xFF, None),
+        (0x01, 3),
+        (0xFF, 5),
+        *(pytest.param(*each, marks=pytest.mark.everywhere("as the others")) for each in ((0x01, None), (0xFF, 3), (0x01, 5))),
+    ],
+)
 def test_every_byte_that_is_flipped_is_noticed_or_costs_the_last_group_at_most(
     tmp_path: Path, mask: int, snapshot_after: int | None
 ) -> None:

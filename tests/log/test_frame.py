@@ -11,7 +11,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import LogCorrupt
@@ -194,7 +194,7 @@ def test_the_round_trip_fails_when_a_bug_is_planted(bug: str, monkeypatch: pytes
     }
     monkeypatch.setattr(frames, *planted[bug])
 
-    @settings(max_examples=500, deadline=None, database=None)
+    @settings(max_examples=500, deadline=None, database=None, phases=[Phase.generate])
     @given(random_frames())
     def holds(made: Frame) -> None:
         assert_comes_back(made)
