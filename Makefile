@@ -14,6 +14,9 @@ MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tes
 SHARED   := -n 3 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
+# Hundreds of processes of the tests would each compile all of it anew, where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup play test coverage lint types docs notebooks notebooks-write bench pictures clean
 
 help:
