@@ -14,9 +14,6 @@ MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tes
 SHARED   := -n 3 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
-# Hundreds of processes of the tests would each compile all of it anew, where this is set.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: help setup play test coverage lint types docs notebooks notebooks-write bench pictures clean
 
 help:
@@ -28,7 +25,9 @@ help:
 	@echo "make pictures   draw the pictures of the docs anew"
 	@echo "make bench      measure speed; make setup: only make .venv; make clean: remove .venv and what tools left behind"
 
+# Compiled here, since with PYTHONDONTWRITEBYTECODE each of hundreds of processes would compile all of it for itself.
 setup: $(READY)
+	@$(BIN)/python -m compileall -q ensemble players visualize
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Ensemble needs Python 3.11 or newer, and found none (python3 is" \

@@ -59,6 +59,7 @@ def _command(arguments: list[str], folder: str, env: dict[str, str], files: list
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing gave it no stdin
     sys.argv = ["ensemble", *arguments]
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in env
     sys.path.insert(0, folder)
     from ensemble.__main__ import main
 

@@ -177,7 +177,9 @@ class Shell:
 
     def _env(self, more: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_", "RAY_"))}
-        return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | dict(more or {})
+        # What Python kept of a player is taken for the player where the file is as long as before and of the same second.
+        ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+        return kept | ours | dict(more or {})
 
 
 def screen(drawn: str) -> list[str]:
