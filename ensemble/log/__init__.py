@@ -25,6 +25,7 @@ from ensemble.log.own import (
     archived_at,
     count_own,
     fork_at,
+    may_be_played,
     new_id,
     open_own,
     own_blobs,
@@ -238,14 +239,19 @@ def shut(store: str, take: str) -> Iterator[None]:
     kind, place = place_of(url)
     with ExitStack() as stack:
         if kind != "directory":
-            with suppress(LogCorrupt):  # nobody can play it then
+            try:
                 shards, begun = count_own(url) or 1, shards_begun(url)
-                # Nor a take of which a shard is not there: only who was to make it may have left one open.
-                is_half_made = take != takes.MAIN and len(begun) < shards
-                for shard in begun:
-                    with suppress(LogCorrupt):
-                        terms = Terms(create=False, shard=shard, shards=shards, takes_over=is_half_made)
-                        stack.enter_context(closing(open_own(url, terms)))
+            except LogCorrupt as error:
+                _refuse_played(store, take, error)
+                shards, begun = 0, []
+            # Nor a take of which a shard is not there: only who was to make it may have left one open.
+            is_half_made = take != takes.MAIN and len(begun) < shards
+            for shard in begun:
+                terms = Terms(create=False, shard=shard, shards=shards, takes_over=is_half_made)
+                try:
+                    stack.enter_context(closing(open_own(url, terms)))
+                except LogCorrupt as error:
+                    _refuse_played(store, take, error, shard)
             yield
             return
         from ensemble.log.fence import Lock, raise_epoch
@@ -262,6 +268,22 @@ def shut(store: str, take: str) -> Iterator[None]:
                 with suppress(OSError, LogCorrupt):
                     raise_epoch(folder / "shard-0", 0, Files())
         yield
+
+
+def _refuse_played(store: str, take: str, error: LogCorrupt, shard: int | None = None) -> None:
+    """Nothing, if nobody plays a take that is damaged: whoever opens it now is refused, who did before may not have seen it."""
+    url = takes.place(store, take)
+    if may_be_played(url, shard):
+        by_hand = (
+            f"write the name of another take and a newline into {store}/{takes.CURRENT}"
+            if take == takes.MAIN
+            else f"remove {url}/ensemble.json: then there is no such take, and who plays it is told"
+        )
+        raise Unavailable(
+            f"store {url}: it is damaged ({error}), and somebody plays it, or was ended before he could close it; stop that "
+            f"one; if he was ended, restore what is damaged from a copy, play it once more and stop it, or, without a copy, "
+            f"{by_hand}"
+        ) from error
 
 
 def refuse_archive(store: str) -> None:

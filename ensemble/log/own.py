@@ -212,6 +212,19 @@ def shards_begun(url: str) -> list[int]:
     return [shard for shard, part in enumerate(parts) if part.patiently(partial(part.get, MANIFEST)) is not None]
 
 
+def may_be_played(url: str, shard: int | None = None) -> bool:
+    """Whether somebody may play what is kept at a url and is damaged, in memory or in an object store: of one shard, or of any.
+
+    Errors: Unavailable.
+    """
+    if place_of(url)[0] != "objects":
+        return False
+    from ensemble.log.objects.log import is_unended
+    from ensemble.log.objects.store import objects_at
+
+    return is_unended(objects_at(url), shard)
+
+
 def archived_at(url: str) -> str:
     """The url of the store whose archive is kept at a url; empty: none is kept there. Unavailable; LogCorrupt."""
     known = None if place_of(url)[0] == "memory" else _first_manifest(url)
