@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -14,6 +16,7 @@ from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -547,6 +550,17 @@ def test_a_take_in_several_shards_of_an_object_store_is_not_dropped_while_one_of
 
     takes.drop(store, "a")
     assert names(store) == ["main"]
+
+
+def test_where_there_are_no_locks_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(kept, "fcntl", SimpleNamespace(flock=refused, LOCK_EX=fcntl.LOCK_EX))
+    for ask in (partial(takes.new, name="b"), partial(takes.drop, name="a"), partial(takes.use, name="a")):
+        with pytest.raises(Unavailable, match=f"{folder}/takes: can't be locked: .*; this file system has no locks"):
+            ask(str(folder))
+    assert names(folder) == ["main", "a"]
 
 
 def test_a_take_that_can_not_be_read_is_named_with_what_to_do(folder: Path) -> None:
