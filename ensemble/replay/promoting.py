@@ -18,6 +18,7 @@ from ensemble.event import Frame, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, pending, read_log, take_of
 from ensemble.log import takes as kept
 from ensemble.log.forgetting import forgetting_of
+from ensemble.log.own import own_at
 from ensemble.replay.corrections import CORRECTED, Correction, Corrections, corrections_of
 from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
@@ -252,7 +253,8 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
     if len(logs) == 1:
         logs[0].append([logs[0].seal(frame) for frame in frames[0]])
         return
-    pending.decide(place, logs, frames)
+    board = own_at(place).board()
+    pending.decide(board, logs, frames)
     try:
         for log, each in zip(logs, frames, strict=True):
             log.append([log.seal(frame) for frame in each])
@@ -261,4 +263,4 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
             f"{error}; the promotion holds all the same: each shard gets its part when it is opened next"
         ) from error
     with suppress(Unavailable, LogCorrupt):  # what is left of it says nothing that is not so
-        pending.clear(place, logs)
+        pending.clear(board, logs)

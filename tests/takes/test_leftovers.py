@@ -29,7 +29,7 @@ from ensemble.log import takes as kept
 from ensemble.log.fence import Lock
 from ensemble.log.objects.log import let_go
 from ensemble.log.objects.store import Objects
-from ensemble.log.own import shards_begun
+from ensemble.log.own.objects import OwnInObjects
 from ensemble.log.reading import DirectoryFrames
 from ensemble.log.shelf import shelf_at
 from ensemble.replay import replay
@@ -521,7 +521,7 @@ def test_wherever_who_makes_a_take_in_several_shards_is_ended_takes_are_dropped_
         takes.drop(store, "b")
 
         if "a" in kept.names(store):
-            begun = len(shards_begun(f"{store}/takes/a"))
+            begun = len(OwnInObjects(f"{store}/takes/a").begun())
             if begun < 2:
                 half_made.add(begun)
                 with pytest.raises(Unavailable, match=r"take 'a' can't be read: .*; or drop it: ensemble take drop a"):
