@@ -13,6 +13,7 @@ import msgspec
 
 from ensemble.broker import Broker, Opening, State
 from ensemble.broker.words import Said
+from ensemble.cuts import state_at
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, pending, read_log, take_of
@@ -24,7 +25,7 @@ from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
 from ensemble.stage.base import Clock
 from ensemble.stage.begin import encrypt_as_recorded, recover
-from ensemble.takes import state_at, store_of
+from ensemble.takes import store_naming
 
 NAMED = 5
 """How many keys a refusal names."""
@@ -63,7 +64,7 @@ def promote(url: str, take: str) -> Promotion:
     Errors: Unavailable if either is being played, nothing differs, it was promoted before, or the parent has moved on in what
             the take rests on: the sentence says in what.
     """
-    store, _ = take_of(f"{store_of(url, take)}#{take}")
+    store, _ = take_of(f"{store_naming(url, take)}#{take}")
     if take == kept.MAIN:
         raise Unavailable(f"store {store}: main is the trunk; name a take that left it, or another one (ensemble take list)")
     shards = count_shards(f"{store}#{take}") or 1
