@@ -12,7 +12,6 @@ from ensemble.log.memory import MemoryLog, MemoryReader, MemoryStore, make_memor
 from ensemble.log.own import Terms, new_id
 from ensemble.log.own.layers import layered
 from ensemble.log.pending import Board
-from ensemble.log.retention import said_begin
 
 
 class OwnInMemory:
@@ -58,6 +57,8 @@ class OwnInMemory:
             yield
 
     def is_going(self, log: LogReader, at: Position) -> bool:
+        from ensemble.log.retention import said_begin  # which needs the broker: only who makes a take asks
+
         return said_begin(log.frames(at.seq)) > at.seq  # who said so may have looked before this take was there
 
     def with_keys(self, archive: LogReader) -> LogReader:

@@ -18,7 +18,6 @@ from ensemble.log.objects.reading import ObjectFrames
 from ensemble.log.objects.store import MANIFEST, objects_at
 from ensemble.log.own import Terms, new_id, with_keys
 from ensemble.log.own.layers import layered, readable, ring_to_write
-from ensemble.log.retention import said_begin
 
 
 class OwnInObjects:
@@ -89,6 +88,8 @@ class OwnInObjects:
             yield
 
     def is_going(self, log: LogReader, at: Position) -> bool:
+        from ensemble.log.retention import said_begin  # which needs the broker: only who makes a take asks
+
         return said_begin(log.frames(at.seq)) > at.seq  # who said so may have looked before this take was there
 
     def with_keys(self, archive: LogReader) -> LogReader:
