@@ -22,7 +22,7 @@ from ensemble.log import count_shards, place_of, read_log, takes
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
 from ensemble.log.cut import goes_through
-from ensemble.log.own import read_own
+from ensemble.log.own import own_at
 from ensemble.shown import data_frame
 from ensemble.stage.door import knock, store_folder
 from ensemble.stage.view import table_digest
@@ -248,7 +248,7 @@ class _Past:
                 wrong = f"the frames before frame {begin.seq} are others here than those that the log goes on from"
             self.findings.append(Finding(url, 0, wrong))
             return
-        with closing(read_own(store, log.shard)) as reader:
+        with closing(own_at(store).read(log.shard)) as reader:
             if reader.begin().seq > end.seq:  # it was put there first, behind the end that was found
                 self.notes.append(
                     f"{url}: more of the log was archived while this was looked at; audit again to have it looked at"
@@ -257,7 +257,7 @@ class _Past:
                 wrong = f"it ends before frame {end.seq}, and the log was never there"
                 self.findings.append(Finding(url, 0, wrong))
             elif begin.seq < end.seq:  # of some that lies there, events are still here
-                with closing(read_own(url, log.shard)) as archive:
+                with closing(own_at(url).read(log.shard)) as archive:
                     self.findings += (Finding(store, 0, wrong) for wrong in _otherwise(reader, archive, begin.seq, end.seq))
 
 

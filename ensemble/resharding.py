@@ -40,6 +40,7 @@ from ensemble.log.division import Division
 from ensemble.log.draft import Draft
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
+from ensemble.log.pending_file import PendingFile
 from ensemble.score import load
 from ensemble.stage.begin import recover
 
@@ -143,7 +144,7 @@ def _opened(stack: ExitStack, store: Path, known: Division | None, count: int, f
         log = open_directory(folder, name="", log_id="", shard=shard, create=False, files=files, doing="divides it anew")
         stack.callback(log.close)
         if known is not None:
-            pending.complete(str(store), log)
+            pending.complete(PendingFile(str(store), store), log)
         # What lies beside the old shard is written into the frames of the new ones: its place is that shard's own.
         logs.append(ClaimLog(log, DirectoryBlobs(folder), None) if (folder / BLOBS).exists() else log)
     return logs

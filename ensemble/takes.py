@@ -1,15 +1,11 @@
 """Takes made, listed, dropped and made current (docs/takes.md).
 
-Owns the place at which a take leaves its parent: in one shard a place between two frames, in several a consistent cut. Where
-takes are kept is `ensemble.log.takes`, what one holds `ensemble.log.branch`.
-
-Invariants of a cut, for any two shards a and b, in their states there:
-    a.outbox[b].first <= b.inbox[a] <= a.outbox[b].next
+Owns who is kept out meanwhile, and what is refused. At which place a take leaves its parent is the business of
+`ensemble.cuts`, where takes are kept that of `ensemble.log.takes`, what one holds that of `ensemble.log.branch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ensemble.broker.state import State
+from ensemble.cuts import before_event, cut
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import EPOCH, Frame, microseconds
+from ensemble.event import EPOCH, microseconds
 from ensemble.log import (
     Fork,
-    LogReader,
-    Position,
     count_shards,
     fork_of,
     has_log,
@@ -118,7 +112,7 @@ def drop(url: str, name: str) -> None:
         raise Unavailable(
             f"{url}: main is the trunk, on which all takes stand; it can't be dropped, but other takes can: ensemble take list"
         )
-    store, _ = take_of(f"{store_of(_at_a_store(url), name)}#{name}")
+    store, _ = take_of(f"{store_naming(_at_a_store(url), name)}#{name}")
     with kept.dropping(store, name):
         take_of(f"{store}#{name}")  # still
         if kept.current(store) == name:
@@ -139,7 +133,7 @@ def use(url: str, name: str) -> None:
     Shapes: `ray:NAME` is a band that is up on a cluster; it goes on in that take, in all its shards or in none.
     Errors: Unavailable if there is none of this name, or what is current is being played and not named as such a band.
     """
-    store = store_of(url, name)
+    store = store_naming(url, name)
     if url.startswith("ray:"):
         kept.check_name(name)
         with _at_rest(url) as act:
@@ -201,7 +195,7 @@ def check_place(at: When) -> None:
         )
 
 
-def store_of(url: str, name: str) -> str:
+def store_naming(url: str, name: str) -> str:
     """The store at a url that may name this take, and no other one. TypeError."""
     store, named = kept.split(url)
     if named not in (None, name):
@@ -333,61 +327,3 @@ def _told(store: str, name: str, current: str) -> Take:
             bytes=sum(log.size_bytes() for log in logs),
             is_current=name == current,
         )
-
-
-# Places
-
-
-def before_event(time_us: int, shard: int, offset: int, logs: Sequence[LogReader]) -> list[Position]:
-    """The latest consistent cut before an event that lies there and was written then."""
-    places = [place_of_offset(log, offset) if ix == shard else place_of_time(log, time_us) for ix, log in enumerate(logs)]
-    return cut(logs, places)
-
-
-def state_at(log: LogReader, place: Position) -> State:
-    """What a log adds up to at a place."""
-    snapshot = log.snapshot(place.seq)
-    state = State() if snapshot is None else State.load(snapshot.state)
-    for frame in log.frames(0 if snapshot is None else snapshot.at.seq):
-        if frame.seq >= place.seq:
-            break
-        state.apply(frame)
-    return state
-
-
-def cut(logs: Sequence[LogReader], places: Sequence[Position]) -> list[Position]:
-    """The latest consistent cut at or before these places, shard by shard."""
-    found = list(places)
-    if len(logs) == 1:
-        return found
-    states = [state_at(log, place) for log, place in zip(logs, found, strict=True)]
-    while (wrong := _inconsistent(states)) is not None:
-        shard, is_beyond = wrong
-        found[shard] = _first(logs[shard], is_beyond)
-        states[shard] = state_at(logs[shard], found[shard])
-    return found
-
-
-def _inconsistent(states: Sequence[State]) -> tuple[int, Callable[[Frame], bool]] | None:
-    """A shard that has to be moved back, and before which frame."""
-    for a, sender in enumerate(states):
-        for b, box in sender.outbox.items():
-            taken = states[b].inbox.get(a, 0)
-            if min(box.parcels, default=box.next) > taken:
-                return a, lambda frame, b=b, most=taken: frame.marks.get("arrived", {}).get(b, 0) > most
-    for b, receiver in enumerate(states):
-        for a, taken in receiver.inbox.items():
-            sent = states[a].outbox[b].next if b in states[a].outbox else 0
-            if taken > sent:
-                return b, lambda frame, a=a, most=sent: frame.marks.get("in", {}).get(a, 0) > most
-    return None
-
-
-def _first(log: LogReader, is_beyond: Callable[[Frame], bool]) -> Position:
-    """The place before the first frame of which this holds; there must be one."""
-    before_us = log.begin().time_us
-    for frame in log.frames(log.begin().seq):
-        if is_beyond(frame):
-            return Position(frame.seq, frame.first, frame.prev, before_us)
-        before_us = frame.time_us
-    raise AssertionError("a state follows from the frames before it")

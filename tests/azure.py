@@ -7,11 +7,12 @@ import hmac
 import shutil
 import socket
 import subprocess
-import time
 from contextlib import closing
 from email.utils import formatdate
 from http.client import HTTPConnection
 from itertools import count
+
+from tests.conformance.stand import eventually
 
 PROGRAM = "azurite-blob"
 OPTIONS = ("--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck")
@@ -36,10 +37,7 @@ class Azure:
         self.endpoint = f"http://{self._host}"
         self.env = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": self.endpoint}
         self._numbers = count(1)
-        until = time.monotonic() + 60
-        while self._make_container("music") != 201:
-            assert time.monotonic() < until, "the server did not begin"
-            time.sleep(0.1)
+        eventually(lambda: self._make_container("music") == 201, "the beginning of the server", timeout=60)
 
     def url(self) -> str:
         """A prefix that nobody has used."""

@@ -189,51 +189,30 @@ def _stood(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     home.forget()
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3]:
-    server = S3()
-    yield server
-    server.end()
+def _cloud(name: str, kind: type[S3 | GCS | Azure]) -> tuple[Any, Any]:
+    """Two fixtures: a server that all tests of a session share, and that server, which this process finds."""
+
+    @pytest.fixture(scope="session", name=f"{name}_server")
+    def shared() -> Iterator[S3 | GCS | Azure]:
+        if kind is Azure and shutil.which(PROGRAM) is None:
+            pytest.skip(f"{PROGRAM} is not here: npm install azurite, and put node_modules/.bin on the PATH")
+        server = kind()
+        yield server
+        server.end()
+
+    @pytest.fixture(name=name)
+    def found(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3 | GCS | Azure:
+        server: S3 | GCS | Azure = request.getfixturevalue(f"{name}_server")
+        for variable, value in server.env.items():
+            monkeypatch.setenv(variable, value)
+        return server
+
+    return shared, found
 
 
-@pytest.fixture
-def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """A server that speaks S3, which this process finds."""
-    for name, value in s3_server.env.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
-
-
-@pytest.fixture(scope="session")
-def gcs_server() -> Iterator[GCS]:
-    server = GCS()
-    yield server
-    server.end()
-
-
-@pytest.fixture
-def gcs(gcs_server: GCS, monkeypatch: pytest.MonkeyPatch) -> GCS:
-    """A server that speaks as Google Cloud Storage does, which this process finds."""
-    for name, value in gcs_server.env.items():
-        monkeypatch.setenv(name, value)
-    return gcs_server
-
-
-@pytest.fixture(scope="session")
-def azure_server() -> Iterator[Azure]:
-    if shutil.which(PROGRAM) is None:
-        pytest.skip(f"{PROGRAM} is not here: npm install azurite, and put node_modules/.bin on the PATH")
-    server = Azure()
-    yield server
-    server.end()
-
-
-@pytest.fixture
-def azure(azure_server: Azure, monkeypatch: pytest.MonkeyPatch) -> Azure:
-    """Azurite, which this process finds."""
-    for name, value in azure_server.env.items():
-        monkeypatch.setenv(name, value)
-    return azure_server
+s3_server, s3 = _cloud("s3", S3)
+gcs_server, gcs = _cloud("gcs", GCS)
+azure_server, azure = _cloud("azure", Azure)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ LAYERS = (
     "score",
     "broker", "listening", "evolution",
     "log",
-    "status", "history", "progress",
+    "status", "history", "progress", "cuts",
     "player", "ready", "stage", "resharding", "trimming", "rebuilding",
     "trial", "table", "reader", "band", "changing", "opening", "takes", "replay", "auditing", "forgetting", "deployment",
     "magic",

@@ -25,6 +25,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import count_shards, division, open_log, pending
 from ensemble.log.directory import open_directory
 from ensemble.log.division import Division
+from ensemble.log.own import own_at
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
 from tests.log.log_samples import Failing, Plug, Quick, frame
@@ -317,7 +318,7 @@ def test_what_all_shards_were_to_get_is_in_the_new_ones_and_what_is_left_of_it_c
     reshard(str(store), 3, Quick())
     before = len(seen(store)["events"])
     logs = [open_log(str(store), name="shop", shard=shard, shards=3) for shard in range(3)]
-    pending.decide(str(store), logs, [[frame(log.end(), marks={}, topics=["note.made"])] for log in logs])
+    pending.decide(own_at(str(store)).board(), logs, [[frame(log.end(), marks={}, topics=["note.made"])] for log in logs])
     for log in logs:
         log.close()
     left = (store / pending.PENDING).read_bytes()
@@ -330,7 +331,7 @@ def test_what_all_shards_were_to_get_is_in_the_new_ones_and_what_is_left_of_it_c
     (store / pending.PENDING).write_bytes(left)  # as of who was killed before he took it away
     for shard in range(4):
         log = open_log(str(store), name="shop", shard=shard, shards=4)
-        pending.clear(str(store), [log])
+        pending.clear(own_at(str(store)).board(), [log])
         log.close()
     assert len(seen(store)["events"]) == before + 3
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.cli.options import Json, Store, store_url, take_name, usage
-from ensemble.cli.takes import Name, place, store_of
+from ensemble.cli.takes import Name, given_store, place
 from ensemble.cli.terminal import counted, json_text, result, result_columns, result_json, shown, talk, width
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def promote(name: Name, store: Store = None, json: Json = False) -> None:
 
     from ensemble.replay import promote
 
-    done = promote(store_of(store, name), name)
+    done = promote(given_store(store, name), name)
     if json:
         result_json(msgspec.structs.asdict(done))
         return

@@ -72,7 +72,7 @@ def use(name: Name, store: Store = None, json: Json = False) -> None:
     """
     from ensemble import takes
 
-    url = store_of(store, name)
+    url = given_store(store, name)
     takes.use(url, name)
     _tell_current(url, name, json)
 
@@ -81,7 +81,7 @@ def drop(name: Name, store: Store = None, json: Json = False) -> None:
     """Take a take away, with all that was said in it alone."""
     from ensemble import takes
 
-    url = store_of(store, name)
+    url = given_store(store, name)
     takes.drop(url, name)
     if json:
         result_json({"dropped": name, "store": url})
@@ -127,7 +127,7 @@ def rollback(
     talk(f"it is current now; {made.parent} stays as it is, and `ensemble take use {made.parent}` goes back to it", sign="note")
 
 
-def store_of(given: str | None, name: str) -> str:
+def given_store(given: str | None, name: str) -> str:
     """The url of the store that is meant by `--store`, which may name this take, and no other one."""
     return _bare(store_url(given, name))
 

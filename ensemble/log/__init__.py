@@ -9,28 +9,14 @@ docs/log-format.md has the format, `base.py` the promises.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
-from ensemble.log.files import Files, refusal
-from ensemble.log.own import (
-    BLOBS,
-    RING,
-    Terms,
-    archived_at,
-    count_own,
-    fork_at,
-    new_id,
-    open_own,
-    own_blobs,
-    read_own,
-    shards_begun,
-)
+from ensemble.log.own import BLOBS, RING, Terms, new_id, own_at
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -83,7 +69,7 @@ def open_take(url: str, terms: Terms) -> tuple[EventLog, str]:
 
 def _open(store: str, take: str, terms: Terms) -> EventLog:
     with ExitStack() as stack:
-        own = open_own(takes.place(store, take), terms if take == takes.MAIN else terms._replace(create=False))
+        own = own_at(takes.place(store, take)).open(terms if take == takes.MAIN else terms._replace(create=False))
         stack.callback(own.close)
         log = own
         if own.fork is not None:
@@ -107,7 +93,7 @@ def read_log(url: str, shard: int = 0) -> LogReader:
     """
     store, take = take_of(url)
     with ExitStack() as stack:
-        own = stack.enter_context(closing(read_own(takes.place(store, take), shard)))
+        own = stack.enter_context(closing(own_at(takes.place(store, take)).read(shard)))
         log = own
         if own.fork is not None:
             parent = stack.enter_context(closing(_parent(store, take, own, shard)))
@@ -128,13 +114,13 @@ def blobs_at(url: str, shard: int = 0) -> Blobs | None:
 
     Errors: Unavailable if that can't be found out here; LogCorrupt.
     """
-    return own_blobs(where(url), shard)
+    return own_at(where(url)).blobs(shard)
 
 
 def count_shards(url: str) -> int | None:
     """How many shards the store at `url` has; None if there is no store, or it is in the memory of another process."""
     store, take = _named(url)
-    return count_own(takes.place(store, take))
+    return own_at(takes.place(store, take)).count()
 
 
 def has_log(url: str) -> bool:
@@ -147,7 +133,7 @@ def has_log(url: str) -> bool:
 
 def _has_own(store: str, take: str) -> bool:
     try:
-        return count_own(takes.place(store, take)) is not None
+        return own_at(takes.place(store, take)).count() is not None
     except LogCorrupt:  # what is damaged is there: it is left, and dropped, as it is
         return True
 
@@ -199,7 +185,7 @@ def fork_of(store: str, take: str) -> Fork | None:
 
     Errors: Unavailable if it can't be read; LogCorrupt if its manifest is damaged.
     """
-    return fork_at(takes.place(store, take))
+    return own_at(takes.place(store, take)).fork()
 
 
 def own_logs(store: str, take: str) -> list[LogReader]:
@@ -207,8 +193,8 @@ def own_logs(store: str, take: str) -> list[LogReader]:
 
     Errors: Unavailable if there is no such take, or it can't be read; LogCorrupt.
     """
-    url = takes.place(store, take)
-    return [read_own(url, shard) for shard in range(count_own(url) or 1)]
+    own = own_at(takes.place(store, take))
+    return [own.read(shard) for shard in range(own.count() or 1)]
 
 
 @contextmanager
@@ -217,56 +203,33 @@ def hold(store: str, take: str) -> Iterator[list[EventLog]]:
 
     Errors: Unavailable if somebody plays it.
     """
-    url = takes.place(store, take)
-    shards = count_own(url) or 1
+    own = own_at(takes.place(store, take))
+    shards = own.count() or 1
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(open_own(url, Terms(create=False, shard=shard, shards=shards, takes_over=False)))
+            logs.append(own.open(Terms(create=False, shard=shard, shards=shards, takes_over=False)))
             stack.callback(logs[-1].close)
         yield logs
 
 
-@contextmanager
-def shut(store: str, take: str) -> Iterator[None]:
+def shut(store: str, take: str) -> AbstractContextManager[None]:
     """Keep everybody from playing a take meanwhile; it may be damaged, or never finished. In a directory without its logs: the
     disk may be full.
 
-    Errors: Unavailable if somebody plays it.
+    Errors: Unavailable if somebody plays it, or may, where it is damaged and no lock says so.
     """
-    url = takes.place(store, take)
-    kind, place = place_of(url)
-    with ExitStack() as stack:
-        if kind != "directory":
-            with suppress(LogCorrupt):  # nobody can play it then
-                shards, begun = count_own(url) or 1, shards_begun(url)
-                # Nor a take of which a shard is not there: only who was to make it may have left one open.
-                is_half_made = take != takes.MAIN and len(begun) < shards
-                for shard in begun:
-                    with suppress(LogCorrupt):
-                        terms = Terms(create=False, shard=shard, shards=shards, takes_over=is_half_made)
-                        stack.enter_context(closing(open_own(url, terms)))
-            yield
-            return
-        from ensemble.log.fence import Lock, raise_epoch
-
-        whole = Path(place).absolute()
-        for folder in (whole, *sorted(whole.glob("generation-*/*"))):
-            if (folder / "lock").exists() or (folder / "shard-0").is_dir():  # of a copy there may be no lock
-                try:
-                    lock = Lock(folder)
-                except OSError as error:
-                    raise refusal(f"store {folder}: can't be locked", error) from error
-                # Who writes on without the lock is fenced where that can be. If it was left, that stays to be seen.
-                stack.callback(lock.forget if lock.was_left else lock.release)
-                with suppress(OSError, LogCorrupt):
-                    raise_epoch(folder / "shard-0", 0, Files())
-        yield
+    url, is_take = takes.place(store, take), take != takes.MAIN
+    if is_take:
+        by_hand = f"remove {url}/ensemble.json: then there is no such take, and who plays it is told"
+    else:
+        by_hand = f"write the name of another take and a newline into {store}/{takes.CURRENT}"
+    return own_at(url).shut(is_take=is_take, by_hand=by_hand)
 
 
 def refuse_archive(store: str) -> None:
     """Nothing, if takes can be made in the store at this url. Unavailable; LogCorrupt."""
-    known = archived_at(store)
+    known = own_at(store).archived()
     if known:
         raise Unavailable(
             f"store {store}: this is the archive of {known}, and is only read; a take, or a replay, which makes one, is of "
@@ -281,14 +244,14 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
     """
     store, _ = takes.split(url)
     takes.check_name(take)
-    if take == takes.MAIN or count_own(takes.place(store, take)) is not None:
+    if take == takes.MAIN or own_at(takes.place(store, take)).count() is not None:
         raise takes.is_there(store, take)
 
     def build(place: str) -> None:
         for shard, fork in enumerate(forks):
             id_ = new_id()
             terms = Terms(name, id=id_, shard=shard, shards=len(forks), takes_over=False)
-            own = open_own(place, terms, fork)
+            own = own_at(place).open(terms, fork)
             own.close()
             if own.id != id_:  # it may play already: who did not make it neither takes it over nor away
                 raise Unavailable(f"store {store}: somebody else made a take {take!r} just now; choose another name")
@@ -311,19 +274,19 @@ def _check_parent(store: str, forks: Sequence[Fork]) -> None:
             f"store {store}: take {parent!r} is being dropped, or somebody was ended while he did; drop it again (ensemble "
             f"take drop {parent}), or make this take of another one"
         )
+    kept = own_at(takes.place(store, parent))
     for shard, fork in enumerate(forks):
-        if parent != takes.MAIN and count_own(takes.place(store, parent)) is None:
+        if parent != takes.MAIN and kept.count() is None:
             raise Unavailable(f"store {store}: take {parent!r} was dropped just now; make this take of another one")
-        with closing(read_own(takes.place(store, parent), shard)) as log:
+        with closing(kept.read(shard)) as log:
             if log.id != fork.id:
                 raise Unavailable(f"store {store}: {parent!r} was made anew just now; try again")
-            if parent == takes.MAIN and log.begin().seq > fork.at.seq:  # that of a take is kept whole
+            if log.fork is not None:  # what a take has said itself is kept whole
+                continue
+            if log.begin().seq > fork.at.seq:
                 raise Unavailable(f"store {store}: retention took what was before this place just now; choose a later one")
-            if parent == takes.MAIN and place_of(store)[0] != "directory":  # there retention keeps out who makes a take
-                from ensemble.log.retention import said_begin
-
-                if said_begin(log.frames(fork.at.seq)) > fork.at.seq:  # who said so may have looked before this take was there
-                    raise Unavailable(
-                        f"store {store}: retention has said in the log that it takes what was before this place, and may be "
-                        "about to; choose a later one"
-                    )
+            if kept.is_going(log, fork.at):
+                raise Unavailable(
+                    f"store {store}: retention has said in the log that it takes what was before this place, and may be "
+                    "about to; choose a later one"
+                )

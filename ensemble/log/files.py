@@ -26,6 +26,9 @@ CURES = {
     errno.EISDIR: "a folder is where a file should be; put it away, and restore the file from a copy of the store",
     errno.ENAMETOOLONG: "no path may be so long here; choose a shorter one",
     errno.EMFILE: "this process has too many files open; raise the limit (ulimit -n)",
+    errno.ENOLCK: "this file system has no locks, or no more of them; choose a folder on another, or an object store",
+    errno.ENOSYS: "this file system can't do that; choose a folder on another, or an object store",
+    errno.EOPNOTSUPP: "this file system can't do that; choose a folder on another, or an object store",
     errno.EIO: "the disk failed; see the system's log, and copy the store to a sound disk",
 }
 

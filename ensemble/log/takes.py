@@ -251,7 +251,7 @@ def make(store: str, take: str, build: Callable[[str], None]) -> None:
 def alone(store: str) -> Iterator[None]:
     """Nobody else makes a take of a store meanwhile, drops one, or makes one current; in an object store nobody is kept out.
 
-    Errors: OSError.
+    Errors: Unavailable where a folder can't be locked.
     """
     folder = None if store.startswith("memory:") else _folder(store)
     if store.startswith("memory:"):
@@ -260,12 +260,14 @@ def alone(store: str) -> Iterator[None]:
     elif folder is None or not (folder / "takes").is_dir():
         yield
     else:
-        fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                fd = os.open(folder / "takes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            except OSError as error:
+                raise refusal(f"{folder / 'takes'}: can't be locked", error) from error
             yield
-        finally:
-            os.close(fd)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 
+from ensemble.cuts import cut, state_at
 from ensemble.log import Fork, Position, count_shards, read_log, take_of
 from ensemble.log import takes as kept
 from ensemble.replay.difference import Difference, Parting, difference
-from ensemble.takes import cut, state_at
 
 
 def difference_of(url: str, a: str, b: str) -> Difference:

@@ -13,17 +13,19 @@ import msgspec
 
 from ensemble.broker import Broker, Opening, State
 from ensemble.broker.words import Said
+from ensemble.cuts import state_at
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import Frame, Ref, encode
 from ensemble.log import EventLog, LogReader, Position, count_shards, hold, open_log, pending, read_log, take_of
 from ensemble.log import takes as kept
 from ensemble.log.forgetting import forgetting_of
+from ensemble.log.own import own_at
 from ensemble.replay.corrections import CORRECTED, Correction, Corrections, corrections_of
 from ensemble.replay.difference import Parting, TableChange, difference, tables
 from ensemble.replay.record import Record
 from ensemble.stage.base import Clock
 from ensemble.stage.begin import encrypt_as_recorded, recover
-from ensemble.takes import state_at, store_of
+from ensemble.takes import store_naming
 
 NAMED = 5
 """How many keys a refusal names."""
@@ -62,7 +64,7 @@ def promote(url: str, take: str) -> Promotion:
     Errors: Unavailable if either is being played, nothing differs, it was promoted before, or the parent has moved on in what
             the take rests on: the sentence says in what.
     """
-    store, _ = take_of(f"{store_of(url, take)}#{take}")
+    store, _ = take_of(f"{store_naming(url, take)}#{take}")
     if take == kept.MAIN:
         raise Unavailable(f"store {store}: main is the trunk; name a take that left it, or another one (ensemble take list)")
     shards = count_shards(f"{store}#{take}") or 1
@@ -252,7 +254,8 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
     if len(logs) == 1:
         logs[0].append([logs[0].seal(frame) for frame in frames[0]])
         return
-    pending.decide(place, logs, frames)
+    board = own_at(place).board()
+    pending.decide(board, logs, frames)
     try:
         for log, each in zip(logs, frames, strict=True):
             log.append([log.seal(frame) for frame in each])
@@ -261,4 +264,4 @@ def _append(place: str, logs: Sequence[EventLog], frames: Sequence[Sequence[Fram
             f"{error}; the promotion holds all the same: each shard gets its part when it is opened next"
         ) from error
     with suppress(Unavailable, LogCorrupt):  # what is left of it says nothing that is not so
-        pending.clear(place, logs)
+        pending.clear(board, logs)

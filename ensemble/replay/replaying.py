@@ -19,6 +19,7 @@ import msgspec
 
 from ensemble.broker.outbox import shard_of
 from ensemble.broker.words import Outcome
+from ensemble.cuts import before_event, cut, state_at
 from ensemble.errors import OffsetError, ScoreError
 from ensemble.event import Frame, decode, id_at
 from ensemble.log import (
@@ -48,7 +49,7 @@ from ensemble.score.lifts import Lifts
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
 from ensemble.shown import Shown
-from ensemble.takes import When, before_event, check_place, cut, state_at
+from ensemble.takes import When, check_place
 
 
 class Replay(msgspec.Struct, Shown, frozen=True, kw_only=True):

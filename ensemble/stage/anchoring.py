@@ -14,6 +14,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log.audit import anchor
 from ensemble.log.audit.anchors import anchors_at
 from ensemble.log.base import EventLog
+from ensemble.log.beside import told_fault
 from ensemble.log.cut import goes_through
 from ensemble.score.model import AuditSpec
 
@@ -75,12 +76,8 @@ class Anchoring:
         except Unavailable as error:
             log.warning("band %s: its head could not be anchored: %s", self._log.name, error)
         except Exception as error:  # it must not end the thread in silence, nor keep a band from closing its log
-            what = f"{type(error).__name__}: {error}"
-            log.exception(
-                "band %s: its head could not be anchored, by a fault that nobody expected: %s; the band plays on, and it is "
-                "tried again. Please report it with these lines",
-                self._log.name, what,
-            )  # fmt: skip
+            then = "the band plays on, and it is tried again"
+            told_fault(log, f"band {self._log.name}", "its head could not be anchored", error, then)
 
     def close(self) -> None:
         """Anchor the end."""

@@ -16,6 +16,7 @@ from ensemble.broker.needs import Claims, needed
 from ensemble.errors import EnsembleError
 from ensemble.listening import motif_reader
 from ensemble.log.base import EventLog, Refused
+from ensemble.log.beside import told_fault
 from ensemble.log.retention import Retention, Rules, statement
 
 log = logging.getLogger("ensemble.stage")
@@ -60,12 +61,8 @@ class Keeper:
             try:
                 self._tidy(*job)
             except Exception as error:  # a slip of ours, or of a store's library: it must not end the thread, nor be silent
-                what = f"{type(error).__name__}: {error}"
-                log.exception(
-                    "band %s: the log was not made smaller, by a fault that nobody expected: %s; the band plays on, and it is "
-                    "tried again after the next snapshot. Please report it with these lines",
-                    self._log.name, what,
-                )  # fmt: skip
+                then = "the band plays on, and it is tried again after the next snapshot"
+                told_fault(log, f"band {self._log.name}", "the log was not made smaller", error, then)
 
     def _tidy(self, claims: Claims, now_us: int) -> None:
         packing = self._log.packing()

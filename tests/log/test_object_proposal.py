@@ -43,13 +43,10 @@ from ensemble.log.objects.protocol import (
     Taken,
     Unknown,
 )
+from tests.log.interleavings import Wrong, asked, took_effect_late, walk
 
 LOGS = {"a": Log("a", 100), "b": Log("b", 100)}
 Objects = frozenset[tuple[Name, Any]]
-
-
-class Wrong(AssertionError):
-    """An invariant does not hold."""
 
 
 def groups(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -193,28 +190,22 @@ def act(objects: Objects, call: Call) -> tuple[Objects, Answer]:
     raise AssertionError(f"nobody asks for {call}")
 
 
+def act_in(world: World, call: Call) -> tuple[World, Answer]:
+    objects, answer = act(world.objects, call)
+    return world._replace(objects=objects), answer
+
+
 def after(world: World) -> Iterator[World]:
     """Every world that can be next."""
-    for call in world.late:
-        yield world._replace(objects=act(world.objects, call)[0], late=world.late - {call})
+    yield from took_effect_late(world, act_in)
     for ix, player in enumerate(world.players):
         if player.step is None:
             continue
 
-        def heard(objects: Objects, answer: Answer, ix: int = ix, player: Player = player) -> World:
-            return world._replace(
-                objects=objects, players=(*world.players[:ix], player.told(answer), *world.players[ix + 1 :])
-            )
+        def told(world: World, answer: Answer, ix: int = ix, player: Player = player) -> World:
+            return world._replace(players=(*world.players[:ix], player.told(answer), *world.players[ix + 1 :]))
 
-        call = player.wants()
-        done, answer = act(world.objects, call)
-        yield heard(done, answer)
-        if world.losses:
-            poorer = world.losses - 1
-            yield heard(world.objects, Unknown())._replace(losses=poorer)
-            if call.verb in ("create", "delete"):
-                yield heard(done, Unknown())._replace(losses=poorer)
-                yield heard(world.objects, Unknown())._replace(losses=poorer, late=world.late | {call})
+        yield from asked(world, player.wants(), act_in, told)
 
 
 def log_of(objects: Objects, id_: str) -> tuple[Entry, ...]:
@@ -267,17 +258,13 @@ def explore(*players: Player, losses: int) -> tuple[int, set[str]]:
     """Look at every world there can be. How many there were, and what came to hold."""
     objects = frozenset((LOGS[id_].entry(0), begin) for id_, (begin,) in BEGINS)
     opened_again.cache_clear()
-    start = World(players, objects, frozenset(), losses)
-    known, ahead, ends = {start}, [start], set()
-    while ahead:
-        world = ahead.pop()
+    ends = set()
+
+    def look(world: World) -> None:
         check(world)
         ends.add(finish(world))  # whoever is still under way may be dead
-        for each in after(world):
-            if each not in known:
-                known.add(each)
-                ahead.append(each)
-    return len(known), ends
+
+    return walk(World(players, objects, frozenset(), losses), after, look), ends
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,13 @@ from ensemble.log.objects.protocol import (
     Unpacked,
     Unripe,
 )  # fmt: skip
+from tests.log.interleavings import Wrong, asked, took_effect_late, walk
 
 BLOCK = 2
 APPENDS = 2
 OLD, NEW = Log("old", BLOCK), Log("new", BLOCK)
 LOG_OF = {"A": OLD, "B": OLD, "N": NEW}
 """Which log each writer opens."""
-
-
-class Wrong(AssertionError):
-    """An invariant does not hold."""
 
 
 class Writer(NamedTuple):
@@ -388,8 +385,7 @@ def said(world: World) -> frozenset[tuple[str, int, str]]:
 
 def after(world: World) -> Iterator[World]:
     """Every world that can be next."""
-    for call in world.late:
-        yield act(world, call)[0]._replace(late=world.late - {call})
+    yield from took_effect_late(world, act)
     for ix, process in enumerate(world.processes):
         if process.step is None:
             continue
@@ -412,17 +408,10 @@ def after(world: World) -> Iterator[World]:
             told: World = become(world, process.told(answer))
             return told
 
-        done, answer = act(world, call)
-        yield heard(done, answer)
+        yield from asked(world, call, act, heard)
         if call.also and world.stops:
             for name in (call.name, *call.also):
                 yield heard(act(world, Call("delete", name))[0], Unknown())
-        if world.losses:
-            poorer = world.losses - 1
-            yield heard(world, Unknown())._replace(losses=poorer)
-            if call.verb in ("create", "delete", "stub"):
-                yield heard(done, Unknown())._replace(losses=poorer)
-                yield heard(world, Unknown())._replace(losses=poorer, late=world.late | {call})
 
 
 @cache  # there are far fewer logs than worlds
@@ -478,19 +467,16 @@ def explore(
     if with_remover:
         processes.append(Remover())
     start = World(tuple(processes), frozenset({(MANIFEST, OLD.id.encode())}), (), frozenset(), losses, stops=losses < 2)
-    known, ahead, acknowledged = {start}, [start], set()
-    while ahead:
-        world = ahead.pop()
+    acknowledged = set()
+
+    def look(world: World) -> None:
         check(world)
         if all(process.step is None for process in world.processes):
             acknowledged.add(sum(len(p.acknowledged) for p in world.processes if isinstance(p, Writer)))
             if any(isinstance(p, Writer) and p.name == "N" and p.appends < APPENDS for p in world.processes):
                 raise Wrong("N was refused in a log that nobody else opened")
-        for each in after(world):
-            if each not in known:
-                known.add(each)
-                ahead.append(each)
-    return len(known), acknowledged
+
+    return walk(start, after, look), acknowledged
 
 
 @pytest.mark.parametrize(
@@ -598,19 +584,16 @@ def explore_packs(
     start = World(
         tuple(processes), frozenset({*objects.items(), (MANIFEST, OLD.id.encode())}), ((OLD.id, WRITTEN),), frozenset(), losses
     )
-    known, ahead, ends = {start}, [start], set()
-    while ahead:
-        world = ahead.pop()
+    ends = set()
+
+    def look(world: World) -> None:
         done = said(world)
         check_packs(world.objects, done)
         check_read(world)
         if all(process.step is None for process in world.processes):
             ends.add(done)
-        for each in after(world):
-            if each not in known:
-                known.add(each)
-                ahead.append(each)
-    return len(known), ends
+
+    return walk(start, after, look), ends
 
 
 def check_read(world: World) -> None:

@@ -18,6 +18,7 @@ from ensemble.log.base import EventLog
 from ensemble.log.objects.log import let_go
 from ensemble.log.objects.protocol import Answer, Call, Unknown
 from ensemble.log.objects.store import Objects
+from ensemble.log.own import own_at
 from ensemble.score import load
 from ensemble.score.personal import personal
 from ensemble.score.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ def lying(url: str) -> list[Path]:
 def test_it_is_in_all_shards_once_however_often_they_are_opened(url: str) -> None:
     logs = opened(url)
     append(logs[0], [1], [2])
-    pending.decide(url, logs, [[frame(log.end())] for log in logs])
+    pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     close(logs)
 
     for _ in range(2):
@@ -64,18 +65,18 @@ def test_it_is_in_all_shards_once_however_often_they_are_opened(url: str) -> Non
         assert lying(url)
         close(logs)
     logs = opened(url)
-    pending.clear(url, logs)
-    pending.clear(url, logs)
+    pending.clear(own_at(url).board(), logs)
+    pending.clear(own_at(url).board(), logs)
     assert not lying(url)
     close(logs)
 
 
 def test_what_a_shard_has_not_yet_stays(url: str) -> None:
     logs = opened(url)
-    pending.decide(url, logs, [[frame(log.end())] for log in logs])
+    pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     append(logs[0], [1])
 
-    pending.clear(url, logs)
+    pending.clear(own_at(url).board(), logs)
 
     close(logs)
     logs = opened(url)
@@ -85,7 +86,7 @@ def test_what_a_shard_has_not_yet_stays(url: str) -> None:
 
 def test_a_shard_that_went_on_has_its_part(url: str) -> None:
     logs = opened(url)
-    pending.decide(url, logs, [[frame(log.end())] for log in logs])
+    pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     append(logs[0], [1])  # its part, and it plays on
     append(logs[0], [1])
     close(logs)
@@ -99,7 +100,7 @@ def test_a_shard_that_went_on_has_its_part(url: str) -> None:
 def test_what_is_personal_lies_there_encrypted(url: str, tmp_path: Path) -> None:
     logs = opened(url, is_personal=True)
     said: dict[str, Any] = {"topics": ["said"], "data": [encode({"who": "ella", "name": "SECRET"})]}
-    pending.decide(url, logs, [[frame(log.end(), **said)] for log in logs])
+    pending.decide(own_at(url).board(), logs, [[frame(log.end(), **said)] for log in logs])
     close(logs)
 
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
@@ -126,9 +127,9 @@ def test_what_can_not_be_written_is_not_so(tmp_path: Path) -> None:
     (tmp_path / "store" / pending.PENDING).mkdir()
 
     with pytest.raises(Unavailable, match="what its shards are to get can't be written"):
-        pending.decide(url, logs, [[frame(log.end())] for log in logs])
+        pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     with pytest.raises(Unavailable, match="can't be read"):
-        pending.clear(url, logs)
+        pending.clear(own_at(url).board(), logs)
     close(logs)
     with pytest.raises(Unavailable, match="can't be read"):
         opened(url)
@@ -141,7 +142,7 @@ def test_who_lost_the_lock_of_a_shard_decides_nothing(tmp_path: Path) -> None:
     other = open_log(url, name="band", shard=1, shards=2)
 
     with pytest.raises(Unavailable, match="it was taken over by another writer"):
-        pending.decide(url, logs, [[frame(log.end())] for log in logs])
+        pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
 
     assert not lying(url)
     close([other, *logs])
@@ -184,7 +185,7 @@ def test_whenever_a_shard_is_taken_over_meanwhile_all_get_it_or_none(
         with monkeypatch.context() as patch:
             break_in(patch, at, take_over)
             try:
-                pending.decide(url, logs, [[frame(log.end())] for log in logs])
+                pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
             except Unavailable as error:
                 told = str(error)
         close([*other, *logs])
@@ -220,7 +221,7 @@ def test_what_is_not_known_to_be_decided_is_said_and_decided_by_who_opens_next(
         patch.setattr(Objects, "call", silent)
         patch.setattr(Objects, "wait", lambda self, trial: None)
         with pytest.raises(Unavailable, match=r"gave no answer 4 times.*; whether the shards get it is not known now"):
-            pending.decide(url, logs, [[frame(log.end())] for log in logs])
+            pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     close(logs)
 
     logs = opened(url)
@@ -231,7 +232,7 @@ def test_what_is_not_known_to_be_decided_is_said_and_decided_by_who_opens_next(
 def test_a_decision_that_is_none_is_said(tmp_path: Path) -> None:
     url = f"objects:{tmp_path}/store"
     logs = opened(url)
-    pending.decide(url, logs, [[frame(log.end())] for log in logs])
+    pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     close(logs)
     [decided] = (tmp_path / "store/decided").iterdir()
     decided.write_bytes(b"perhaps")
@@ -259,7 +260,7 @@ def test_a_delete_that_is_refused_hides_nothing_and_keeps_nobody_out(
             let_go(f"{url}/generation-0/{shard}")  # as of another process
         close(opened(url))
         with pytest.raises(Unavailable, match="opened by somebody else"):
-            pending.decide(url, logs, [[frame(log.end())] for log in logs])
+            pending.decide(own_at(url).board(), logs, [[frame(log.end())] for log in logs])
     else:
         close(logs)
         (tmp_path / "store" / "pending").mkdir()

@@ -19,6 +19,7 @@ from ensemble.event import Frame
 from ensemble.log import open_log, pending
 from ensemble.log.directory import DirectoryLog
 from ensemble.log.objects.log import let_go
+from ensemble.log.own import own_at
 from ensemble.replay import difference_of, promote, promoting, replay
 from ensemble.replay.following import Following
 from ensemble.replay.identities import Identities
@@ -265,7 +266,7 @@ def test_who_opens_a_shard_of_any_store_next_appends_its_part(
     right = tables(f"{store}#{made.take}")
 
     def append(place: str, logs: Any, frames: Any) -> None:
-        pending.decide(place, logs, frames)
+        pending.decide(own_at(place).board(), logs, frames)
         for log, each in list(zip(logs, frames, strict=True))[:done]:
             log.append([log.seal(frame) for frame in each])
         raise Unavailable("the machine stops here")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -14,6 +16,7 @@ from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +29,7 @@ from ensemble.log import takes as kept
 from ensemble.log.fence import Lock
 from ensemble.log.objects.log import let_go
 from ensemble.log.objects.store import Objects
-from ensemble.log.own import shards_begun
+from ensemble.log.own.objects import OwnInObjects
 from ensemble.log.reading import DirectoryFrames
 from ensemble.log.shelf import shelf_at
 from ensemble.replay import replay
@@ -191,6 +194,70 @@ def test_a_damaged_take_is_not_left_while_it_is_played(folder: Path) -> None:
             takes.use(str(folder), "main")
         with pytest.raises(Unavailable, match="take 'a' is current"):
             takes.drop(str(folder), "a")
+
+
+@pytest.mark.parametrize("damaged", ["an entry", "its manifest", "the store's manifest"])
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_a_damaged_take_of_an_object_store_is_neither_left_nor_dropped_while_it_may_be_played(
+    tmp_path: Path, shards: int, damaged: str, is_elsewhere: bool
+) -> None:
+    store, place = made(tmp_path, "objects", shards)
+    takes.new(store, "a")
+    takes.new(store, "b")
+    below = "/generation-0/1" if shards > 1 else ""
+    log = open_log(f"{store}#a", name="", shard=shards - 1, shards=shards)
+    if is_elsewhere:
+        let_go(f"{store}/takes/a{below}")  # as of another process
+    part = place / f"takes/a{below}"
+    [entry] = part.glob("log/*/*0000")
+    {"an entry": entry, "its manifest": part / "ensemble.json"}.get(damaged, place / "takes/a/ensemble.json").write_bytes(b"{")
+    why = r"it is being played in this process|it is damaged .*byte 0.* remove .*/takes/a/ensemble.json"
+
+    with pytest.raises(Unavailable, match=f"take 'a' can't be dropped now: .*({why})"):
+        takes.drop(store, "a")
+    kept.make_current(store, "a")
+    with pytest.raises(Unavailable, match=f"take 'a' can't be left now: .*({why})"):
+        takes.use(store, "b")
+    assert kept.current(store) == "a"
+
+    log.close()
+    takes.use(store, "b")
+    takes.drop(store, "a")
+    assert names(store) == ["main", "b"]
+
+
+def test_a_damaged_take_of_an_object_store_whose_player_was_ended_is_left_once_its_manifest_is_removed(tmp_path: Path) -> None:
+    store, place = made(tmp_path, "objects", 1)
+    takes.new(store, "a")
+    takes.use(store, "a")
+    log = open_log(f"{store}#a", name="")
+    let_go(f"{store}/takes/a")  # as of another process
+    [entry] = (place / "takes/a").glob("log/*/*0000")
+    entry.write_bytes(b"{")
+    with pytest.raises(Unavailable, match=r"remove .*/takes/a/ensemble.json"):
+        takes.use(store, "main")
+
+    (place / "takes/a/ensemble.json").unlink()
+    takes.use(store, "main")
+
+    assert names(store) == ["main"]
+    log.close()
+    assert takes.new(store, "a").parent == "main"
+
+
+def test_a_damaged_trunk_of_an_object_store_is_not_left_while_it_may_be_played(tmp_path: Path) -> None:
+    store, place = made(tmp_path, "objects", 1)
+    takes.new(store, "a", 0)
+    log = open_log(store, name="")
+    let_go(store)  # as of another process
+    [entry] = place.glob("log/*/*0000")
+    entry.write_bytes(b"{")
+
+    with pytest.raises(Unavailable, match=r"take 'main' can't be left now: .* write the name of another .*/current"):
+        takes.use(store, "a")
+
+    log.close()
 
 
 def test_a_damaged_take_is_not_made_current(folder: Path) -> None:
@@ -454,7 +521,7 @@ def test_wherever_who_makes_a_take_in_several_shards_is_ended_takes_are_dropped_
         takes.drop(store, "b")
 
         if "a" in kept.names(store):
-            begun = len(shards_begun(f"{store}/takes/a"))
+            begun = len(OwnInObjects(f"{store}/takes/a").begun())
             if begun < 2:
                 half_made.add(begun)
                 with pytest.raises(Unavailable, match=r"take 'a' can't be read: .*; or drop it: ensemble take drop a"):
@@ -483,6 +550,17 @@ def test_a_take_in_several_shards_of_an_object_store_is_not_dropped_while_one_of
 
     takes.drop(store, "a")
     assert names(store) == ["main"]
+
+
+def test_where_there_are_no_locks_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(kept, "fcntl", SimpleNamespace(flock=refused, LOCK_EX=fcntl.LOCK_EX))
+    for ask in (partial(takes.new, name="b"), partial(takes.drop, name="a"), partial(takes.use, name="a")):
+        with pytest.raises(Unavailable, match=f"{folder}/takes: can't be locked: .*; this file system has no locks"):
+            ask(str(folder))
+    assert names(folder) == ["main", "a"]
 
 
 def test_a_take_that_can_not_be_read_is_named_with_what_to_do(folder: Path) -> None:

@@ -14,9 +14,11 @@ import pytest
 import ensemble
 from ensemble import log, takes
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.log import Fork, open_log, own
+from ensemble.log import Fork, open_log
 from ensemble.log import takes as kept
 from ensemble.log.branch import Branch
+from ensemble.log.own import Own, own_at
+from ensemble.log.own.directory import OwnInDirectory
 from ensemble.replay import promote, replay
 from tests.takes.conftest import PLAYERS, SCORE, played, said, sums
 
@@ -229,8 +231,8 @@ def test_what_was_opened_is_closed_where_a_take_is_refused(tmp_path: Path, monke
     def refuse(self: Branch, fork: Fork) -> None:
         raise LogCorrupt("the joint is wrong")
 
-    for name in ("open_own", "read_own"):
-        monkeypatch.setattr(log, name, noted(getattr(own, name)))
+    for name in ("open", "read"):
+        monkeypatch.setattr(OwnInDirectory, name, noted(getattr(OwnInDirectory, name)))
     monkeypatch.setattr(Branch, "_check_joint", refuse)
 
     for url_opener in (log.read_log, lambda url: open_log(url, name="")):
@@ -265,13 +267,20 @@ def test_another_take_made_current_while_a_band_comes_to_hold_its_log_is_what_it
     takes.new(store, "other")
     opened: list[str] = []
 
-    def open_late(url: str, *given: Any) -> Any:
-        if not opened:
-            kept.make_current(store, "other")
-        opened.append(url)
-        return own.open_own(url, *given)
+    def late(url: str) -> Own:
+        found = own_at(url)
+        real = found.open
 
-    monkeypatch.setattr(log, "open_own", open_late)
+        def open_late(*given: Any) -> Any:
+            if not opened:
+                kept.make_current(store, "other")
+            opened.append(url)
+            return real(*given)
+
+        monkeypatch.setattr(found, "open", open_late)
+        return found
+
+    monkeypatch.setattr(log, "own_at", late)
     played(store, 10)
 
     assert len(opened) == 2
@@ -346,12 +355,23 @@ def test_a_take_that_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "store/takes").iterdir()) == []
 
 
+def count_none_once(monkeypatch: pytest.MonkeyPatch, take: str) -> None:
+    """Who looks whether there is such a take finds none, once: it is made right after that."""
+    counts = iter([None])
+
+    def late(url: str) -> Own:
+        found = own_at(url)
+        if take in url:
+            monkeypatch.setattr(found, "count", lambda: next(counts, 0))
+        return found
+
+    monkeypatch.setattr(log, "own_at", late)
+
+
 def test_who_comes_second_to_a_name_gets_no_take_of_another_place(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     played(store, 1, 2)
     first = takes.new(store, "what-if", 0)
-    counts = iter([None])
-    real = own.count_own
-    monkeypatch.setattr("ensemble.log.count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
+    count_none_once(monkeypatch, "what-if")
 
     with pytest.raises(Unavailable, match=r"somebody else made .* take .*just now"):
         takes.new(store, "what-if")
@@ -366,9 +386,7 @@ def test_who_comes_second_to_the_very_same_take_neither_takes_it_over_nor_away(
     played(store, 1, 2)
     takes.new(store, "what-if")
     with ensemble.open(SCORE, store=store, take="what-if", players=PLAYERS) as band:
-        counts = iter([None])
-        real = own.count_own
-        monkeypatch.setattr("ensemble.log.count_own", lambda url: next(counts, 0) if "what-if" in url else real(url))
+        count_none_once(monkeypatch, "what-if")
         with pytest.raises(Unavailable):
             takes.new(store, "what-if")
         monkeypatch.undo()

@@ -135,6 +135,37 @@ def let_go(where: str) -> None:
         _played.discard(where)
 
 
+def is_unended(objects: Objects, shard: int | None = None) -> bool:
+    """Whether somebody plays what is below a prefix, or was ended before he could close it: of one shard, or of any.
+
+    For what can't be opened because it is damaged: it looks at the newest entries only. One that is damaged is no end.
+    Errors: Unavailable; LogCorrupt if a shard is asked for, and the manifest of the whole is damaged.
+    """
+    root = None if shard is None else read_root(objects)
+    if shard is not None and root is not None:
+        parts = [part_of(objects, root, shard)]
+    else:
+        below = objects.patiently(lambda: objects.folders("")) or []
+        parts = [objects]
+        for generation in [each for each in below if each.startswith("generation-")]:
+            whole = objects.below(generation)
+            parts += [whole.below(each) for each in whole.patiently(lambda whole=whole: whole.folders("")) or []]  # type: ignore[misc]
+    return any(part.where in _played or not _has_ended(part) for part in parts)
+
+
+def _has_ended(part: Objects) -> bool:
+    """Whether each log that was begun in the place of one shard ends with an end. Unavailable."""
+    newest = {path.rpartition("/")[0]: path for path in part.patiently(lambda: part.list("log/")) or []}
+    for path in newest.values():
+        data = part.patiently(lambda path=path: part.get(path))  # type: ignore[misc]
+        try:
+            if data is None or codec.decode_entry(f"{part.where}/{path}", data).body:
+                return False
+        except LogCorrupt:
+            return False
+    return True
+
+
 def part_of(objects: Objects, root: Root, shard: int) -> Objects:
     """The objects of one shard."""
     if isinstance(root.means, Manifest):

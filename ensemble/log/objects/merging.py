@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ensemble.errors import LogCorrupt, Unavailable
+from ensemble.log.beside import told_fault
 from ensemble.log.objects.protocol import Log, Merge, Merged, Segment, Unripe
 from ensemble.log.objects.store import Objects
 
@@ -93,10 +94,11 @@ class Merger:
             except LogCorrupt as error:
                 self._tell(f"block {number} can't be merged, and stays as it is: {error}")
             except Exception as error:  # whatever it is, it must not end the thread in silence
-                why = str(error) if isinstance(error, Unavailable) else f"a fault that nobody expected: {error!r}"
-                self._tell(f"block {number} can't be merged now; it is tried again with the next one: {why}")
-                if not isinstance(error, Unavailable):
-                    log.exception("store %s: please report it with these lines", self._objects.where)
+                what, then = f"block {number} can't be merged now", "it is tried again with the next one"
+                if isinstance(error, Unavailable):
+                    self._tell(f"{what}; {then}: {error}")
+                else:
+                    self._tell(told_fault(log, f"store {self._objects.where}", what, error, then))
                 with self._changed:
                     self._changed.wait_for(lambda count=count: len(self._waiting) > count or self._is_closing)  # type: ignore[misc]
                 continue

@@ -7,10 +7,10 @@ from typing import Any
 from ensemble.broker import Broker, State
 from ensemble.broker.outbox import shard_of
 from ensemble.broker.words import Publication, Said
+from ensemble.cuts import cut, state_at
 from ensemble.event import Frame, encode
 from ensemble.log.cut import place_of_time
 from ensemble.log.memory import MemoryLog, MemoryStore
-from ensemble.takes import cut, state_at
 
 THERE = next(key for key in map(str, range(99)) if shard_of(key, 2) == 1)
 """A key of shard 1."""
