@@ -20,7 +20,7 @@ import msgspec
 
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import EPOCH, Frame, microseconds
+from ensemble.event import EPOCH, Frame
 from ensemble.log import (
     Fork,
     LogReader,
@@ -37,7 +37,7 @@ from ensemble.log import (
     take_of,
 )
 from ensemble.log import takes as kept
-from ensemble.log.cut import place_of_offset, place_of_time
+from ensemble.log.cut import place_of_offset, place_of_time, read_place
 from ensemble.log.takes import MAIN
 from ensemble.opening import of_ray, read
 
@@ -73,25 +73,25 @@ def new(url: str, name: str, at: When = None) -> Take:
             TypeError if `at` is none.
     """
     kept.check_name(name)
-    check_place(at)
+    asked = check_place(at)
     store, parent = take_of(_at_a_store(url))
     refuse_archive(store)
     with ExitStack() as stack:
         reader = stack.enter_context(read(f"{store}#{parent}"))
         logs = [shard.log for shard in reader._shards]
-        if isinstance(at, str):
-            event = reader.event(at)
+        if isinstance(asked, str):
+            event = reader._event_of(asked)
             places = before_event(event._rows.time_us, event.shard, event.offset, logs)
-        elif isinstance(at, datetime):
-            places = cut(logs, [place_of_time(log, microseconds(at)) for log in logs])
-        elif at is None:
+        elif isinstance(asked, tuple):
+            places = cut(logs, [place_of_time(log, asked[0]) for log in logs])
+        elif asked is None:
             places = cut(logs, [log.end() for log in logs])
         elif len(logs) > 1:
             raise OffsetError(
                 f"{url}: it has {len(logs)} shards, each with offsets of its own; name a time, or the id of an event"
             )
         else:
-            places = [place_of_offset(logs[0], at)]
+            places = [place_of_offset(logs[0], asked)]
         make_take(store, name, reader.name, [Fork(parent, log.id, place) for log, place in zip(logs, places, strict=True)])
     return _told(store, name, kept.current(store))
 
@@ -193,12 +193,9 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     return msgspec.structs.replace(made, is_current=True)
 
 
-def check_place(at: When) -> None:
-    """Errors: TypeError unless it says where in a log."""
-    if isinstance(at, bool) or not isinstance(at, int | datetime | str | None):
-        raise TypeError(
-            f"{at!r} is no place in a log; give an offset (int), a time (datetime, with a time zone), or an event's id (str)"
-        )
+def check_place(at: When) -> int | tuple[int] | str | None:
+    """An offset, a time in microseconds, the id of an event, or the end. Errors: as `read_place`."""
+    return None if at is None else read_place(at, ids=True)
 
 
 def store_of(url: str, name: str) -> str:

@@ -98,6 +98,10 @@ def test_a_replay_in_json_is_one_line(played: Shell) -> None:
 def test_slips_are_told_with_what_to_type(played: Shell) -> None:
     assert "did you mean 'tally'" in played.run("replay", "shop.yaml", "--from", "0", "--players", "taly").err
     assert "there was no moment before event 5000" in played.run("take", "new", "a", "--at", "5000").err
+    for typed in (("take", "new", "a", "--at=-30m"), ("rollback", "--to", "10:00"), ("table", "tally", "--at", "10:00")):
+        none = played.run(*typed)
+        assert none.code == 1 and "there is no event" in none.err, typed
+        assert "a place is an offset (12), a time (2011-11-01T08:16:00Z, 2011-11-01), how long ago (30m), or the id" in none.err
     for typed in (("take", "new", "a/b"), ("events", "--take", "a/b"), ("events", "--store", f"{STORE}#-a")):
         bad = played.run(*typed)
         assert bad.code == 2 and "letters" in bad.err, typed
