@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ensemble.broker.state import State
-from ensemble.errors import LogCorrupt, OffsetError, Unavailable
+from ensemble.errors import EnsembleError, LogCorrupt, OffsetError, Unavailable
 from ensemble.event import EPOCH, Frame
 from ensemble.log import (
+    CHANGES_TAKES,
     Fork,
     LogReader,
     Position,
@@ -38,6 +39,7 @@ from ensemble.log import (
 )
 from ensemble.log import takes as kept
 from ensemble.log.cut import place_of_offset, place_of_time, read_place
+from ensemble.log.fence import Busy
 from ensemble.log.takes import MAIN
 from ensemble.opening import of_ray, read
 
@@ -97,15 +99,23 @@ def new(url: str, name: str, at: When = None) -> Take:
 
 
 def listed(url: str) -> list[Take]:
-    """The takes of a store, `main` first."""
+    """The takes of a store, `main` first. LogCorrupt; Unavailable, also if one of them can't be read."""
+    for each in (found := looked_at(url)):
+        if isinstance(each, EnsembleError):
+            raise each
+    return [each for each in found if isinstance(each, Take)]
+
+
+def looked_at(url: str) -> list[Take | EnsembleError]:
+    """The takes of a store, `main` first; in place of one that can't be read, what is wrong with it. Of `main` it is raised."""
     store, _ = kept.split(_at_a_store(url))
     current = kept.current(store)
-    found = [_told(store, MAIN, current)]
+    found: list[Take | EnsembleError] = [_told(store, MAIN, current)]
     for name in kept.names(store):
         try:
             found.append(_told(store, name, current))
         except (LogCorrupt, Unavailable) as error:
-            raise type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}") from error
+            found.append(type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}"))
     return found
 
 
@@ -125,8 +135,9 @@ def drop(url: str, name: str) -> None:
             raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
         standing = _standing(store, name)
         if standing:
+            alone = len(standing) == 1
             raise Unavailable(
-                f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first"
+                f"{store}: {', '.join(standing)} stand{'s' * alone} on take {name!r}; drop {'that' if alone else 'those'} first"
             )
         with _shut(store, name, "dropped"):
             kept.remove(store, name)
@@ -137,6 +148,7 @@ def use(url: str, name: str) -> None:
     """Make a take the current one: it is played where none is named, and it is played live.
 
     Shapes: `ray:NAME` is a band that is up on a cluster; it goes on in that take, in all its shards or in none.
+            A pointer that names no take is mended so; as it may have been any, nobody may play any of them meanwhile.
     Errors: Unavailable if there is none of this name, or what is current is being played and not named as such a band.
     """
     store = store_of(url, name)
@@ -146,10 +158,11 @@ def use(url: str, name: str) -> None:
             act(partial(_used, name=name))
         return
     store, _ = take_of(f"{store}#{name}")
-    now = kept.current(store)
+    now = _current(store)
     with ExitStack() as stack:
-        if now == name or has_log(f"{store}#{now}"):  # else it was removed by hand, so nobody plays it
-            stack.enter_context(_shut(store, now, "left"))
+        for left in (MAIN, *kept.names(store)) if now is None else (now,):
+            if left == name or has_log(f"{store}#{left}"):  # else it was removed by hand, so nobody plays it
+                stack.enter_context(_shut(store, left, "left"))
         if now != name:
             _refuse_damaged(store, name)
         stack.enter_context(kept.alone(store))
@@ -157,9 +170,9 @@ def use(url: str, name: str) -> None:
         _refuse_moved(store, now)
         kept.make_current(store, name)
         if kept.is_dropped(store, name):  # in an object store nobody is kept out: who drops it looks after his mark is there
-            kept.make_current(store, now)
+            kept.make_current(store, now or MAIN)
             raise Unavailable(
-                f"{store}: take {name!r} is being dropped, or somebody was ended while he did, and {now!r} is current again; "
+                f"{store}: take {name!r} is being dropped, or somebody was ended while he did, and {now or MAIN!r} is current; "
                 f"drop it again (ensemble take drop {name}), or use another one"
             )
 
@@ -184,7 +197,7 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
             f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: ensemble take use "
             f"{named}"
         )
-    with _kept_from_all(hold(store, before), store, before, "rolled back"):
+    with _kept_from_all(hold(store, before, CHANGES_TAKES), store, before, "rolled back"):
         _refuse_moved(store, before)
         made = new(f"{store}#{before}", name or _free_name(store), to)
         with kept.alone(store):
@@ -262,6 +275,10 @@ def _kept_from_all(held: AbstractContextManager[object], store: str, take: str, 
     with ExitStack() as stack:
         try:
             stack.enter_context(held)
+        except Busy as error:
+            raise Unavailable(
+                f"take {take!r} can't be {what} now: {error}; then look which is current (ensemble take list), and try again"
+            ) from error
         except Unavailable as error:
             up = "" if what == "dropped" else "; or, of a band that is up on Ray, name that one: --store ray:NAME"
             raise Unavailable(f"take {take!r} can't be {what} now: {error}{up}") from error
@@ -306,11 +323,22 @@ def _standing(store: str, take: str) -> list[str]:
     return found
 
 
-def _refuse_moved(store: str, take: str) -> None:
+def _current(store: str) -> str | None:
+    """The take that is current; None: the pointer names none. Unavailable."""
+    try:
+        return kept.current(store)
+    except LogCorrupt:
+        return None
+
+
+def _refuse_moved(store: str, take: str | None) -> None:
     """Nothing, if this take, which is held, is still the current one: else somebody may play that which is."""
-    now = kept.current(store)
+    now = _current(store)
     if now != take:
-        raise Unavailable(f"{store}: somebody else made take {now!r} current just now, and nothing was changed; try again")
+        raise Unavailable(
+            f"{store}: somebody else made take {now!r} current just now, and nothing was changed; look (ensemble take list), "
+            "and try again"
+        )
 
 
 def _told(store: str, name: str, current: str) -> Take:

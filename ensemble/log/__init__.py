@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
-    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take",
-    "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
+    "BLOBS", "CHANGES_TAKES", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
+    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "lost_current", "make_take", "new_id", "open_log",
+    "open_take", "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
 ]  # fmt: skip
+
+CHANGES_TAKES = "changes its takes"
+"""What a store is held for while a take is dropped or left: others are told to wait."""
 
 
 def open_log(
@@ -164,10 +167,7 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
         if not _has_own(store, takes.MAIN):
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
         if takes.split(url)[1] is None:
-            raise Unavailable(
-                f"store {store}: take {take!r} is current, and is not there any more; make another one current: ensemble take "
-                "use main"
-            )
+            raise Unavailable(f"store {store}: {_gone(take)}")
         there = [takes.MAIN, *takes.names(store)]
         near = nearest(take, there)
         hint = f"did you mean {near!r}?" if near else f"there is {', '.join(there)}"
@@ -175,6 +175,19 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
             hint += f"; make it with: ensemble take new {take}"
         raise Unavailable(f"store {store}: there is no take {take!r}; {hint}")
     return store, take
+
+
+def lost_current(store: str) -> str | None:
+    """What is to be said of a store whose current take is not there, so that there is nothing to play; None: it is there.
+
+    Errors: LogCorrupt if the pointer is damaged; Unavailable.
+    """
+    take = takes.current(store)
+    return None if take == takes.MAIN or _has_own(store, take) else _gone(take)
+
+
+def _gone(take: str) -> str:
+    return f"take {take!r} is current, and is not there any more; make another one current: ensemble take use main"
 
 
 def _named(url: str) -> tuple[str, str]:
@@ -212,17 +225,17 @@ def own_logs(store: str, take: str) -> list[LogReader]:
 
 
 @contextmanager
-def hold(store: str, take: str) -> Iterator[list[EventLog]]:
-    """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing.
+def hold(store: str, take: str, doing: str = "") -> Iterator[list[EventLog]]:
+    """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing. `doing` says what for.
 
-    Errors: Unavailable if somebody plays it.
+    Errors: Unavailable if somebody plays it; Busy if somebody holds it for what others are told.
     """
     url = takes.place(store, take)
     shards = count_own(url) or 1
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(open_own(url, Terms(create=False, shard=shard, shards=shards, takes_over=False)))
+            logs.append(open_own(url, Terms(create=False, shard=shard, shards=shards, takes_over=False, doing=doing)))
             stack.callback(logs[-1].close)
         yield logs
 
@@ -232,7 +245,7 @@ def shut(store: str, take: str) -> Iterator[None]:
     """Keep everybody from playing a take meanwhile; it may be damaged, or never finished. In a directory without its logs: the
     disk may be full.
 
-    Errors: Unavailable if somebody plays it.
+    Errors: Unavailable if somebody plays it; Busy if somebody else changes the takes of the store.
     """
     url = takes.place(store, take)
     kind, place = place_of(url)
@@ -254,7 +267,7 @@ def shut(store: str, take: str) -> Iterator[None]:
         for folder in (whole, *sorted(whole.glob("generation-*/*"))):
             if (folder / "lock").exists() or (folder / "shard-0").is_dir():  # of a copy there may be no lock
                 try:
-                    lock = Lock(folder)
+                    lock = Lock(folder, CHANGES_TAKES)
                 except OSError as error:
                     raise refusal(f"store {folder}: can't be locked", error) from error
                 # Who writes on without the lock is fenced where that can be. If it was left, that stays to be seen.

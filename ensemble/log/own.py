@@ -46,11 +46,13 @@ class Terms(NamedTuple):
     personal: Personal | None = None
     blob_above: int | None = None
     takes_over: bool = True
+    doing: str = ""
+    """What a directory is held for, if not to be played."""
 
 
 def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
     """The log that is kept at a url itself. `fork` is where a new one leaves its parent."""
-    name, durability, id, create, shard, shards, personal, blob_above, takes_over = terms
+    name, durability, id, create, shard, shards, personal, blob_above, takes_over, doing = terms
     kind, place = place_of(url)
     if kind == "memory":
         from ensemble.log.memory import MemoryLog, make_memory_store, memory_store
@@ -99,7 +101,14 @@ def open_own(url: str, terms: Terms, fork: Fork | None = None) -> EventLog:
     whole = Path(place).absolute()
     folder = division.place(whole, shard, shards)
     log = open_directory(
-        folder, name=name, log_id=id or new_id(), shard=shard, is_synced=durability == "disk", create=create, fork=fork
+        folder,
+        name=name,
+        log_id=id or new_id(),
+        shard=shard,
+        is_synced=durability == "disk",
+        create=create,
+        doing=doing,
+        fork=fork,
     )
     try:
         if division.place(whole, shard, shards) != folder:  # while this process came to the lock

@@ -134,5 +134,20 @@ def test_a_store_whose_current_take_is_gone_is_found_and_gets_another(played: Sh
     lost = played.run("events")
 
     assert (lost.code, "make another one current: ensemble take use main" in lost.err) == (4, True)
+    listed, audited = played.run("take", "list", "--json"), played.run("audit", STORE)
+    assert (listed.code, [each["is_current"] for each in listed.json_lines]) == (0, [False])
+    assert "take 'gone' is current, and is not there any more; make another one current: ensemble take use main" in listed.err
+    assert (audited.code, "make another one current: ensemble take use main" in audited.out) == (4, True)
     assert played.run("take", "use", "main").code == 0
     assert orders(played) == ["o-1", "o-2", "o-3"]
+
+
+def test_takes_that_can_not_be_read_are_told_beside_those_that_can(played: Shell) -> None:
+    for name in "abc":
+        played.run("take", "new", name)
+    (played.folder / STORE / "takes/b/ensemble.json").write_text("x")
+
+    listed = played.run("take", "list")
+
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["take", "main", "a", "c"]
+    assert (listed.code, "take 'b' can't be read: " in listed.err, "ensemble take drop b" in listed.err) == (4, True, True)
