@@ -151,3 +151,18 @@ def test_takes_that_can_not_be_read_are_told_beside_those_that_can(played: Shell
 
     assert [line.split()[0] for line in listed.out.splitlines()] == ["take", "main", "a", "c"]
     assert (listed.code, "take 'b' can't be read: " in listed.err, "ensemble take drop b" in listed.err) == (4, True, True)
+
+
+def test_a_replay_of_several_shards_says_from_where_on_and_of_how_many(played: Shell) -> None:
+    played.run("reshard", STORE, "3")
+    since = played.run("replay", "shop.yaml", "--from", "0").err.split("--from ")[1].strip()
+
+    replayed = played.run("replay", "shop.yaml", "--from", since)
+
+    assert f"0 events in 3 shards, from {since} on, replayed in " in replayed.out
+
+
+def test_a_take_is_not_compared_with_itself(played: Shell) -> None:
+    same = played.run("take", "diff", "main", "main")
+
+    assert same.code == 2 and "name two takes: ensemble take list tells which there are" in same.err
