@@ -18,7 +18,7 @@ from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.event import EPOCH, REMOVED, Rows
-from ensemble.log import count_shards, place_of, read_log, takes
+from ensemble.log import count_shards, lost_current, place_of, read_log, takes
 from ensemble.log.audit import Audited, Finding, audit_log, of_error
 from ensemble.log.base import LogReader, Position
 from ensemble.log.cut import goes_through
@@ -141,12 +141,14 @@ def audit(
         raise Unavailable(f"store {url}: this is a band that is up on Ray; name the store that it plays")
     held = None if anchor is None else _Held(anchor, sign, key)
     findings, notes = [] if held is None else list(held.findings), list[str]()
+    store, take = takes.split(url)
+    lost = _of_pointer(store)
     try:
-        shards = count_shards(url) or 1  # where there is none, that is told when it is looked at
-        findings += _of_division(takes.split(url)[0])
+        # Of any take; where there is none, that is told when it is looked at.
+        shards = count_shards(f"{store}#{takes.MAIN}" if lost else url) or 1
+        findings += _of_division(store)
     except LogCorrupt as error:
         return Audit(url, (), (of_error(error, str(error).partition(": byte ")[0]),), (), monotonic() - began_s)
-    store, _ = takes.split(url)
     logs: list[Audited] = []
     for log in _logs(store, shards, held):
         logs.append(log)
@@ -154,6 +156,7 @@ def audit(
         notes += log.notes
     if not findings:
         findings += _of_forks(store, logs)
+    findings += lost
     archives = []
     for past in _pasts(store, logs, archive):
         findings += past.findings
@@ -167,7 +170,9 @@ def audit(
         findings += held.judge(logs)
     counts: tuple[Count, ...] = ()
     compared: Mapping[str, int] = {}
-    if who or tables:
+    if (who or tables) and take is None and lost:
+        notes.append("there is no current take, so who said what and the tables are not told; name one: STORE#main")
+    elif who or tables:
         try:
             with closing(_Readers(url, shards)) as readers:
                 counts = tuple(_counted(readers.logs)) if who else ()
@@ -291,6 +296,16 @@ def _of_forks(store: str, logs: Sequence[Audited]) -> Iterator[Finding]:
                 if not goes_through(parent, log.fork.at):
                     wrong = f"take {log.take} leaves {log.fork.take} before frame {log.fork.at.seq}, which was never so there"
                     yield Finding(takes.place(store, log.take), 0, wrong)
+
+
+def _of_pointer(store: str) -> list[Finding]:
+    """What is wrong with what says which take is current."""
+    place = f"{store}/{takes.CURRENT}"
+    try:
+        wrong = lost_current(store)
+    except LogCorrupt as error:
+        return [of_error(error, place)]
+    return [] if wrong is None else [Finding(place, 0, wrong)]
 
 
 def _of_division(url: str) -> list[Finding]:

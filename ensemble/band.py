@@ -5,6 +5,7 @@ Owns the public face of what plays. Must not know how a stage plays.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -87,6 +88,8 @@ class Band(Reader):
                 CloudEvent. `progress` shows a bar, on a terminal or in a notebook.
         Errors: as `publish`; those before the one that is wrong are said, and the error says how many.
         """
+        if not isinstance(items, Iterable):
+            raise TypeError(f"publish_many({items!r:.80}): give the events as a list, or anything that can be gone through")
         if progress:
             with Bar(f"{self.name}: publish") as bar:
                 return self.publish_many(bar.over(items), topic=topic, wait=wait)
@@ -171,7 +174,7 @@ class Band(Reader):
         Units:  `timeout` in seconds.
         Errors: TimeoutError, which says what is left; Unavailable; what a source raised.
         """
-        if timeout is not None and not isinstance(timeout, (int, float)):
+        if timeout is not None and (not isinstance(timeout, (int, float)) or math.isnan(timeout)):
             raise TypeError(f"settle(timeout={timeout!r:.80}): a timeout is in seconds, as a number, or None")
         try:
             if progress:

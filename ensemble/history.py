@@ -18,8 +18,9 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import SectionState, State, fits, lag
-from ensemble.event import REMOVED, Event, Frame, Rows, microseconds
+from ensemble.event import REMOVED, Event, Frame, Rows
 from ensemble.log.base import LogReader
+from ensemble.log.cut import read_place
 from ensemble.motif import leaves, matches
 
 Place = tuple[int, int]
@@ -91,7 +92,9 @@ def history(logs: Sequence[LogReader], until: int | datetime | None = None) -> H
 
     Units: `until` is an offset (in each shard) or a time; it is not included. None: to the end as of now.
     """
-    folded = [_Fold(log, shard, until) for shard, log in enumerate(logs)]
+    stop = None if until is None else read_place(until, "until=")
+    assert not isinstance(stop, str)
+    folded = [_Fold(log, shard, stop) for shard, log in enumerate(logs)]
     sections: dict[str, SectionThen] = {}
     topics: dict[str, int] = {}
     for fold in folded:
@@ -144,7 +147,7 @@ def _at_home(hearings: Sequence[Hearing], events: Sequence[Event], folded: Seque
 class _Fold:
     """One shard's log, folded frame by frame."""
 
-    def __init__(self, log: LogReader, shard: int, until: int | datetime | None) -> None:
+    def __init__(self, log: LogReader, shard: int, until: int | tuple[int] | None) -> None:
         self._log = log
         self._shard = shard
         self._until = until
@@ -190,7 +193,7 @@ class _Fold:
             return False
         if isinstance(self._until, int):
             return frame.first >= self._until
-        return frame.time_us >= microseconds(self._until)
+        return frame.time_us >= self._until[0]
 
     def _see(self, frame: Frame) -> None:
         rows = frame.rows

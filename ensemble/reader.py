@@ -20,12 +20,12 @@ import msgspec
 
 from ensemble.broker.outbox import is_copy
 from ensemble.broker.state import State, dedupe_key
-from ensemble.errors import EnsembleError, InvalidEvent, OffsetError, Unavailable
-from ensemble.event import EPOCH, Event, Frame, Match, decode, microseconds
+from ensemble.errors import EnsembleError, OffsetError, Unavailable
+from ensemble.event import EPOCH, Event, Frame, Match, decode
 from ensemble.history import History, failures, history
 from ensemble.log import place_of
 from ensemble.log.base import LogReader
-from ensemble.log.cut import CutLog, place_of_offset, place_of_time
+from ensemble.log.cut import FORMS, CutLog, place_of_offset, place_of_time, read_place
 from ensemble.motif import matches, pattern_fault
 from ensemble.score import Score, load
 from ensemble.score.costs import cost_of
@@ -53,6 +53,9 @@ At = int | datetime | str | Sequence[int]
 
 class Reader(Shown):
     """The reading half of a band: any process may hold one, and disturbs nobody."""
+
+    _then = ""
+    """What is said of the moment that is looked at, if it is not now."""
 
     def __init__(self, shards: Sequence[Shard], url: str) -> None:
         self._shards = shards
@@ -89,8 +92,8 @@ class Reader(Shown):
         Errors: ScoreError where an upcaster of that score can't be found. Data that can't be lifted is an InvalidEvent when it
                 is looked at.
         """
-        _check(pattern)
-        start, stop = _start(since), _stop(until)
+        _check(pattern, key)
+        start, stop = _start(since, "since="), None if until is None else _start(until, "until=")
         lift = self._lift() if lifted else None
         yield from _in_time(self._events(shard, pattern, key, start, stop, lift) for shard in self._shards)
 
@@ -130,9 +133,9 @@ class Reader(Shown):
 
     def tail(self, pattern: str = ">", *, key: str | None = None, since: int | datetime | str | None = None) -> Iterator[Event]:
         """The same from now on, or from `since` on, and it goes on with what is to come, until it is closed."""
-        _check(pattern)
+        _check(pattern, key)
         ends = [shard.log.end().offset for shard in self._shards]
-        starts: list[int | tuple[int]] = [end if since is None else _start(since) for end in ends]
+        starts: list[int | tuple[int]] = [end if since is None else _start(since, "since=") for end in ends]
         offsets = [start if isinstance(start, int) else 0 for start in starts]
         if len(ends) > 1:  # others may be longer
             offsets = [min(pair) for pair in zip(offsets, ends, strict=True)]
@@ -153,8 +156,10 @@ class Reader(Shown):
     def event(self, id: str) -> Event:
         """The event with this id.
 
-        Errors: OffsetError if there is none.
+        Errors: OffsetError if there is none; TypeError if it is no text.
         """
+        if not isinstance(id, str):
+            raise TypeError(f"{id!r:.80} is no id of an event; give a str, such as event.id or receipt.id")
         place = _place(id, self._homes)
         if place is not None:
             return self._at(place)
@@ -166,6 +171,13 @@ class Reader(Shown):
             if event.id == id:
                 return event
         raise OffsetError(f"there is no event {id!r} in {self.url}; list them with band.events() or `ensemble events`")
+
+    def _event_of(self, place: str) -> Event:
+        """The event that a place names by its id. OffsetError, with all that a place may be."""
+        try:
+            return self.event(place)
+        except OffsetError as error:
+            raise OffsetError(f"{error}; {FORMS}") from error
 
     def why(self, id: str) -> Chain:
         """What led to an event, and all that it led to.
@@ -239,21 +251,24 @@ class Reader(Shown):
         Shapes: an offset: as it was when the event there was about to be written; of several shards, one for each, `[17, 4]`.
                 A time (aware datetime or RFC 3339 text): what was written before it. The id of an event: as it was when that
                 was about to be written, in the other shards what was written before that time. Frames are never divided.
-        Errors: OffsetError if an offset lies past the end, or one is given for several shards, or there is no such event.
+        Errors: OffsetError if an offset lies past the end, or one is given for several shards, or there is no such event;
+                TypeError if it is no place.
         """
         logs = [shard.log for shard in self._shards]
-        if isinstance(place, str) and place.isdecimal():
-            place = int(place)
-        if isinstance(place, str) and not _is_time(place):
-            event = self.event(place)
+        asked: int | tuple[int] | str | list[int]
+        if isinstance(place, Sequence) and not isinstance(place, str | bytes):
+            asked = [_offset(each) for each in place]
+        else:
+            asked = read_place(place, "at=", ids=True)
+        if isinstance(asked, str):
+            event = self._event_of(asked)
             time_us = event._rows.time_us
             places = [place_of_time(log, time_us) for log in logs]
             places[event.shard] = place_of_offset(logs[event.shard], event.offset)
             return PastReader([CutLog(log, at) for log, at in zip(logs, places, strict=True)], self.url)
-        if isinstance(place, (datetime, str)):
-            time_us = microseconds(place)
-            return PastReader([CutLog(log, place_of_time(log, time_us)) for log in logs], self.url)
-        offsets = [place] if isinstance(place, int) else list(place)
+        if isinstance(asked, tuple):
+            return PastReader([CutLog(log, place_of_time(log, asked[0])) for log in logs], self.url)
+        offsets = [asked] if isinstance(asked, int) else asked
         if len(offsets) != len(logs):
             raise OffsetError(
                 f"{self.url} has {len(logs)} shard{'s' * (len(logs) != 1)}, each with offsets of its own, and "
@@ -297,8 +312,8 @@ class Reader(Shown):
 
     def _check_player(self, name: str) -> None:
         known = dict.fromkeys(name for shard in self._shards for name in shard.view.sections())
-        if name not in known:
-            raise KeyError(f"no player {name!r} has played in {self.url}; there are {', '.join(known) or 'none'}")
+        if not isinstance(name, str) or name not in known:
+            raise KeyError(f"no player {name!r} has played in {self.url}{self._then}; there are {', '.join(known) or 'none'}")
 
     def status(self, *, at: At | None = None) -> Status:
         """How the band stands, or stood `at` a place."""
@@ -396,6 +411,8 @@ class Reader(Shown):
 class PastReader(Reader):
     """A band as it was at a place, made by `Reader.at`: nothing comes to it any more. Closing it leaves the store open."""
 
+    _then = " by then"
+
     def __init__(self, logs: Sequence[LogReader], url: str) -> None:
         super().__init__([Shard(log, FoldedView(log)) for log in logs], url)
 
@@ -445,8 +462,12 @@ class FoldedView(StateView):
         return document
 
 
-def _check(pattern: str) -> None:
-    """ValueError unless it is a topic pattern."""
+def _check(pattern: str, key: str | None) -> None:
+    """ValueError unless it is a topic pattern; TypeError if it, or the key, is no text."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern {pattern!r:.80} is no text; give a str, such as 'order.*'")
+    if not isinstance(key, str | None):
+        raise TypeError(f"key={key!r:.80}: the key of an event is a str; give one, or leave it out for all")
     fault = pattern_fault(pattern)
     if fault is not None:
         raise ValueError(f"pattern {pattern!r:.80}: {fault[0]}; {fault[1]}")
@@ -484,34 +505,24 @@ def _fitting(
         yield rows.event(row)
 
 
-def _is_time(text: str) -> bool:
-    """Whether a text is a time, and no id of an event."""
-    try:
-        microseconds(text)
-    except InvalidEvent as error:
-        return "has no time zone" in str(error)
-    return True
-
-
 def _lies_in(time_us: int, from_us: int | None, upto_us: int | None) -> bool:
     return (from_us is None or time_us >= from_us) and (upto_us is None or time_us < upto_us)
 
 
-def _start(since: int | datetime | str | None) -> int | tuple[int]:
+def _start(since: int | datetime | str | None, what: str) -> int | tuple[int]:
     """An offset; or a time in microseconds, in a tuple."""
-    if since is None:
-        return 0
-    if isinstance(since, int):
-        if since < 0:
-            raise OffsetError(f"since={since}: an offset is not negative; the first is 0")
-        return since
-    if isinstance(since, str) and since.isdecimal():
-        return int(since)
-    return (microseconds(since),)
+    found = 0 if since is None else read_place(since, what)
+    assert not isinstance(found, str)
+    if isinstance(found, int) and found < 0:
+        raise OffsetError(f"{what}{found}: an offset is not negative; the first is 0")
+    return found
 
 
-def _stop(until: int | datetime | str | None) -> int | tuple[int] | None:
-    return None if until is None else _start(until)
+def _offset(given: object) -> int:
+    """One of those that are given for each shard."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{given!r:.80} is no offset; of several shards give one (int) for each: [17, 4]")
+    return given
 
 
 def _in_time(streams: Iterable[Iterator[Event]]) -> Iterator[Event]:

@@ -46,6 +46,8 @@ def ready(
     """
     if not isinstance(score, Score):
         score = load(score)
+    if not isinstance(players, Mapping | None):
+        raise TypeError(f"{players!r:.80} is no mapping; the code of players is given by their names: {{'pricing': function}}")
     calls = {**score.callables, **(players or {})}
     _check_players(score, calls)
     errors = [finding for finding in check(score, players=calls) if finding.severity == "error"]

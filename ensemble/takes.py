@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ensemble.cuts import before_event, cut
-from ensemble.errors import LogCorrupt, OffsetError, Unavailable
-from ensemble.event import EPOCH, microseconds
+from ensemble.errors import EnsembleError, LogCorrupt, OffsetError, Unavailable
+from ensemble.event import EPOCH
 from ensemble.log import (
+    CHANGES_TAKES,
     Fork,
     count_shards,
     fork_of,
@@ -31,7 +32,8 @@ from ensemble.log import (
     take_of,
 )
 from ensemble.log import takes as kept
-from ensemble.log.cut import place_of_offset, place_of_time
+from ensemble.log.cut import place_of_offset, place_of_time, read_place
+from ensemble.log.fence import Busy
 from ensemble.log.takes import MAIN
 from ensemble.opening import of_ray, read
 
@@ -67,39 +69,47 @@ def new(url: str, name: str, at: When = None) -> Take:
             TypeError if `at` is none.
     """
     kept.check_name(name)
-    check_place(at)
+    asked = check_place(at)
     store, parent = take_of(_at_a_store(url))
     refuse_archive(store)
     with ExitStack() as stack:
         reader = stack.enter_context(read(f"{store}#{parent}"))
         logs = [shard.log for shard in reader._shards]
-        if isinstance(at, str):
-            event = reader.event(at)
+        if isinstance(asked, str):
+            event = reader._event_of(asked)
             places = before_event(event._rows.time_us, event.shard, event.offset, logs)
-        elif isinstance(at, datetime):
-            places = cut(logs, [place_of_time(log, microseconds(at)) for log in logs])
-        elif at is None:
+        elif isinstance(asked, tuple):
+            places = cut(logs, [place_of_time(log, asked[0]) for log in logs])
+        elif asked is None:
             places = cut(logs, [log.end() for log in logs])
         elif len(logs) > 1:
             raise OffsetError(
                 f"{url}: it has {len(logs)} shards, each with offsets of its own; name a time, or the id of an event"
             )
         else:
-            places = [place_of_offset(logs[0], at)]
+            places = [place_of_offset(logs[0], asked)]
         make_take(store, name, reader.name, [Fork(parent, log.id, place) for log, place in zip(logs, places, strict=True)])
     return _told(store, name, kept.current(store))
 
 
 def listed(url: str) -> list[Take]:
-    """The takes of a store, `main` first."""
+    """The takes of a store, `main` first. LogCorrupt; Unavailable, also if one of them can't be read."""
+    for each in (found := looked_at(url)):
+        if isinstance(each, EnsembleError):
+            raise each
+    return [each for each in found if isinstance(each, Take)]
+
+
+def looked_at(url: str) -> list[Take | EnsembleError]:
+    """The takes of a store, `main` first; in place of one that can't be read, what is wrong with it. Of `main` it is raised."""
     store, _ = kept.split(_at_a_store(url))
     current = kept.current(store)
-    found = [_told(store, MAIN, current)]
+    found: list[Take | EnsembleError] = [_told(store, MAIN, current)]
     for name in kept.names(store):
         try:
             found.append(_told(store, name, current))
         except (LogCorrupt, Unavailable) as error:
-            raise type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}") from error
+            found.append(type(error)(f"take {name!r} can't be read: {error}; or drop it: ensemble take drop {name}"))
     return found
 
 
@@ -119,8 +129,9 @@ def drop(url: str, name: str) -> None:
             raise Unavailable(f"{store}: take {name!r} is current; make another one so first: ensemble take use main")
         standing = _standing(store, name)
         if standing:
+            alone = len(standing) == 1
             raise Unavailable(
-                f"{store}: {', '.join(standing)} stand{'s' * (len(standing) == 1)} on take {name!r}; drop that first"
+                f"{store}: {', '.join(standing)} stand{'s' * alone} on take {name!r}; drop {'that' if alone else 'those'} first"
             )
         with _shut(store, name, "dropped"):
             kept.remove(store, name)
@@ -131,6 +142,7 @@ def use(url: str, name: str) -> None:
     """Make a take the current one: it is played where none is named, and it is played live.
 
     Shapes: `ray:NAME` is a band that is up on a cluster; it goes on in that take, in all its shards or in none.
+            A pointer that names no take is mended so; as it may have been any, nobody may play any of them meanwhile.
     Errors: Unavailable if there is none of this name, or what is current is being played and not named as such a band.
     """
     store = store_naming(url, name)
@@ -140,10 +152,11 @@ def use(url: str, name: str) -> None:
             act(partial(_used, name=name))
         return
     store, _ = take_of(f"{store}#{name}")
-    now = kept.current(store)
+    now = _current(store)
     with ExitStack() as stack:
-        if now == name or has_log(f"{store}#{now}"):  # else it was removed by hand, so nobody plays it
-            stack.enter_context(_shut(store, now, "left"))
+        for left in (MAIN, *kept.names(store)) if now is None else (now,):
+            if left == name or has_log(f"{store}#{left}"):  # else it was removed by hand, so nobody plays it
+                stack.enter_context(_shut(store, left, "left"))
         if now != name:
             _refuse_damaged(store, name)
         stack.enter_context(kept.alone(store))
@@ -151,9 +164,9 @@ def use(url: str, name: str) -> None:
         _refuse_moved(store, now)
         kept.make_current(store, name)
         if kept.is_dropped(store, name):  # in an object store nobody is kept out: who drops it looks after his mark is there
-            kept.make_current(store, now)
+            kept.make_current(store, now or MAIN)
             raise Unavailable(
-                f"{store}: take {name!r} is being dropped, or somebody was ended while he did, and {now!r} is current again; "
+                f"{store}: take {name!r} is being dropped, or somebody was ended while he did, and {now or MAIN!r} is current; "
                 f"drop it again (ensemble take drop {name}), or use another one"
             )
 
@@ -178,7 +191,7 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
             f"{store}: {before!r} is current, and only that is rolled back; make {named!r} current first: ensemble take use "
             f"{named}"
         )
-    with _kept_from_all(hold(store, before), store, before, "rolled back"):
+    with _kept_from_all(hold(store, before, CHANGES_TAKES), store, before, "rolled back"):
         _refuse_moved(store, before)
         made = new(f"{store}#{before}", name or _free_name(store), to)
         with kept.alone(store):
@@ -187,12 +200,9 @@ def rollback(url: str, to: When, name: str | None = None) -> Take:
     return msgspec.structs.replace(made, is_current=True)
 
 
-def check_place(at: When) -> None:
-    """Errors: TypeError unless it says where in a log."""
-    if isinstance(at, bool) or not isinstance(at, int | datetime | str | None):
-        raise TypeError(
-            f"{at!r} is no place in a log; give an offset (int), a time (datetime, with a time zone), or an event's id (str)"
-        )
+def check_place(at: When) -> int | tuple[int] | str | None:
+    """An offset, a time in microseconds, the id of an event, or the end. Errors: as `read_place`."""
+    return None if at is None else read_place(at, ids=True)
 
 
 def store_naming(url: str, name: str) -> str:
@@ -259,6 +269,10 @@ def _kept_from_all(held: AbstractContextManager[object], store: str, take: str, 
     with ExitStack() as stack:
         try:
             stack.enter_context(held)
+        except Busy as error:
+            raise Unavailable(
+                f"take {take!r} can't be {what} now: {error}; then look which is current (ensemble take list), and try again"
+            ) from error
         except Unavailable as error:
             up = "" if what == "dropped" else "; or, of a band that is up on Ray, name that one: --store ray:NAME"
             raise Unavailable(f"take {take!r} can't be {what} now: {error}{up}") from error
@@ -303,11 +317,22 @@ def _standing(store: str, take: str) -> list[str]:
     return found
 
 
-def _refuse_moved(store: str, take: str) -> None:
+def _current(store: str) -> str | None:
+    """The take that is current; None: the pointer names none. Unavailable."""
+    try:
+        return kept.current(store)
+    except LogCorrupt:
+        return None
+
+
+def _refuse_moved(store: str, take: str | None) -> None:
     """Nothing, if this take, which is held, is still the current one: else somebody may play that which is."""
-    now = kept.current(store)
+    now = _current(store)
     if now != take:
-        raise Unavailable(f"{store}: somebody else made take {now!r} current just now, and nothing was changed; try again")
+        raise Unavailable(
+            f"{store}: somebody else made take {now!r} current just now, and nothing was changed; look (ensemble take list), "
+            "and try again"
+        )
 
 
 def _told(store: str, name: str, current: str) -> Take:

@@ -28,6 +28,9 @@ IN_PYTHON = {
     "publish to it with ensemble.connect, read it with ensemble.read": (
         "publish to it with `ensemble publish`, look into it with `ensemble tail`"
     ),
+    "a time (2011-11-01T08:16:00Z), or the id of an event": (
+        "a time (2011-11-01T08:16:00Z, 2011-11-01), how long ago (30m), or the id of an event"
+    ),
 }
 """Advice for who calls from Python, and what it is on a command line."""
 

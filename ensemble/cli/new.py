@@ -15,7 +15,7 @@ import typer
 from ensemble.cli.options import usage
 from ensemble.cli.terminal import result
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 SCHEMA = "ensemble.schema.json"
 
 README = """# {name}
@@ -85,7 +85,7 @@ def new(
     It plays a small score, and passes its tests.
     """
     if not NAME.fullmatch(name):
-        usage(f"{name!r} is no name for a project; use letters, digits, '_', '-' and '.'")
+        usage(f"{name!r:.80} is no name for a project; use letters, digits, '_', '-' and '.', at most 100 of them")
     folder = Path(name)
     if folder.exists():
         usage(f"{folder} is there already; choose another name, or remove it")

@@ -64,8 +64,6 @@ At = Annotated[
 ]
 
 STORES = Path(".ensemble")
-OFFSET_DIGITS = 18
-"""More than any offset has: what is longer is a slip, and may be too long for a number at all."""
 
 
 def usage(why: str) -> NoReturn:
@@ -169,6 +167,8 @@ def pattern(text: str) -> str:
 
 def place(text: str | None, option: str = "--at") -> int | datetime | str | list[int] | None:
     """A place in the past: a moment, the id of an event, or an offset for each shard."""
+    from ensemble.log.cut import OFFSET_DIGITS
+
     if text is not None and re.fullmatch(rf"\d{{1,{OFFSET_DIGITS}}}(,\d{{1,{OFFSET_DIGITS}}})+", text):
         return [int(each) for each in text.split(",")]
     return text if text is not None and is_id(text) else moment(text, option)
@@ -191,9 +191,11 @@ def moment(text: str | None, option: str) -> int | datetime | None:
     """An offset, or a time: as RFC 3339, as a date (its midnight, UTC), or as how long ago."""
     if text is None:
         return None
+    from ensemble.log.cut import OFFSET_DIGITS
+    from ensemble.score.units import duration_us
+
     if text.isdecimal() and len(text) <= OFFSET_DIGITS:
         return int(text)
-    from ensemble.score.units import duration_us
 
     try:
         return datetime.now(UTC) - timedelta(microseconds=duration_us(text))

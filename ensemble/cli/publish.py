@@ -69,8 +69,8 @@ def publish(
     value = None if data is None else _value(data)
     url = store_url(store, take)
     with ensemble.connect(url) as speaker:
-        _warn_of_topic(speaker, topic)
         receipt = speaker.publish(topic, value, key=key, id=id)
+        _warn_of_topic(speaker, topic)
         if json:
             result_json({"id": receipt.id, "shard": receipt.shard, "offset": receipt.offset})
         else:

@@ -73,8 +73,8 @@ def replay(
             "took_s": round(made.took_s, 3), **_json(found),
         })  # fmt: skip
         return
-    where = f"offset {made.since:,}" if made.shards == 1 else f"{since}, in {made.shards} shards,"
-    result(f"{loaded.name}: {counted(made.events, 'event')} from {where} on, replayed in {made.took_s:.1f} s", style="bold")
+    where = f"from offset {made.since:,} on" if made.shards == 1 else f"in {made.shards} shards, from {since} on"
+    result(f"{loaded.name}: {counted(made.events, 'event')} {where}, replayed in {made.took_s:.1f} s", style="bold")
     _show(found)
     for name, times in made.unsteady.items():
         talk(f"player {name} is not deterministic: asked again, it answered otherwise {counted(times, 'time')}", sign="warning")
@@ -95,6 +95,8 @@ def diff(
     """Tell what two takes say differently since they parted, event by event and table by table."""
     from ensemble.replay import difference_of
 
+    if a == b:
+        usage(f"{a} differs from itself in nothing; name two takes: ensemble take list tells which there are")
     found = difference_of(store_url(store), a, b)
     if json:
         result_json({"a": a, "b": b, **_json(found)})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ensemble.cli.codes import Code
 from ensemble.cli.options import Json, Store, is_id, moment, store_url, take_name
 from ensemble.cli.terminal import counted, quoted, result, result_columns, result_json, sized, talk
 
@@ -47,8 +48,22 @@ def new(name: Name, at: At = None, store: Store = None, json: Json = False) -> N
 def show_all(store: Store = None, json: Json = False) -> None:
     """List the takes of a store, `main` first."""
     from ensemble import takes
+    from ensemble.log import lost_current
 
-    found = takes.listed(store_url(store))
+    url = store_url(store)
+    looked_at = takes.looked_at(url)
+    found = [each for each in looked_at if isinstance(each, takes.Take)]
+    _show(found, json=json)
+    for each in looked_at:
+        if not isinstance(each, takes.Take):
+            talk(str(each), style="bold red", sign="error")
+    if (lost := lost_current(_bare(url))) is not None:
+        talk(lost, sign="warning", style="yellow")
+    if len(found) < len(looked_at):
+        raise typer.Exit(Code.STORE)
+
+
+def _show(found: list[Take], *, json: bool) -> None:
     if json:
         for each in found:
             result_json(_json(each))

@@ -16,7 +16,7 @@ from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import takes
 from ensemble.log.base import EventLog, Fork, LogReader, Position, Snapshot
 from ensemble.log.branch import Branch, BranchLog
-from ensemble.log.own import BLOBS, RING, Terms, new_id, own_at
+from ensemble.log.own import BLOBS, CHANGES_TAKES, RING, Terms, new_id, own_at
 from ensemble.log.url import environment, linger_us, place_of
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ensemble.score.personal import Personal
 
 __all__ = [
-    "BLOBS", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
-    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "make_take", "new_id", "open_log", "open_take",
-    "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
+    "BLOBS", "CHANGES_TAKES", "RING", "EventLog", "Fork", "LogReader", "Position", "Snapshot", "Terms", "blobs_at",
+    "count_shards", "environment", "fork_of", "has_log", "hold", "linger_us", "lost_current", "make_take", "new_id", "open_log",
+    "open_take", "own_logs", "place_of", "read_log", "refuse_archive", "shut", "take_of", "where",
 ]  # fmt: skip
 
 
@@ -150,10 +150,7 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
         if not _has_own(store, takes.MAIN):
             raise Unavailable(f"store {store}: there is no store; check the url, or play a score into it first, without a take")
         if takes.split(url)[1] is None:
-            raise Unavailable(
-                f"store {store}: take {take!r} is current, and is not there any more; make another one current: ensemble take "
-                "use main"
-            )
+            raise Unavailable(f"store {store}: {_gone(take)}")
         there = [takes.MAIN, *takes.names(store)]
         near = nearest(take, there)
         hint = f"did you mean {near!r}?" if near else f"there is {', '.join(there)}"
@@ -161,6 +158,19 @@ def take_of(url: str, *, is_wanted: bool = False) -> tuple[str, str]:
             hint += f"; make it with: ensemble take new {take}"
         raise Unavailable(f"store {store}: there is no take {take!r}; {hint}")
     return store, take
+
+
+def lost_current(store: str) -> str | None:
+    """What is to be said of a store whose current take is not there, so that there is nothing to play; None: it is there.
+
+    Errors: LogCorrupt if the pointer is damaged; Unavailable.
+    """
+    take = takes.current(store)
+    return None if take == takes.MAIN or _has_own(store, take) else _gone(take)
+
+
+def _gone(take: str) -> str:
+    return f"take {take!r} is current, and is not there any more; make another one current: ensemble take use main"
 
 
 def _named(url: str) -> tuple[str, str]:
@@ -198,17 +208,17 @@ def own_logs(store: str, take: str) -> list[LogReader]:
 
 
 @contextmanager
-def hold(store: str, take: str) -> Iterator[list[EventLog]]:
-    """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing.
+def hold(store: str, take: str, doing: str = "") -> Iterator[list[EventLog]]:
+    """Keep everybody from playing a take meanwhile: the own logs of all its shards, held for writing. `doing` says what for.
 
-    Errors: Unavailable if somebody plays it.
+    Errors: Unavailable if somebody plays it; Busy if somebody holds it for what others are told.
     """
     own = own_at(takes.place(store, take))
     shards = own.count() or 1
     with ExitStack() as stack:
         logs = []
         for shard in range(shards):
-            logs.append(own.open(Terms(create=False, shard=shard, shards=shards, takes_over=False)))
+            logs.append(own.open(Terms(create=False, shard=shard, shards=shards, takes_over=False, doing=doing)))
             stack.callback(logs[-1].close)
         yield logs
 
@@ -217,7 +227,8 @@ def shut(store: str, take: str) -> AbstractContextManager[None]:
     """Keep everybody from playing a take meanwhile; it may be damaged, or never finished. In a directory without its logs: the
     disk may be full.
 
-    Errors: Unavailable if somebody plays it, or may, where it is damaged and no lock says so.
+    Errors: Unavailable if somebody plays it, or may, where it is damaged and no lock says so; Busy if somebody else changes
+            the takes of the store.
     """
     url, is_take = takes.place(store, take), take != takes.MAIN
     if is_take:

@@ -11,12 +11,40 @@ it has beyond the place is not there for who reads this.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import takewhile
 
-from ensemble.errors import OffsetError, Unavailable
-from ensemble.event import Frame
+from ensemble.errors import InvalidEvent, OffsetError, Unavailable
+from ensemble.event import Frame, microseconds
 from ensemble.log.base import LogReader, Position, Snapshot
 from ensemble.log.layer import Layer
+
+OFFSET_DIGITS = 18
+"""More than any offset has: what is longer is a slip, and may be too long for a number at all."""
+FORMS = "a place is an offset (12), a time (2011-11-01T08:16:00Z), or the id of an event"
+
+
+def read_place(given: object, what: str = "", *, ids: bool = False) -> int | tuple[int] | str:
+    """What is asked for: an offset; a time, in microseconds, in a tuple; or, where `ids` are known too, the id of an event.
+
+    Shapes: digits alone are an offset. `what` names the argument in what is raised: `since=`.
+    Errors: TypeError if it is none of these; InvalidEvent if it is no time. Whether an offset is there is not looked at.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | datetime | str):
+        text = "), or an event's id (str)" if ids else ", or RFC 3339 text)"
+        raise TypeError(
+            f"{what}{given!r:.80} is no place in a log; give an offset (int), a time (datetime, with a time zone{text}"
+        )
+    if isinstance(given, str) and given.isdecimal() and len(given) <= OFFSET_DIGITS:
+        return int(given)
+    if isinstance(given, int):
+        return given
+    try:
+        return (microseconds(given),)
+    except InvalidEvent as error:
+        if ids and isinstance(given, str) and "has no time zone" not in str(error):
+            return given
+        raise
 
 
 def place_of_offset(log: LogReader, offset: int) -> Position:

@@ -35,6 +35,10 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
+class Busy(Unavailable):
+    """Nobody plays the store, but somebody changes it, which does not take long."""
+
+
 class Lock:
     """The store's lock, held. It ends with `release` or with the process; a child that was forked off does not hold it.
 
@@ -58,7 +62,7 @@ class Lock:
             holder = os.pread(self._fd, 400, 0).decode(errors="replace").strip()
             os.close(self._fd)
             if ", which " in holder:
-                raise Unavailable(f"store {folder}: it is in use, by {holder}; wait until that is done") from error
+                raise Busy(f"store {folder}: it is in use, by {holder}; wait until that is done") from error
             raise Unavailable(
                 f"store {folder}: it is being played already, by {holder or 'a process that has just begun'}; "
                 "publish to it with ensemble.connect, read it with ensemble.read, or stop that process"

@@ -186,13 +186,18 @@ def current(store: str) -> str:
             data = (folder / CURRENT).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             data = None
+        except IsADirectoryError as error:
+            raise Unavailable(
+                f"{folder / CURRENT}: a folder is where the name of the current take should be; put it away, then make a take "
+                "current: ensemble take use main"
+            ) from error
         except OSError as error:
             raise refusal(f"{folder / CURRENT}: can't be read", error) from error
     if data is None:
         return MAIN
     take = data.decode("ascii", "replace").removesuffix("\n")
     if NAME.fullmatch(take) is None:
-        raise LogCorrupt(f"{store}/{CURRENT}: byte 0: {data[:40]!r} names no take; write the name of one, or remove this file")
+        raise LogCorrupt(f"{store}/{CURRENT}: byte 0: {data[:40]!r} names no take; make one current: ensemble take use main")
     return take
 
 

@@ -27,6 +27,8 @@ def place_of(url: str) -> tuple[str, str]:
 
     Errors: Unavailable if this version knows no such kind of store.
     """
+    if "\0" in url:
+        raise Unavailable(f"store {url!r:.80}: no path, and no name, has a NUL in it; write memory: or the path of a directory")
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and colon:
         return "memory", rest

@@ -28,6 +28,7 @@ from ensemble.motif.tree import (
     is_range,
     is_soft,
     leaves,
+    repeated,
     tells_time,
     topics,
     walk,
@@ -36,6 +37,6 @@ from ensemble.motif.tree import (
 __all__ = [
     "KEYS", "KINDS", "LABEL", "LONGEST_TOPIC", "PARTS", "PATH", "PLAIN", "RESERVED_LABELS", "UNBOUNDED", "AllOf", "AnyOf",
     "At", "Count", "Grammar", "How", "Maybe", "Motif", "Next", "Not", "Report", "Seq", "Topic", "Window", "alternatives",
-    "document", "is_pattern", "is_range", "is_soft", "leaves", "matches", "overlap", "parse", "pattern_fault", "tells_time",
-    "topics", "walk",
+    "document", "is_pattern", "is_range", "is_soft", "leaves", "matches", "overlap", "parse", "pattern_fault", "repeated",
+    "tells_time", "topics", "walk",
 ]  # fmt: skip

@@ -152,15 +152,28 @@ def topics(motif: Motif) -> tuple[str, ...]:
 
 def walk(motif: Motif) -> Iterator[Topic]:
     """The topics in a motif, in the order in which they are written."""
-    if isinstance(motif, Topic):
-        yield motif
-    elif isinstance(motif, (AnyOf, AllOf, Seq)):
+    return (each for each in _nodes(motif) if isinstance(each, Topic))
+
+
+def repeated(motif: Motif) -> tuple[Topic, ...]:
+    """The events for which an `all` in a motif asks more than once, whatever it calls them."""
+    found: list[Topic] = []
+    for each in _nodes(motif):
+        if isinstance(each, AllOf):
+            parts = [part.part if isinstance(part, Maybe) else part for part in each.parts]
+            bare = [msgspec.structs.replace(part, label=None) for part in parts if isinstance(part, Topic)]
+            found += [part for part in dict.fromkeys(bare) if bare.count(part) > 1]
+    return tuple(dict.fromkeys(found))
+
+
+def _nodes(motif: Motif) -> Iterator[Motif]:
+    """A motif, and all that it is made of."""
+    yield motif
+    if isinstance(motif, (AnyOf, AllOf, Seq)):
         for part in motif.parts:
-            yield from walk(part)
-    elif isinstance(motif, (Not, Next, Maybe)):
-        yield from walk(motif.part)
-    else:
-        yield from walk(motif.of)
+            yield from _nodes(part)
+    elif not isinstance(motif, Topic):
+        yield from _nodes(motif.part if isinstance(motif, (Not, Next, Maybe)) else motif.of)
 
 
 def is_range(motif: Motif) -> bool:

@@ -103,7 +103,7 @@ def replay(
     Errors: ScoreError; PlayerError; Unavailable; OffsetError if there is no such place; TypeError if `since` is none.
     """
     began_s = monotonic()
-    check_place(since)
+    asked = check_place(since)
     score = score if isinstance(score, Score) else load(score)
     store, parent = take_of((score.store.url or f".ensemble/{score.name}") if store is None else store)
     refuse_archive(store)
@@ -117,7 +117,7 @@ def replay(
     url = f"{store}#{parent}"
     with ExitStack() as stack:
         logs = [stack.enter_context(closing(read_log(url, shard))) for shard in range(count_shards(url) or 1)]
-        places, uptos = _places(url, logs, since), cut(logs, [log.end() for log in logs])
+        places, uptos = _places(url, logs, asked), cut(logs, [log.end() for log in logs])
         lifts = Lifts(prepared.vocabulary)
         records = [
             Record(log, state_at(log, place), upto, lifts, len(logs))
@@ -157,8 +157,14 @@ def _told(progress: Callable[[int, int], None] | None, begins: Sequence[int], ev
 
 
 def _chosen(score: Score, players: Iterable[str] | None) -> frozenset[str]:
+    if isinstance(players, str) or not isinstance(players, Iterable | None):
+        raise TypeError(f"players={players!r:.80}: who plays anew is a list of names, as ['pricing']; leave it out for all")
     names = list(score.players) if players is None else list(players)
+    if players is not None and not names:
+        raise ScoreError("players=[]: nobody is named who plays anew; name one, or leave it out for all")
     for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"players=[{name!r:.80}]: the name of a player is a str; write players=['pricing']")
         if name not in score.players:
             near = nearest(name, score.players)
             raise ScoreError(
@@ -168,7 +174,7 @@ def _chosen(score: Score, players: Iterable[str] | None) -> frozenset[str]:
     return frozenset(names)
 
 
-def _places(url: str, logs: Sequence[LogReader], since: When) -> Sequence[Position]:
+def _places(url: str, logs: Sequence[LogReader], since: int | tuple[int] | str | None) -> Sequence[Position]:
     """Where it begins, shard by shard: of several, a consistent cut."""
     if since is None:
         return [log.begin() for log in logs]
@@ -182,11 +188,9 @@ def _places(url: str, logs: Sequence[LogReader], since: When) -> Sequence[Positi
         return [place_of_offset(logs[0], since)]
     if isinstance(since, str):
         with read(url) as reader:
-            event = reader.event(since)
+            event = reader._event_of(since)
         return before_event(event._rows.time_us, event.shard, event.offset, logs)
-    from ensemble.event import microseconds
-
-    return cut(logs, [place_of_time(log, microseconds(since)) for log in logs])
+    return cut(logs, [place_of_time(log, since[0]) for log in logs])
 
 
 def _is_as_it_was(

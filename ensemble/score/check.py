@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.motif import is_pattern, matches, overlap
+from ensemble.motif import Motif, is_pattern, matches, overlap, repeated
 from ensemble.score import reactions
 from ensemble.score.codes import CODES
 from ensemble.score.finding import Finding, Where, nearest, path_text, sentence
@@ -82,6 +82,7 @@ class _Checker:
 
     def say_of_score(self) -> None:
         self._say_of_topics()
+        self._say_of_motifs()
         self._say_of_players()
         self._say_of_sources()
         self._say_of_personal()
@@ -118,6 +119,16 @@ class _Checker:
         for name in reactions.unused(self._score):
             cure = "write its name under a player's on:, or remove it"
             self.add("unused-motif", ("motifs", name), f"no player listens for {name}, so it is not matched", cure)
+
+    def _say_of_motifs(self) -> None:
+        """Parts that are the same are fulfilled by the same events: two of them ask for no more than one."""
+        motifs: dict[Where, Motif] = {("motifs", name): motif for name, motif in self._score.motifs.items()}
+        motifs |= {("players", name, "on"): player.on for name, player in self._score.players.items()}
+        for where, motif in motifs.items():
+            for part in repeated(motif):
+                wrong = f"all: asks for {part.pattern} more than once, and one event is all of these"
+                cure = f"for two of them write {{count: {part.pattern}, times: 2}}, else remove all but one"
+                self.add("same-event", where, wrong, cure)
 
     def _say_of_personal(self) -> None:
         """Keys are never encrypted, so they should be pseudonyms."""

@@ -33,6 +33,7 @@ CODES = {
     "unheard-event": Code("warning", "an event that nobody hears"),
     "never-said": Code("warning", "a motif that nobody in the score, and no declared event, can fulfil"),
     "unused-motif": Code("warning", "a named motif that no player listens for"),
+    "same-event": Code("warning", "parts of an all: that one event always fulfils together"),
     "emits-unknown": Code("warning", "an event that is said but not declared, while others are"),
     "emits-undeclared": Code("warning", "the code of a player or source says what its emits: does not allow"),
     "emits-schema": Code("warning", "what a player says does not fit the schema or type of the event"),

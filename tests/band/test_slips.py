@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +87,68 @@ SHOP = {"ensemble": 1, "name": "shop"}
 def test_what_is_no_url_is_told_of(tmp_path: Path, use: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match="is no url of a store; give a str"):
         use(tmp_path / "store")
+
+
+def three_said(stand: Stand) -> ensemble.Band:
+    band = stand.play({"keep": part(lambda event, ctx: ctx.state.update(n=1), "said")})
+    band.publish("said", key="k")
+    band.settle(10)
+    return band
+
+
+@pytest.mark.parametrize("place", [5.5, True, date(2026, 11, 30), b"1", math.nan, object()])
+def test_what_is_no_place_in_a_log_is_told_of_wherever_one_is_asked_for(stand: Stand, place: Any) -> None:
+    band = three_said(stand)
+
+    for what, ask in (
+        ("since=", lambda: next(band.events(since=place))),
+        ("until=", lambda: next(band.events(until=place))),
+        ("since=", lambda: next(band.tail(since=place))),
+        ("until=", lambda: band.history(until=place)),
+        ("at=", lambda: band.table("keep", at=place)),
+        ("at=", lambda: band.at(place)),
+    ):
+        with pytest.raises(TypeError, match=rf"{what}.* is no place in a log; give an offset \(int\), a time \(datetime, with"):
+            ask()
+    with pytest.raises(TypeError, match="is no offset; of several shards give one"):
+        band.at([place])
+
+
+def test_a_place_that_is_neither_is_told_with_what_there_is(stand: Stand) -> None:
+    band = three_said(stand)
+
+    with pytest.raises(ensemble.OffsetError, match=r"no event '-30m' in .*; a place is an offset .*, a time .*, or the id"):
+        band.at("-30m")
+
+
+def test_a_player_that_had_not_played_by_then_is_told_so(stand: Stand) -> None:
+    band = three_said(stand)
+
+    with pytest.raises(KeyError, match=r"no player 'keep' has played in .* by then; there are none"):
+        band.table("keep", at=datetime(2001, 1, 1, tzinfo=UTC))
+    with pytest.raises(KeyError, match=r"no player 'nobody' has played in [^ ]*; there are keep"):
+        band.table("nobody")
+
+
+def test_arguments_of_the_wrong_kind_are_told_of(stand: Stand) -> None:
+    band = three_said(stand)
+    given: Any = 5
+
+    for wrong, ask in (
+        ("5 is no id of an event; give a str", lambda: band.why(given)),
+        ("key=5: the key of an event is a str", lambda: list(band.events(key=given))),
+        ("pattern 5 is no text; give a str", lambda: list(band.events(given))),
+        (r"publish_many\(5\): give the events as a list", lambda: band.publish_many(given)),
+        (r"settle\(timeout=nan\): a timeout is in seconds, as a number", lambda: band.settle(math.nan)),
+        ("5 is no mapping; the code of players is given by their names", lambda: ensemble.open(SHOP, players=given)),
+    ):
+        with pytest.raises(TypeError, match=wrong):
+            ask()
+    with pytest.raises(KeyError, match=r"no player \[5\] has played"):
+        band.table([given])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("use", [ensemble.read, ensemble.connect, ensemble.audit, lambda url: ensemble.open(SHOP, store=url)])
+def test_a_url_with_what_no_path_has_is_refused(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(ensemble.Unavailable, match="has a NUL in it"):
+        use("shop\0")

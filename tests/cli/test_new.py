@@ -62,6 +62,7 @@ def test_a_new_project_has_what_its_score_needs_and_no_more(shell: Shell) -> Non
     [
         (["my band"], "'my band' is no name for a project"),
         (["../elsewhere"], "is no name for a project"),
+        (["a" * 300], "is no name for a project; use letters, digits, '_', '-' and '.', at most 100 of them"),
         (["taken"], "taken is there already"),
         (["x", "--from", "nope"], "there is no such score; there are acme_fitness, hello, quakes"),
     ],

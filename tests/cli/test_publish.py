@@ -131,6 +131,8 @@ def test_a_topic_that_nobody_listens_to_is_warned_of_with_the_one_that_may_be_me
     assert "warning: nobody listens to order.plced; did you mean order.placed?\n" in slip
     assert "warning: nobody listens to moon.landed\n" in other
     assert "warning" not in right
+    none = shop.run("publish", "", ORDER)
+    assert none.code == 1 and "'' is not a topic" in none.err and "nobody listens" not in none.err
 
 
 def test_lines_under_a_topic_that_nobody_listens_to_are_warned_of_once(shop: Shell) -> None:

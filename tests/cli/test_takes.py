@@ -98,6 +98,10 @@ def test_a_replay_in_json_is_one_line(played: Shell) -> None:
 def test_slips_are_told_with_what_to_type(played: Shell) -> None:
     assert "did you mean 'tally'" in played.run("replay", "shop.yaml", "--from", "0", "--players", "taly").err
     assert "there was no moment before event 5000" in played.run("take", "new", "a", "--at", "5000").err
+    for typed in (("take", "new", "a", "--at=-30m"), ("rollback", "--to", "10:00"), ("table", "tally", "--at", "10:00")):
+        none = played.run(*typed)
+        assert none.code == 1 and "there is no event" in none.err, typed
+        assert "a place is an offset (12), a time (2011-11-01T08:16:00Z, 2011-11-01), how long ago (30m), or the id" in none.err
     for typed in (("take", "new", "a/b"), ("events", "--take", "a/b"), ("events", "--store", f"{STORE}#-a")):
         bad = played.run(*typed)
         assert bad.code == 2 and "letters" in bad.err, typed
@@ -130,5 +134,35 @@ def test_a_store_whose_current_take_is_gone_is_found_and_gets_another(played: Sh
     lost = played.run("events")
 
     assert (lost.code, "make another one current: ensemble take use main" in lost.err) == (4, True)
+    listed, audited = played.run("take", "list", "--json"), played.run("audit", STORE)
+    assert (listed.code, [each["is_current"] for each in listed.json_lines]) == (0, [False])
+    assert "take 'gone' is current, and is not there any more; make another one current: ensemble take use main" in listed.err
+    assert (audited.code, "make another one current: ensemble take use main" in audited.out) == (4, True)
     assert played.run("take", "use", "main").code == 0
     assert orders(played) == ["o-1", "o-2", "o-3"]
+
+
+def test_takes_that_can_not_be_read_are_told_beside_those_that_can(played: Shell) -> None:
+    for name in "abc":
+        played.run("take", "new", name)
+    (played.folder / STORE / "takes/b/ensemble.json").write_text("x")
+
+    listed = played.run("take", "list")
+
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["take", "main", "a", "c"]
+    assert (listed.code, "take 'b' can't be read: " in listed.err, "ensemble take drop b" in listed.err) == (4, True, True)
+
+
+def test_a_replay_of_several_shards_says_from_where_on_and_of_how_many(played: Shell) -> None:
+    played.run("reshard", STORE, "3")
+    since = played.run("replay", "shop.yaml", "--from", "0").err.split("--from ")[1].strip()
+
+    replayed = played.run("replay", "shop.yaml", "--from", since)
+
+    assert f"0 events in 3 shards, from {since} on, replayed in " in replayed.out
+
+
+def test_a_take_is_not_compared_with_itself(played: Shell) -> None:
+    same = played.run("take", "diff", "main", "main")
+
+    assert same.code == 2 and "name two takes: ensemble take list tells which there are" in same.err

@@ -468,3 +468,19 @@ def test_what_was_heard_before_a_division_is_not_replayed_and_said_to_be_unknown
         play(store, range(6, 9))
         made = replay(SHOP, after, store=store, calls=calls)
         assert made.difference.counts()["price"]["different"] == 3
+
+
+@pytest.mark.parametrize(
+    ("players", "error", "wrong"),
+    [
+        ("price", TypeError, r"players='price': who plays anew is a list of names, as \["),
+        (5, TypeError, "players=5: who plays anew is a list of names"),
+        ([5], TypeError, r"players=\[5\]: the name of a player is a str"),
+        ([], ScoreError, r"players=\[\]: nobody is named who plays anew; name one, or leave it out for all"),
+    ],
+)
+def test_who_plays_anew_is_a_list_of_names(store: str, players: Any, error: type[Exception], wrong: str) -> None:
+    play(store)
+
+    with pytest.raises(error, match=wrong):
+        replay(SHOP, 0, players=players, store=store, calls=PLAYERS)

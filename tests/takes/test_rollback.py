@@ -289,3 +289,92 @@ def test_in_an_object_store_a_take_that_is_being_dropped_does_not_become_current
         with pytest.raises(Unavailable, match="is being dropped"):
             takes.use(store, "a")
         assert kept.current(store) == "main"
+
+
+def test_a_pointer_that_names_no_take_is_mended_by_making_one_current(store: str, tmp_path: Path) -> None:
+    played(store, 1)
+    takes.new(store, "a")
+    for damaged in (b"", b"\x00\x01"):
+        point(store, tmp_path, damaged)
+        with pytest.raises(LogCorrupt, match="names no take; make one current: ensemble take use main"):
+            ensemble.read(store)
+        audit = ensemble.audit(store)
+        assert [each.wrong.partition("; ")[2] for each in audit.findings] == ["make one current: ensemble take use main"]
+        assert [log.take for log in audit.logs] == ["main", "a"]
+
+        takes.use(store, "main")
+
+        assert said(store) == [{"sum": 1}]
+    assert ensemble.audit(store).is_whole
+
+
+def test_a_pointer_that_names_no_take_is_not_mended_while_any_take_is_played(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1)
+    takes.new(store, "a")
+    takes.use(store, "a")
+
+    with ensemble.open(SCORE, store=store, players=PLAYERS):
+        point(store, tmp_path, b"")
+        with pytest.raises(Unavailable, match="take 'a' can't be left now"):
+            takes.use(store, "main")
+    takes.use(store, "main")
+
+    assert kept.current(store) == "main"
+
+
+def test_a_folder_in_place_of_the_pointer_is_told_with_what_to_do(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    played(str(store), 1)
+    (store / "current").mkdir()
+
+    for ask in (lambda: takes.use(str(store), "main"), lambda: takes.listed(str(store)), lambda: ensemble.audit(str(store))):
+        with pytest.raises(Unavailable, match=r"a folder is where the name .*; put it away, then .*: ensemble take use main"):
+            ask()
+
+
+def test_an_audit_tells_that_the_current_take_is_not_there(store: str, tmp_path: Path) -> None:
+    played(store, 1)
+    point(store, tmp_path, b"gone\n")
+
+    done = ensemble.audit(store, who=True, tables=True)
+
+    [finding] = done.findings
+    assert (finding.file, not done.is_whole) == (f"{store}/current", True)
+    assert finding.wrong.startswith("take 'gone' is current, and is not there any more; make another one current: ensemble")
+    assert done.notes[-1] == "there is no current take, so who said what and the tables are not told; name one: STORE#main"
+    assert [each.topic for each in ensemble.audit(f"{store}#main", who=True).who] == ["ordered", "priced", "tallied"]
+
+
+def point(store: str, folder: Path, data: bytes) -> None:
+    """Have the pointer to the current take say this."""
+    if store.startswith("memory:"):
+        if not kept.NAME.fullmatch(name := data.decode("ascii").removesuffix("\n")):
+            pytest.skip("in memory no pointer is damaged")
+        kept.make_current(store, name)
+    else:
+        (folder / ("shop" if store.startswith("objects:") else "store") / "current").write_bytes(data)
+
+
+def test_of_two_who_roll_back_at_once_the_second_is_told_to_look_and_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "store")
+    played(store, 1, 2)
+    told: list[str] = []
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.undo()  # the second comes while the first makes its take
+        for ask in (lambda: takes.rollback(store, 0), lambda: takes.use(store, "main")):
+            with pytest.raises(Unavailable) as refused:
+                ask()
+            told.append(str(refused.value))
+        return takes.new(*given)
+
+    monkeypatch.setattr("ensemble.takes.new", meanwhile)
+    made = takes.rollback(store, 0)
+
+    assert kept.current(store) == made.name
+    for each in told:
+        assert "which changes its takes; wait until that is done; then look which is current (ensemble take list), and" in each
+        assert "publish" not in each

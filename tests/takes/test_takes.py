@@ -176,6 +176,10 @@ def test_a_take_on_which_others_stand_is_not_dropped(store: str) -> None:
 
     with pytest.raises(Unavailable, match="b stands on take 'a'; drop that first"):
         takes.drop(store, "a")
+    takes.new(f"{store}#a", "c")
+    with pytest.raises(Unavailable, match="b, c stand on take 'a'; drop those first"):
+        takes.drop(store, "a")
+    takes.drop(store, "c")
     with pytest.raises(Unavailable, match="main is the trunk"):
         takes.drop(store, "main")
     with pytest.raises(Unavailable, match=r"there is no take 'zz'; there is main, a, b$"):

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from ensemble.errors import Unavailable
 from ensemble.log.base import EventLog, Fork, LogReader, Position
-from ensemble.log.own.layers import BLOBS, RING, Terms
+from ensemble.log.own.layers import BLOBS, CHANGES_TAKES, RING, Terms
 from ensemble.log.url import place_of
 
 if TYPE_CHECKING:
     from ensemble.log.blobs import Blobs
     from ensemble.log.pending import Board
 
-__all__ = ["BLOBS", "RING", "Own", "Terms", "new_id", "own_at", "with_keys"]
+__all__ = ["BLOBS", "CHANGES_TAKES", "RING", "Own", "Terms", "new_id", "own_at", "with_keys"]
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Of a log's id: 32 characters without those that are taken for each other."""

@@ -14,7 +14,7 @@ from ensemble.log.directory import open_directory, read_directory
 from ensemble.log.fence import Lock, raise_epoch
 from ensemble.log.files import Files, refusal
 from ensemble.log.manifest import Manifest
-from ensemble.log.own import BLOBS, Terms, new_id, with_keys
+from ensemble.log.own import BLOBS, CHANGES_TAKES, Terms, new_id, with_keys
 from ensemble.log.own.layers import layered, readable, ring_to_write
 from ensemble.log.pending_file import PendingFile
 from ensemble.log.shelf import FolderShelf, folder_manifest
@@ -36,6 +36,7 @@ class OwnInDirectory:
             shard=terms.shard,
             is_synced=terms.durability == "disk",
             create=terms.create,
+            doing=terms.doing,
             fork=fork,
         )
         try:
@@ -81,7 +82,7 @@ class OwnInDirectory:
             for folder in (self._whole, *sorted(self._whole.glob("generation-*/*"))):
                 if (folder / "lock").exists() or (folder / "shard-0").is_dir():  # of a copy there may be no lock
                     try:
-                        lock = Lock(folder)
+                        lock = Lock(folder, CHANGES_TAKES)
                     except OSError as error:
                         raise refusal(f"store {folder}: can't be locked", error) from error
                     # Who writes on without the lock is fenced where that can be. If it was left, that stays to be seen.

@@ -23,6 +23,10 @@ BLOBS = "blobs"
 """The folder in a store that has the data which is too large for its frames."""
 
 
+CHANGES_TAKES = "changes its takes"
+"""What a store is held for while a take is dropped or left: others are told to wait."""
+
+
 class Terms(NamedTuple):
     """How a log is to be opened for writing: see `ensemble.log.open_log`."""
 
@@ -35,6 +39,8 @@ class Terms(NamedTuple):
     personal: Personal | None = None
     blob_above: int | None = None
     takes_over: bool = True
+    doing: str = ""
+    """What a directory is held for, if not to be played."""
 
 
 def layered(log: EventLog, terms: Terms, blobs: Blobs | None, ring: Ring | None) -> EventLog:
