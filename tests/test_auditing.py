@@ -23,7 +23,6 @@ from ensemble.log import Snapshot, open_log
 from ensemble.log.audit import anchor as anchor_module
 from ensemble.log.audit.anchor import new_key
 from ensemble.log.objects import store as stores
-from ensemble.log.objects.store import Objects
 
 SCORE: dict[str, Any] = {
     "ensemble": 1,
@@ -295,7 +294,7 @@ def test_what_is_wrong_about_keys_is_said(
 
 def test_heads_are_objects_that_are_created_once(store: str, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = MemoryStore()
-    monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
+    monkeypatch.setattr(stores, "from_url", lambda url, **given: kept)
 
     ensemble.audit(store, anchor="s3://vault/shop", sign=key)
     play(store, "leia")
@@ -312,7 +311,7 @@ def test_two_audits_that_anchor_the_same_head_do_not_overwrite_each_other(
     from ensemble.log.audit.anchors import anchors_at
 
     kept = MemoryStore()
-    monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
+    monkeypatch.setattr(stores, "from_url", lambda url, **given: kept)
     log = ensemble.audit(store).logs[0]
     private = anchor_module.private_key(key)
     text = anchor_module.sign(log.id, 0, log.end, private)

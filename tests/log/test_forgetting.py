@@ -22,7 +22,6 @@ from ensemble.log.forgetting import ForgettingLog, ForgettingPacking, object_rin
 from ensemble.log.forgetting.cipher import FORGOTTEN, decrypt, encrypt
 from ensemble.log.forgetting.ring import MemoryRing
 from ensemble.log.objects import store as stores
-from ensemble.log.objects.store import Objects
 from ensemble.score import load
 from ensemble.score.personal import Personal, Rule
 from ensemble.score.vocabulary import Vocabulary
@@ -116,7 +115,7 @@ def test_an_event_may_be_a_time_or_anything_else_that_is_an_extension() -> None:
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "objects":
         kept = MemoryStore()
-        monkeypatch.setattr(stores, "objects_at", lambda url, **given: Objects(kept, url, pause=lambda seconds: None))
+        monkeypatch.setattr(stores, "from_url", lambda url, **given: kept)
         monkeypatch.setattr(object_ring, "LOOK_S", 0.0)
         return f"s3://bucket/{tmp_path.name}"
     return f"memory:forgetting-{tmp_path.name}" if request.param == "memory" else str(tmp_path / "store")

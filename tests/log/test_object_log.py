@@ -293,7 +293,7 @@ def test_a_store_that_does_not_create_only_where_there_is_none_is_refused_and_le
 
 @pytest.mark.parametrize("url", ["s3://bucket/band", "gs://bucket/band", "az://bucket/band"])
 def test_urls_of_object_stores_lead_to_them(monkeypatch: pytest.MonkeyPatch, store: Any, url: str) -> None:
-    monkeypatch.setattr(stores, "objects_at", lambda given, make=False: Objects(store, given))
+    monkeypatch.setattr(stores, "from_url", lambda given, **options: store)
     assert not has_log(url)
     with pytest.raises(Unavailable, match="there is no store"):
         read_log(url)
