@@ -194,9 +194,13 @@ def knock(folder: Path, url: str) -> Guest | None:
     """Come in to the band that plays the store in this folder; None if nobody answers."""
     try:
         path = (folder / ADDRESS).read_text().strip()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(path)
     except OSError:
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:  # who played was killed, and left the address
+        connection.close()
         return None
     return Guest(connection, url)
 
