@@ -277,6 +277,13 @@ def make_take(url: str, take: str, name: str, forks: Sequence[Fork]) -> None:
     takes.make(store, take, build)
 
 
+def _is_going(log: LogReader, at: Position) -> bool:
+    """Whether retention may be about to take what is before a place, since who takes it looked before this take was there."""
+    from ensemble.log.retention import said_begin  # which needs the broker: only who makes a take asks
+
+    return said_begin(log.frames(at.seq)) > at.seq
+
+
 def _check_parent(store: str, forks: Sequence[Fork]) -> None:
     """Nothing, if what a take that was just made stands on is there still: from now on it stays."""
     parent = forks[0].take
@@ -296,7 +303,7 @@ def _check_parent(store: str, forks: Sequence[Fork]) -> None:
                 continue
             if log.begin().seq > fork.at.seq:
                 raise Unavailable(f"store {store}: retention took what was before this place just now; choose a later one")
-            if kept.is_going(log, fork.at):
+            if not kept.keeps_out_retention and _is_going(log, fork.at):
                 raise Unavailable(
                     f"store {store}: retention has said in the log that it takes what was before this place, and may be "
                     "about to; choose a later one"

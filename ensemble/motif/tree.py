@@ -162,7 +162,7 @@ def repeated(motif: Motif) -> tuple[Topic, ...]:
         if isinstance(each, AllOf):
             parts = [part.part if isinstance(part, Maybe) else part for part in each.parts]
             bare = [msgspec.structs.replace(part, label=None) for part in parts if isinstance(part, Topic)]
-            found += [part for part in dict.fromkeys(bare) if bare.count(part) > 1]
+            found += [part for part in bare if bare.count(part) > 1]
     return tuple(dict.fromkeys(found))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,22 @@ def test_the_door_is_where_the_url_of_a_file_says(tmp_path: Path, host: str) -> 
 
         assert [event.data for event in band.events()] == [1]
         assert (tmp_path / "a store/door").exists()
+
+
+def test_who_knocks_where_the_band_was_killed_leaves_no_socket_open(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    ensemble.open(SCORE, store=str(folder)).close()
+    path = tmp_path / "door.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(path))
+    (folder / door.ADDRESS).write_text(f"{path}\n")
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert door.knock(folder, str(folder)) is None
+        gc.collect()
+
+    assert [each.message for each in told] == []
 
 
 def test_a_guest_that_was_interrupted_before_its_answer_takes_no_other_for_it(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ensemble.errors import Unavailable
-from ensemble.log.base import EventLog, Fork, LogReader, Position
+from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.own.layers import BLOBS, CHANGES_TAKES, RING, Terms
 from ensemble.log.url import place_of
 
@@ -30,6 +30,9 @@ class Own(Protocol):
 
     Errors: Unavailable; LogCorrupt.
     """
+
+    keeps_out_retention: ClassVar[bool]
+    """Whether nothing is taken from its logs while a take is made of it."""
 
     def open(self, terms: Terms, fork: Fork | None = None) -> EventLog:
         """One of its logs, to write. `fork` is where a new one leaves its parent."""
@@ -63,10 +66,6 @@ class Own(Protocol):
 
         `by_hand` says how whoever asks is helped where it can't be known that nobody plays it.
         """
-        ...
-
-    def is_going(self, log: LogReader, at: Position) -> bool:
-        """Whether retention may be about to take what is before a place in one of its logs, though a take stands on it now."""
         ...
 
     def with_keys(self, archive: LogReader) -> LogReader:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import division, manifest, pending
-from ensemble.log.base import EventLog, Fork, LogReader, Position
+from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.blobs import ClaimReader, DirectoryBlobs
 from ensemble.log.directory import open_directory, read_directory
 from ensemble.log.fence import Lock, raise_epoch
@@ -22,6 +23,8 @@ from ensemble.log.shelf import FolderShelf, folder_manifest
 
 class OwnInDirectory:
     """See `ensemble.log.own.Own`."""
+
+    keeps_out_retention: ClassVar[bool] = True
 
     def __init__(self, url: str, place: str) -> None:
         self._url = url
@@ -90,9 +93,6 @@ class OwnInDirectory:
                     with suppress(OSError, LogCorrupt):
                         raise_epoch(folder / "shard-0", 0, Files())
             yield
-
-    def is_going(self, log: LogReader, at: Position) -> bool:
-        return False  # who makes a take is kept out until it is done
 
     def with_keys(self, archive: LogReader) -> LogReader:
         return readable(archive, self._whole)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import ClassVar
 
 from ensemble.errors import Unavailable
-from ensemble.log.base import EventLog, Fork, LogReader, Position
+from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.blobs import ClaimReader, MemoryBlobs
 from ensemble.log.memory import MemoryLog, MemoryReader, MemoryStore, make_memory_store, memory_store
 from ensemble.log.own import Terms, new_id
@@ -16,6 +17,8 @@ from ensemble.log.pending import Board
 
 class OwnInMemory:
     """See `ensemble.log.own.Own`."""
+
+    keeps_out_retention: ClassVar[bool] = False
 
     def __init__(self, url: str, name: str) -> None:
         self._url = url
@@ -55,11 +58,6 @@ class OwnInMemory:
     def shut(self, *, is_take: bool, by_hand: str) -> Iterator[None]:
         with closing(self.open(Terms(create=False))):
             yield
-
-    def is_going(self, log: LogReader, at: Position) -> bool:
-        from ensemble.log.retention import said_begin  # which needs the broker: only who makes a take asks
-
-        return said_begin(log.frames(at.seq)) > at.seq  # who said so may have looked before this take was there
 
     def with_keys(self, archive: LogReader) -> LogReader:
         ring = self._store().ring

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from typing import ClassVar
 
 from ensemble.errors import LogCorrupt, Unavailable
 from ensemble.log import pending
-from ensemble.log.base import EventLog, Fork, LogReader, Position
+from ensemble.log.base import EventLog, Fork, LogReader
 from ensemble.log.blobs import ClaimReader
 from ensemble.log.objects.blobs import ObjectBlobs
 from ensemble.log.objects.codec import Manifest
@@ -22,6 +23,8 @@ from ensemble.log.own.layers import layered, readable, ring_to_write
 
 class OwnInObjects:
     """See `ensemble.log.own.Own`."""
+
+    keeps_out_retention: ClassVar[bool] = False
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -86,11 +89,6 @@ class OwnInObjects:
                 except LogCorrupt as error:
                     self._refuse_played(error, by_hand, shard)
             yield
-
-    def is_going(self, log: LogReader, at: Position) -> bool:
-        from ensemble.log.retention import said_begin  # which needs the broker: only who makes a take asks
-
-        return said_begin(log.frames(at.seq)) > at.seq  # who said so may have looked before this take was there
 
     def with_keys(self, archive: LogReader) -> LogReader:
         return readable(archive, objects_at(self._url))
