@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.errors import LogCorrupt, Unavailable
-from ensemble.log import division, snapshots, takes
+from ensemble.log import division, snapshots
 from ensemble.log import manifest as manifests
 from ensemble.log.base import Packed, Part, Position, Removal
 from ensemble.log.chain import follow
@@ -30,6 +30,7 @@ from ensemble.log.pack import FilePack, Item, Pack, name_of
 from ensemble.log.pieces import Piece
 from ensemble.log.repacking import Choose, Repacking, Run
 from ensemble.log.segment import Damage, Window, corrupt_if_damaged, walk_headers
+from ensemble.log.takes.directory import stand_on
 
 if TYPE_CHECKING:
     from ensemble.log.directory import DirectoryLog
@@ -100,7 +101,7 @@ class DirectoryPacking(Repacking):
             os.close(fd)
 
     def has_takes(self) -> bool:
-        with takes.stand_on(self._whole()) as found:
+        with stand_on(self._whole()) as found:
             return found
 
     def _whole(self) -> Path:
@@ -113,7 +114,7 @@ class DirectoryPacking(Repacking):
             if not packed.removals:
                 self._put(packed)
                 return
-            with takes.stand_on(self._whole(), is_held=True) as found:  # who makes one meanwhile sees what is gone
+            with stand_on(self._whole(), is_held=True) as found:  # who makes one meanwhile sees what is gone
                 if not found:
                     self._put(packed)
                     return

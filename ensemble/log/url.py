@@ -6,7 +6,7 @@
     s3://, gs://, az:// bucket and prefix: an object store (docs/object-log.md)
     objects:PATH       a directory that is used as an object store
 
-Takes (`URL#NAME`) are the business of `takes.py`.
+Takes (`URL#NAME`) are the business of `takes/`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from ensemble.log.objects.store import Objects
 from ensemble.log.own.objects import OwnInObjects
 from ensemble.log.reading import DirectoryFrames
 from ensemble.log.shelf import shelf_at
+from ensemble.log.takes import directory
 from ensemble.replay import replay
 from tests.takes.conftest import PLAYERS, SCORE, played, said
 
@@ -76,11 +77,11 @@ def test_what_a_kill_left_of_a_take_does_not_keep_retention_from_the_store(folde
     code = (
         "import os, signal\n"
         "from ensemble import takes\n"
-        "from ensemble.log import takes as kept\n"
-        "class Killed(kept.Files):\n"
+        "from ensemble.log.takes import directory\n"
+        "class Killed(directory.Files):\n"
         "    def rename(self, old, new):\n"
         "        if new.name == 'b': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "kept.Files = Killed\n"
+        "directory.Files = Killed\n"
         f"takes.new({str(folder)!r}, 'b')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
@@ -556,7 +557,7 @@ def test_where_there_are_no_locks_it_is_said(folder: Path, monkeypatch: pytest.M
     def refused(fd: int, how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(kept, "fcntl", SimpleNamespace(flock=refused, LOCK_EX=fcntl.LOCK_EX))
+    monkeypatch.setattr(directory, "fcntl", SimpleNamespace(flock=refused, LOCK_EX=fcntl.LOCK_EX))
     for ask in (partial(takes.new, name="b"), partial(takes.drop, name="a"), partial(takes.use, name="a")):
         with pytest.raises(Unavailable, match=f"{folder}/takes: can't be locked: .*; this file system has no locks"):
             ask(str(folder))

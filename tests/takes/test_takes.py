@@ -153,6 +153,8 @@ def test_a_take_that_is_not_there_is_named_with_the_one_that_may_be_meant(store:
         takes.new(store, "what-if")
     with pytest.raises(Unavailable, match="a take is called by letters"):
         takes.new(store, "what/if")
+    with pytest.raises(Unavailable, match="take 5: a take is called by letters"):
+        takes.new(store, 5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="names the take 'a', and take='b'"):
         ensemble.read(f"{store}#a", take="b")
 
