@@ -97,7 +97,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Ray, where opening a band takes a second, one test in four plays, with one kind of store and one set of parameters.
+    """On Ray, where opening a band takes a second, one test in four plays, of those that open a store again one in two; each
+    with one kind of store and one set of parameters.
 
     An object store is to a band a slower directory, so one test in eight plays there too. All play with all where that, or
     certain tests, are asked for.
@@ -125,7 +126,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_left:
             continue
         name = item.nodeid.partition("[")[0]
-        if _stage(item) == "ray" and crc32(name.encode()) % 4:
+        if _stage(item) == "ray" and crc32(name.encode()) % (4 if "stand" in _params(item) else 2):
             left_out.add(item)
             continue
         chosen = played.setdefault(name, item)
@@ -145,8 +146,7 @@ def _is_on_ray(item: pytest.Item) -> bool:
 
 def _stage(item: pytest.Item) -> str:
     """The stage on which a test stands; empty if it stands on none."""
-    setup = _params(item).get("stand")
-    return setup.stage if isinstance(setup, Setup) else ""
+    return next((setup.stage for setup in _setups(item)), "")
 
 
 def _is_seldom_played(item: pytest.Item) -> bool:
