@@ -10,7 +10,7 @@ TESTS  ?=
 
 MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tests/test_auditing.py tests/stage/test_anchoring.py \
 	tests/band/test_forget.py tests/band/test_retention.py tests/band/test_object_store.py tests/band/test_the_past.py tests/cli/test_trim.py
-# Processes share the tests: one has all that play on Ray and mostly waits for it, a second the commands that speak to a cluster.
+# Processes share the tests: one has all that play on Ray and mostly waits for it, a second those with clusters of their own.
 SHARED   := -n 3 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 

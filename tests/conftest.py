@@ -30,6 +30,9 @@ from tests.gcs import GCS  # noqa: E402
 from tests.ray_keeper import descendants, is_alive  # noqa: E402
 from tests.s3 import S3  # noqa: E402
 
+OWN_CLUSTERS = ("test_cluster", "test_ray_clusters")
+"""Where tests play on clusters in processes of their own."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
@@ -107,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "planted" in item.name:
             item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
-            group = "commands" if item.path.stem == "test_cluster" else "ray"  # a second those that share another, in any case
+            group = "clusters" if item.path.stem in OWN_CLUSTERS else "ray"  # a second those with others, in any case
             item.add_marker(pytest.mark.xdist_group(group))
             continue
         asked = {*getattr(item, "fixturenames", ()), *(each for each in _params(item).values() if isinstance(each, str))}
