@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -77,7 +78,9 @@ class Line:
         import ray.exceptions
 
         try:
-            return self._answer(self._get(ref, timeout))
+            with telling_if_gone(self.name):
+                data = self._get(ref, timeout)
+            return self._answer(data)
         except ray.exceptions.GetTimeoutError:
             raise TimeoutError from None
         except ray.exceptions.RuntimeEnvSetupError as error:
@@ -104,19 +107,38 @@ class Line:
         raise kind(answer[1])
 
 
-UNREFERENCED = "all references to the actor were removed"
-"""What Ray says of an actor whose owner it takes for gone: the process that made it has ended, or can't be reached."""
+UNREFERENCED = ("all references to the actor were removed", "Actor creation cancelled")
+"""What Ray says of an actor whose owner it takes for gone, once it had begun and before: the process that made it has ended, or
+can't be reached."""
+
+
+@contextmanager
+def telling_if_gone(name: str) -> Iterator[None]:
+    """Say it in a sentence where Ray takes this process for gone while an actor of it is being made. Unavailable."""
+    import ray.exceptions
+
+    try:
+        yield
+    except ray.exceptions.RaySystemError as error:
+        if not _is_unreferenced(error):
+            raise
+        raise Unavailable(_gone(name, error)) from error
 
 
 def _is_for_good(error: BaseException) -> bool:
     """Whether Ray will not make the actor anew."""
     text = str(error)
-    return any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner", UNREFERENCED))
+    return any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner", *UNREFERENCED))
+
+
+def _is_unreferenced(error: BaseException) -> bool:
+    text = str(error)
+    return any(words in text for words in UNREFERENCED)
 
 
 def _gone(name: str, error: BaseException) -> str:
     """What to say of a shard that does not come back."""
-    if UNREFERENCED not in str(error):
+    if not _is_unreferenced(error):
         return (
             f"band {name}: the process that plays it is gone, and Ray does not start it again; open the band again: what was "
             "durable is in its store"

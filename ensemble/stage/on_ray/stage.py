@@ -25,7 +25,7 @@ from ensemble.stage.begin import recover
 from ensemble.stage.on_ray import cluster
 from ensemble.stage.on_ray.bands import kill, lines_of, plan_of, rescore
 from ensemble.stage.on_ray.join import added, carried
-from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs
+from ensemble.stage.on_ray.line import Line, RemoteLog, RemoteView, find_logs, telling_if_gone
 from ensemble.stage.on_ray.plan import Plan, versions
 from ensemble.stage.on_ray.shard import ShardActor
 from ensemble.stage.on_ray.switching import Writes, switch
@@ -344,7 +344,8 @@ def _shard(plan: Plan, number: int, name: str, more: Mapping[str, Any]) -> Line:
         line.ask("reopen", plan.dump())
         return line
     kind: Any = ray.remote(ShardActor)
-    actor = kind.options(**options).remote(plan.dump(), number)
+    with telling_if_gone(plan.document["name"]):
+        actor = kind.options(**options).remote(plan.dump(), number)
     if is_kept:
         _kept[name] = actor
     return Line(actor, plan.document["name"])
