@@ -93,10 +93,13 @@ class Told:
                 self.timers[timer.due_us, timer.topic, timer.key, timer.data, *refs, timer.source] += 1
             for there, box in state.outbox.items():
                 arrived = band.brokers[there].state.inbox.get(number, 0)
-                for at, parcel in box.parcels.items():  # held, or tried, on the way to its lane
+                for at, parcel in box.parcels.items():  # held, tried, or a dead letter, on the way to its lane
                     for extra in (parcel.extras or {}).values() if at >= arrived else ():
+                        name = parcel.topics[0].rpartition(".")[2]
                         if "tried" in extra:
-                            self.tries[parcel.topics[0].rpartition(".")[2], extra["as"]] = tuple(extra["tried"])
+                            self.tries[name, extra["as"]] = tuple(extra["tried"])
+                        if "letter" in extra:
+                            self.dead.add((name, extra["as"], True))
 
 
 def in_order(events: Sequence[Event]) -> dict[str, list[str]]:
