@@ -128,7 +128,7 @@ def telling_if_gone(name: str) -> Iterator[None]:
 def _is_for_good(error: BaseException) -> bool:
     """Whether Ray will not make the actor anew."""
     text = str(error)
-    return any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner", *UNREFERENCED))
+    return _is_unreferenced(error) or any(words in text for words in ("ray.kill", "max_restarts", "fate", "owner", "Owner"))
 
 
 def _is_unreferenced(error: BaseException) -> bool:
