@@ -85,6 +85,7 @@ class Shadow:
         self._log, self._shards = log, shards
         self._state = State()
         self._seq = 0
+        self._frames = self._coming()
         self._tape = Tape(log, player.lifts)
         self._then = self._tape
         """Events as they were seen when they were heard: another tape, where a score of then has other versions."""
@@ -110,15 +111,29 @@ class Shadow:
         Errors: EnsembleError where the log does not tell what was heard; LogCorrupt.
         """
         before = self._seq
-        for frame in islice(self._log.frames(self._seq), most):
-            if frame.seq != self._seq or self._lacks(frame):
-                raise Unavailable(
-                    f"the table of {self._name} can't be made anew: retention took events that it was made of; keep them "
-                    "longer (retain:), or make a table of what is left with a player of another name"
-                )
-            self._follow(frame)
-            self._seq = frame.seq + 1
-        return self._seq - before
+        try:
+            for frame in islice(self._frames, most):
+                if frame.seq != self._seq or self._lacks(frame):
+                    raise Unavailable(
+                        f"the table of {self._name} can't be made anew: retention took events that it was made of; keep them "
+                        "longer (retain:), or make a table of what is left with a player of another name"
+                    )
+                self._follow(frame)
+                self._seq = frame.seq + 1
+        except BaseException:
+            self._frames = self._coming()  # what failed gives no more: whoever asks again would take that for the end
+            raise
+        moved = self._seq - before
+        if moved < most:
+            self._frames = self._coming()
+        return moved
+
+    def _coming(self) -> Iterator[Frame]:
+        """The frames that come next, to the end of the log. Kept from call to call: a log far away sends many at a time."""
+        at = -1
+        while at < self._seq:
+            at = self._seq
+            yield from self._log.frames(at)
 
     def _lacks(self, frame: Frame) -> bool:
         """Whether retention took events of a frame that the section listened for."""

@@ -28,6 +28,10 @@ from ensemble.status import Standing
 PATIENCE_S = 60.0
 """How long a question is put again while the shard's process is being made anew."""
 PAUSE_S = 0.2
+PIECE_BYTES = 4 << 20
+"""How much of the log one answer carries at the most."""
+FIRST_BYTES = 32 << 10
+"""How much the first one does: many read a frame or two."""
 
 log = logging.getLogger("ensemble.stage")
 
@@ -256,13 +260,15 @@ class RemoteLog:
 
     def _pieces(self, verb: str, at: int, end: int) -> Iterator[Frame]:
         """Frames from a place on, a piece at a time, until the end as it was."""
+        most = FIRST_BYTES
         while at < end:
-            for data in self._ask(verb, at):
+            for data in self._ask(verb, at, most):
                 frame = self._frame(data)
                 at = frame.seq + 1 if verb == "frames" else frame.end
                 yield frame
                 if at >= end:
                     return
+            most = min(4 * most, PIECE_BYTES)
 
     def frame_at(self, offset: int) -> Frame:
         return self._frame(self._ask("frame_at", offset))

@@ -47,8 +47,6 @@ from ensemble.stage.on_ray.turns import Turns
 from ensemble.stage.on_ray.wire import pack_frame, unpack_publication
 from ensemble.stage.workers import AsyncThread
 
-PIECE_BYTES = 4 << 20
-"""How much of the log one answer carries."""
 RESTS_MOST_S = 90.0
 """How long it rests; then who told it to is taken for gone. Longer than its fellows may take to come to rest."""
 TRY_EVERY_S = 1.0
@@ -449,14 +447,14 @@ def _hello(loop: Loop) -> dict[str, Any]:
     return {**_about(loop.log), "notes": list(loop.notes), "pid": os.getpid(), "folder": str(Path.cwd())}
 
 
-def _some(found: Iterator[Frame]) -> list[bytes]:
-    """Frames as bytes, as many as one answer carries."""
+def _some(found: Iterator[Frame], most: int) -> list[bytes]:
+    """Frames as bytes, until they are as large as that."""
     out: list[bytes] = []
     size = 0
     for frame in found:
         out.append(pack_frame(frame))
         size += len(out[-1])
-        if size >= PIECE_BYTES:
+        if size >= most:
             break
     return out
 
@@ -496,8 +494,8 @@ LOG_VERBS: dict[str, Callable[..., Any]] = {
     "begin": lambda event_log: tuple(event_log.begin()),
     "base": lambda event_log: event_log.base(),
     "end": lambda event_log: tuple(event_log.end()),
-    "frames": lambda event_log, seq: _some(event_log.frames(seq)),
-    "rows": lambda event_log, offset: _some(event_log.rows(offset)),
+    "frames": lambda event_log, seq, most: _some(event_log.frames(seq), most),
+    "rows": lambda event_log, offset, most: _some(event_log.rows(offset), most),
     "frame_at": lambda event_log, offset: pack_frame(event_log.frame_at(offset)),
     "data": _data,
     "snapshot": lambda event_log, upto: event_log.snapshot(upto),

@@ -85,7 +85,7 @@ def test_who_publishes_while_a_shard_rests_is_answered_when_it_plays_on_in_the_t
 
         assert before == [id_of(store, "main"), [0, 1]]
         assert await waiting == [id_of(store, "rollback-1"), [0, 1]]
-        assert await asker.ask("rows", before[0], 0) == [
+        assert await asker.ask("rows", before[0], 0, 1) == [
             "Moved",
             "band shop: it goes on in another log now, since it was rolled back or another take was made current; what was "
             "asked is of the one before: ask again",
