@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ if str(ROOT) not in sys.path:  # so that `tests.…` and `players.…` are found
 
 from ensemble.log import open_log  # noqa: E402
 from ensemble.testing import FaultyLog  # noqa: E402
+from tests import effort  # noqa: E402
 from tests.azure import PROGRAM, Azure  # noqa: E402
 from tests.conformance.home import home  # noqa: E402
 from tests.conformance.stand import ON_DISK, SETUPS, Setup, Stand, eventually  # noqa: E402
@@ -38,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the texts that tests expect anew")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills a band")
     parser.addoption(
-        "--everywhere", action="store_true", help="play each test with every kind of store, on Ray and in objects too"
+        "--everywhere", action="store_true", help="play each test whole, with every kind of store, on Ray and in objects too"
     )
     parser.addoption("--shards", type=int, default=1, help="play each test on Ray in so many shards")
     parser.addoption("--takes", action="store_true", help="play each test that stands on a store that lasts in a take of it")
@@ -50,11 +52,13 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    effort.is_whole = _is_asked_for(config)
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
     config.addinivalue_line("markers", "directory(reason): a test of what is in a directory store only")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
     config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
     config.addinivalue_line("markers", "planted: a test that plants a bug, to see that it is found; who names it so marks it")
+    config.addinivalue_line("markers", "on_ray: a test that plays on a cluster; it is marked by what it asks for")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -100,16 +104,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Ray, where opening a band takes a second, one test in four plays, of those that open a store again one in two; each
-    with one kind of store and one set of parameters.
+    """On Ray, where opening a band takes a second, one test in eight plays, of each file and each kind of stand at least one;
+    each with one kind of store and one set of parameters.
 
-    An object store is to a band a slower directory, so one test in eight plays there too. All play with all where that, or
-    certain tests, are asked for.
+    An object store is to a band a slower directory, so one test in eight plays there too; and of bugs that are planted one in
+    three is. All play with all where that, or certain tests, are asked for.
     """
     for item in items:
         if "planted" in item.name:
             item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
+            item.add_marker(pytest.mark.on_ray)
             group = "clusters" if item.path.stem in OWN_CLUSTERS else "ray"  # a second those with others, in any case
             item.add_marker(pytest.mark.xdist_group(group))
             continue
@@ -119,26 +124,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.xdist_group(server))
     if config.getoption("--shards") > 1:
         items[:] = [item for item in items if not item.get_closest_marker("one_shard")]
-    if config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args):
+    if _is_asked_for(config):
         return
 
     left_out = {item for item in items if item.get_closest_marker("everywhere") or _is_seldom_played(item)}
+    on_ray: dict[tuple[Path, str], set[str]] = {}
     played: dict[str, pytest.Item] = {}
     for item in items:
-        is_left = item in left_out or (_stage(item) != "ray" and not (_is_on_ray(item) and item.path.parent.name == "faults"))
-        if is_left:
+        is_there = _stage(item) == "ray"
+        if item in left_out or not (is_there or (_is_on_ray(item) and item.path.parent.name == "faults")):
             continue
         name = item.nodeid.partition("[")[0]
-        if _stage(item) == "ray" and crc32(name.encode()) % (4 if "stand" in _params(item) else 2):
-            left_out.add(item)
-            continue
-        chosen = played.setdefault(name, item)
-        first, later = sorted((chosen, item), key=lambda each: crc32(each.nodeid.encode()))
+        if is_there:
+            kind = "stand" if "stand" in _params(item) else "stand_on_disk"
+            on_ray.setdefault((item.path, kind), set()).add(name)
+        first, later = sorted((played.setdefault(name, item), item), key=_lot)
         played[name] = first
         if first is not later:
             left_out.add(later)
+    for names in on_ray.values():
+        left_out |= {played[name] for name in sorted(names, key=lambda name: crc32(name.encode()))[math.ceil(len(names) / 8) :]}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
+
+
+def _is_asked_for(config: pytest.Config) -> bool:
+    """Whether all is asked for, or certain tests are."""
+    return bool(config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args))
+
+
+def _lot(item: pytest.Item) -> int:
+    """By which one of several is chosen, the same each time."""
+    return crc32(item.nodeid.encode())
 
 
 def _is_on_ray(item: pytest.Item) -> bool:
@@ -153,11 +170,13 @@ def _stage(item: pytest.Item) -> str:
 
 
 def _is_seldom_played(item: pytest.Item) -> bool:
-    """Whether a test that stands on an object store is left to --everywhere."""
+    """Whether a test that stands on an object store, or plants a bug, is left to --everywhere."""
+    if item.get_closest_marker("planted"):
+        return _lot(item) % 3 > 0
     where = {(setup.stage, setup.store) for setup in _setups(item)}
     if item.path.parent.name in ("takes", "replay") and "objects" in _params(item).values():
         where.add(("solo", "objects"))
-    return ("ray", "objects") in where or (("solo", "objects") in where and crc32(item.nodeid.encode()) % 8 > 0)
+    return ("ray", "objects") in where or (("solo", "objects") in where and _lot(item) % 8 > 0)
 
 
 def _setups(item: pytest.Item) -> list[Setup]:

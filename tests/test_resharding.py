@@ -28,6 +28,7 @@ from ensemble.log.division import Division
 from ensemble.log.own import own_at
 from ensemble.resharding import reshard
 from ensemble.testing import ManualClock
+from tests.effort import some
 from tests.log.log_samples import Failing, Plug, Quick, frame
 
 ROOT = Path(__file__).parents[1]
@@ -459,8 +460,8 @@ def test_at_every_step_the_store_is_the_old_or_the_new(tmp_path: Path, error: in
 
 @pytest.mark.patience(600)
 def test_killed_at_random_moments_the_store_is_the_old_or_the_new(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """`--kills N` says how often (default 8), `--seed N` draws the same moments again."""
-    wanted = request.config.getoption("--kills") or 8
+    """`--kills N` says how often (8 with --everywhere, else 5), `--seed N` draws the same moments again."""
+    wanted = request.config.getoption("--kills") or some(8)
     seed = request.config.getoption("--seed")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     print(f"--kills {wanted} --seed {seed}")

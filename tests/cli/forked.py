@@ -20,10 +20,11 @@ COMMANDS = ("app", "asides", "audit", "cluster", "draw", "look", "play", "publis
 IMPORTED = (
     "ensemble.__main__",
     *(f"ensemble.cli.{name}" for name in COMMANDS),
-    *(f"ensemble.{name}" for name in ("auditing", "history", "log.blobs", "log.forgetting", "opening", "takes", "whereabouts")),
+    *(f"ensemble.{name}" for name in ("auditing", "history", "opening", "takes", "whereabouts")),
+    *(f"ensemble.log.{name}" for name in ("blobs", "forgetting", "own.directory", "takes.directory")),
     *("ensemble.deployment", "ensemble.stage.on_ray.stage"),
     *("cryptography.hazmat.primitives.ciphers.aead", "jsonschema", "jsonschema_rs", "networkx", "pydantic"),
-    *("rapidfuzz.distance", "rich.console", "rich.table", "rich.progress", "rich.traceback"),
+    *("rapidfuzz.distance", "rich.console", "rich.table", "rich.progress", "rich.traceback", "typer._adapters"),
 )
 @cache
 def _context() -> ForkServerContext:

@@ -179,6 +179,7 @@ def tally(event, ctx):
 """
 
 
+@pytest.mark.everywhere("tests/stage/on_ray/test_rebuilt_beside.py says it of Python")
 def test_a_table_is_rebuilt_beside_a_band_that_is_up_and_put_in_place(cluster: Cluster) -> None:
     cluster.shell.write("better.py", BETTER)
     cluster.write_score(("shop:tally", "better:tally"), name="better.yaml")
@@ -478,6 +479,7 @@ def test_a_score_whose_player_has_the_name_of_another_cannot_join(cluster: Clust
     cluster.wait_for("order.paid", 1)
 
 
+@pytest.mark.everywhere("two bands are brought up for it")
 def test_a_name_that_is_taken_and_a_store_that_is_played_are_refused_and_their_band_plays_on(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml", "--store", "kept").code == 0
 
@@ -557,6 +559,7 @@ def test_an_instance_that_no_node_can_give_a_place_says_what_it_needs_and_waits_
     assert out.startswith("hungry: played to the end; "), "what Ray says of nodes that are missing is no result"
 
 
+@pytest.mark.everywhere("tests/stage/on_ray/test_beside_the_log.py says it of Python")
 def test_somebody_is_forgotten_in_a_band_that_is_up(cluster: Cluster) -> None:
     cluster.write_score(("    key: order_id\n", "    key: order_id\n    personal: {subject: who, fields: [name]}\n"))
     assert_said(cluster.run("up", "shop.yaml"), 0)

@@ -21,6 +21,7 @@ def on_ray(cluster: None, tmp_path: Path) -> Iterator[Stand]:
     stand.end()
 
 
+@pytest.mark.everywhere("test_ray_faults.py has one that kills its process")
 @pytest.mark.patience(240)
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 def test_an_event_that_kills_its_instance_is_a_dead_letter_and_all_others_are_heard_once(on_ray: Stand, kind: str) -> None:

@@ -81,6 +81,7 @@ def test_killed_while_matches_are_half_open_and_timers_pending_each_is_told_once
         assert faults(band) == []
 
 
+@pytest.mark.everywhere("test_ray_faults.py kills shards, the test before it timers")
 @pytest.mark.patience(300)
 def test_on_ray_too_a_shard_that_is_killed_with_timers_pending_tells_each_once(cluster: None, tmp_path: Path) -> None:
     chance, store = random.Random(1), str(tmp_path / "store")

@@ -130,6 +130,7 @@ def assert_true(store: str, band: ensemble.Band, receipts: dict[int, ensemble.Re
     assert set(range(20)) <= set(asked)
 
 
+@pytest.mark.everywhere("the shard that dies goes back, too")
 def test_a_band_that_is_spoken_to_goes_back_in_all_its_shards_and_on_from_there(store: str, band: ensemble.Band) -> None:
     middle = middle_of(band)
     publishing = Publishing()

@@ -141,6 +141,7 @@ def test_as_many_instances_as_a_user_asks_for_are_there_for_each_shard(play: Pla
     assert {event.data["pid"] for event in band.events("heard")} == {pid}
 
 
+@pytest.mark.everywhere("so does the test of an event that kills whoever hears it")
 def test_an_instance_that_is_killed_while_all_shards_have_something_there_charges_nobody(play: Play) -> None:
     fuse = Fuse(2)
     band = play.begin(stops_at(set(range(60)), fuse), section={"min": 2, "max": 2})

@@ -91,7 +91,7 @@ def test_places_inside_of_groups_are_known_too(sample: Sample) -> None:
     assert set(sample.audited(*places).verdicts.values()) == {"held"}
 
 
-@pytest.mark.parametrize("mask", [0x01, 0xFF])
+@pytest.mark.parametrize("mask", [0x01, pytest.param(0xFF, marks=pytest.mark.everywhere("as the other"))])
 def test_every_byte_that_is_changed_is_told_with_its_object(sample: Sample, mask: int) -> None:
     for path, data in sample.files.items():
         for byte in range(len(data)):

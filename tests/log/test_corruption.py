@@ -136,8 +136,10 @@ def test_the_sample_has_three_segments_and_the_last_has_one_group(sample: Sample
     [
         (0xFF, None),
         (0x01, 3),
-        (0xFF, 5),
-        *(pytest.param(*each, marks=pytest.mark.everywhere("as the others")) for each in ((0x01, None), (0xFF, 3), (0x01, 5))),
+        *(
+            pytest.param(*each, marks=pytest.mark.everywhere("as the others"))
+            for each in ((0xFF, 5), (0x01, None), (0xFF, 3), (0x01, 5))
+        ),
     ],
 )
 def test_every_byte_that_is_flipped_is_noticed_or_costs_the_last_group_at_most(

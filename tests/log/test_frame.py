@@ -20,6 +20,7 @@ from ensemble.log import frame as frames
 from ensemble.log.base import genesis
 from ensemble.log.frame import check, decode, encode, peek
 from ensemble.log.group import encode_record, peek_record
+from tests.effort import some
 from tests.log.log_samples import plain, rows
 
 # The header, byte by byte
@@ -178,7 +179,7 @@ def assert_comes_back(made: Frame) -> None:
     assert decode(encode(back), "log") == back
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(random_frames())
 def test_any_frame_comes_back_from_its_bytes(made: Frame) -> None:
     assert_comes_back(made)

@@ -38,6 +38,7 @@ from ensemble.broker import (
 from ensemble.errors import InvalidEvent
 from ensemble.event import Event, Frame, decode, encode
 from ensemble.score.model import Emit, RetryPolicy
+from tests.effort import some
 
 KEYS = ["a", "b"]
 ATTEMPTS = 3
@@ -563,7 +564,7 @@ class Machine(RuleBasedStateMachine):
         holds("round trip", State.load(folded.dump()) == folded, folded)
 
 
-CHECKS = settings(max_examples=150, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = settings(max_examples=some(150), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def test_the_broker_does_what_a_slow_and_obvious_one_does() -> None:

@@ -17,6 +17,7 @@ from ensemble.event import Frame
 from ensemble.ready import ready
 from ensemble.rebuilding import Rebuilding
 from ensemble.stage.shadow import Shadow
+from tests.effort import some
 from tests.properties.test_the_past import SCORE, STEPS, Step, add_up, note, played
 
 
@@ -30,7 +31,7 @@ def check(steps: Sequence[Step]) -> None:
             assert compared.heard == reader.status().sections[name].heard
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=some(40), suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_a_rebuilt_table_is_the_same_and_so_is_what_would_be_said(steps: list[Step]) -> None:
     check(steps)

@@ -27,6 +27,7 @@ from ensemble.log import division, read_log
 from ensemble.log.directory import open_directory
 from ensemble.resharding import reshard
 from tests.broker.several import Log, Shards
+from tests.effort import some
 from tests.log.log_samples import Quick
 from tests.properties.test_shards import HEARS, POLICIES, Broken, Machine
 
@@ -203,7 +204,7 @@ class DividedAnew(Machine):
             self.holds("order", offsets == sorted(offsets), f"key {where}, before and after: {offsets}")
 
 
-CHECKS = settings(max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = settings(max_examples=some(60), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.patience(600)

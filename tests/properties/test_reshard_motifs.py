@@ -31,6 +31,7 @@ from ensemble.resharding import reshard
 from tests.broker.matching.histories import MINUTE, documents, frames, histories, read
 from tests.broker.matching.oracle import Heard, heard
 from tests.broker.matching.oracle import Said as Word
+from tests.effort import some
 from tests.log.log_samples import Quick
 from tests.properties.test_reshard import IN_MEMORY
 
@@ -182,7 +183,7 @@ def check(document: Any, history: list[Word], shards: int, divided: Mapping[int,
     assert band.heard() == sorted(heard(motif, history, now_us))
 
 
-CHECKS = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = settings(max_examples=some(200), deadline=None, suppress_health_check=list(HealthCheck))
 DIVIDED = st.dictionaries(st.integers(-1, 9), st.integers(1, 4), max_size=3)
 
 
@@ -196,7 +197,7 @@ def test_each_match_is_heard_once_however_often_the_store_is_divided_anew(
 
 
 @pytest.mark.patience(300)
-@settings(CHECKS, max_examples=60)
+@settings(CHECKS, max_examples=some(60))
 @given(documents(), histories(), st.integers(2, 4), st.integers(0, 4), st.integers(0, 9))
 def test_a_motif_that_has_not_come_to_the_end_of_an_undivided_store_goes_on_where_it_was_in_each_shard(
     document: Any, history: list[Word], into: int, steps: int, begun: int

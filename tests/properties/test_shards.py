@@ -27,6 +27,7 @@ from ensemble.errors import Unavailable
 from ensemble.event import Event, Frame, decode, encode
 from ensemble.score.model import Emit, RetryPolicy
 from tests.broker.several import Shards, kept
+from tests.effort import some
 
 KEYS = ["a", "b", "c", "d", "e"]
 IDS = ["i", "j"]
@@ -531,7 +532,7 @@ def columns(told: Sequence[Told], numbers: Sequence[int]) -> Said:
     )
 
 
-CHECKS = settings(max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = settings(max_examples=some(100), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.patience(300)

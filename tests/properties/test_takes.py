@@ -23,6 +23,7 @@ from ensemble.replay import promote, replay
 from ensemble.replay.record import Record
 from ensemble.stage.begin import recover
 from ensemble.testing import ManualClock
+from tests.effort import some
 from tests.replay.sharded import audit, sums, tally
 
 _numbers = count(1)
@@ -66,7 +67,7 @@ COPIED: dict[str, Any] = {"before": steps, "after": steps, "cut": st.floats(0, 1
 UNCHANGED: dict[str, Any] = {"history": steps, "since": st.floats(0, 1)}
 CHANGED: dict[str, Any] = {**UNCHANGED, "odd": st.integers(0, 3)}
 PROMOTED: dict[str, Any] = {**CHANGED, "more": steps}
-quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, max_examples=some(60), suppress_health_check=[HealthCheck.too_slow])
 
 
 class Played:

@@ -23,6 +23,7 @@ from ensemble.log import cut, open_log
 from ensemble.log.memory import MemoryReader
 from ensemble.reader import Reader
 from ensemble.testing import ManualClock
+from tests.effort import some
 
 Step = tuple[str, Any]
 
@@ -135,7 +136,7 @@ def check(steps: Sequence[Step]) -> None:
         assert seen(reader.at(when)) == seen(ensemble.read(log_of(before_time(frames, time_us), log.id))), f"time {when}"
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=some(40), suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_what_was_is_what_a_log_cut_there_adds_up_to(steps: list[Step]) -> None:
     check(steps)

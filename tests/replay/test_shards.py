@@ -25,10 +25,11 @@ from ensemble.replay.following import Following
 from ensemble.replay.identities import Identities
 from ensemble.replay.together import Together
 from ensemble.stage.begin import recover
+from tests.effort import some
 from tests.replay.sharded import PLAYERS, SCORE, STEPS, Sharded, Step, ids, price, tables
 
 _numbers = count(1)
-quick = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+quick = settings(deadline=None, max_examples=some(15), suppress_health_check=list(HealthCheck))
 PLAYED: dict[str, Any] = {"history": STEPS, "shards": st.sampled_from([2, 3])}
 CHANGED: dict[str, Any] = {**PLAYED, "odd": st.integers(0, 3)}
 ALL: list[Step] = [

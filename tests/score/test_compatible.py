@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ensemble.score import compatible
 from ensemble.score.compatible import changes
 from ensemble.score.vocabulary import schema_of
+from tests.effort import some
 
 
 def of(**properties: Any) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def check(old: Any, new: Any, data: Any) -> None:
         assert jsonschema_rs.Draft202012Validator(new).is_valid(data), (old, new, data)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(SCHEMAS, SCHEMAS, DATA)
 def test_data_that_fitted_fits_wherever_no_change_says_that_it_may_not(old: Any, new: Any, data: Any) -> None:
     check(old, new, data)

@@ -30,6 +30,7 @@ from ensemble.motif import (
 )
 from ensemble.score import check
 from ensemble.score.units import duration_us, rate, size_bytes
+from tests.effort import some
 
 GOOD = """\
 # A score with everything in it.
@@ -92,7 +93,7 @@ def loaded_or_refused(source: Any) -> None:
     assert all(told)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(st.data())
 def test_a_good_text_with_characters_changed_is_a_score_or_is_refused(data: st.DataObject) -> None:
     text = GOOD
@@ -104,7 +105,7 @@ def test_a_good_text_with_characters_changed_is_a_score_or_is_refused(data: st.D
     loaded_or_refused(text + "\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(200), deadline=None)
 @given(st.data())
 def test_a_good_text_with_lines_moved_is_a_score_or_is_refused(data: st.DataObject) -> None:
     lines = GOOD.splitlines()
@@ -116,7 +117,7 @@ def test_a_good_text_with_lines_moved_is_a_score_or_is_refused(data: st.DataObje
     loaded_or_refused("\n".join(lines) + "\n")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=some(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_good_document_with_values_replaced_is_a_score_or_is_refused(data: st.DataObject) -> None:
     whole = msgspec.json.decode(msgspec.json.encode(ensemble.load(GOOD).document))
@@ -138,7 +139,7 @@ def test_a_good_document_with_values_replaced_is_a_score_or_is_refused(data: st.
     loaded_or_refused(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(200), deadline=None)
 @given(st.binary(max_size=200))
 def test_a_file_of_any_bytes_is_a_score_or_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -147,7 +148,7 @@ def test_a_file_of_any_bytes_is_a_score_or_is_refused(tmp_path_factory: pytest.T
     loaded_or_refused(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=some(100), deadline=None)
 @given(PLAIN)
 def test_a_mapping_of_anything_is_a_score_or_is_refused(value: Any) -> None:
     loaded_or_refused({"name": "x", "players": value, "events": value, "motifs": {"m": value}, "store": value})
@@ -206,7 +207,7 @@ def takes_its_time(motif: Motif) -> bool:
 MOTIFS: st.SearchStrategy[Any] = st.recursive(st.builds(Topic, PATTERNS, CELS), composed, max_leaves=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(MOTIFS)
 def test_a_motif_written_down_is_read_as_the_same_motif(motif: Motif) -> None:
     assume(takes_its_time(motif))
@@ -228,7 +229,7 @@ def slow_matches(pattern: list[str], topic: list[str]) -> bool:
     return bool(topic) and pattern[0] in ("*", topic[0]) and slow_matches(pattern[1:], topic[1:])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=some(500), deadline=None)
 @given(PATTERNS, TOPICS)
 def test_a_topic_fits_a_pattern_token_by_token(pattern: str, topic: str) -> None:
     is_own = topic.startswith("_") and pattern.partition(".")[0] != topic.partition(".")[0]
@@ -236,7 +237,7 @@ def test_a_topic_fits_a_pattern_token_by_token(pattern: str, topic: str) -> None
     assert matches(pattern, topic) == (not is_own and slow_matches(pattern.split("."), topic.split(".")))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=some(500), deadline=None)
 @given(PATTERNS, PATTERNS, TOPICS)
 def test_patterns_that_share_a_topic_overlap(a: str, b: str, topic: str) -> None:
     if matches(a, topic) and matches(b, topic):

@@ -12,6 +12,7 @@ from ensemble.score import quick as quick_
 from ensemble.score.condition import condition, parse
 from ensemble.score.quick import Unsure, quick
 from ensemble.testing import event
+from tests.effort import some
 
 NAMES = ("data", "key", "topic")
 WHOLE = st.sampled_from([0, 1, 2, -1, 150, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63 + 5])
@@ -68,7 +69,7 @@ def held_equal(text: str, data: Any) -> None:
     assert got is by_the_library(text, names)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=some(1000), deadline=None)
 @given(CONDITIONS, DATA)
 def test_what_is_decided_quickly_is_what_the_library_says(text: str, data: Any) -> None:
     held_equal(text, data)

@@ -17,6 +17,7 @@ from ensemble.motif import Motif, leaves
 from tests.broker.matching.histories import MINUTE, documents, frames, hear, histories, read
 from tests.broker.matching.oracle import Heard
 from tests.broker.matching.oracle import Said as Word
+from tests.effort import some
 
 NO_CHECKS = list(HealthCheck)
 LATER = 60 * MINUTE
@@ -114,7 +115,7 @@ def test_a_timer_is_set_again_after_nothing_was_due_for_a_while() -> None:
     assert sorted(shard.heard()) == told(motif, history, LATER) != []
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=NO_CHECKS)
+@settings(max_examples=some(250), deadline=None, suppress_health_check=NO_CHECKS)
 @given(documents(), histories(), st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
 def test_each_match_is_recorded_once_wherever_it_crashes(
     document: Any, history: list[Word], saves: set[int], crashes: set[int], sleeps: set[int]
@@ -137,7 +138,7 @@ def test_each_match_is_recorded_once_wherever_it_crashes(
     assert sorted(shard.heard()) == told(motif, history, now_us)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=NO_CHECKS)
+@settings(max_examples=some(150), deadline=None, suppress_health_check=NO_CHECKS)
 @given(documents(), histories(), st.integers(0, 9), st.sets(st.integers(0, 9)))
 def test_a_motif_that_comes_late_or_was_away_hears_what_it_would_have_heard(
     document: Any, history: list[Word], joins: int, away: set[int]
@@ -158,7 +159,7 @@ def test_a_motif_that_comes_late_or_was_away_hears_what_it_would_have_heard(
     assert sorted(shard.heard()) == told(motif, history, now_us)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=NO_CHECKS)
+@settings(max_examples=some(150), deadline=None, suppress_health_check=NO_CHECKS)
 @given(documents(), histories(), st.lists(st.integers(0, 4), max_size=5), st.integers(0, 5))
 def test_a_motif_that_is_stopped_while_it_catches_up_goes_on_where_it_was(
     document: Any, history: list[Word], steps: list[int], saved: int

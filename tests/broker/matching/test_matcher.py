@@ -14,6 +14,7 @@ from ensemble.broker.matching import runs
 from ensemble.motif import Motif, leaves
 from tests.broker.matching.histories import MINUTE, documents, hear, histories, read
 from tests.broker.matching.oracle import Said, heard
+from tests.effort import some
 
 NO_CHECKS = list(HealthCheck)
 LATER = 60 * MINUTE
@@ -36,7 +37,7 @@ def composite(document: Any) -> Motif:
     return motif
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=some(600), deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(documents(), histories(), st.integers(-1, 8))
 def test_a_matcher_hears_what_the_definition_says(document: Any, history: list[Said], torn: int) -> None:
     held_equal(composite(document), history, torn)

@@ -17,6 +17,7 @@ from ensemble.event import Rows, encode
 from tests.broker.matching.histories import MINUTE, _told, documents, histories, read
 from tests.broker.matching.oracle import Heard, Said, heard
 from tests.broker.matching.test_matcher import composite
+from tests.effort import some
 
 Arrivals = list[Said]
 """Events in the order in which they were written; their times are their own."""
@@ -103,7 +104,7 @@ def _sorted(each: Heard) -> Heard:
     return each._replace(offsets=tuple(sorted(each.offsets)))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=some(250), deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(documents(), st.integers(0, 3), arrivals(), st.integers(-1, 8))
 def test_by_event_time_is_heard_what_is_heard_in_order_without_what_is_late(
     document: Any, lateness: int, came: Arrivals, torn: int

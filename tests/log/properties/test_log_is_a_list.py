@@ -31,6 +31,7 @@ from ensemble.log import memory as memory_logs
 from ensemble.log.directory import open_directory, read_directory
 from ensemble.log.objects.log import let_go, open_objects, read_objects
 from ensemble.log.objects.store import Objects
+from tests.effort import some
 from tests.log.log_samples import Quick, append, contents, flat, plain
 
 groups = st.lists(st.integers(0, 4), min_size=1, max_size=5)
@@ -163,7 +164,11 @@ class LogIsAList(RuleBasedStateMachine):
 
 
 quick = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=some(60),
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
 )
 
 

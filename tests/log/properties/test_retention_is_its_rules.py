@@ -35,6 +35,7 @@ from ensemble.log.objects import codec
 from ensemble.log.objects.log import ObjectLog, let_go, open_objects, read_objects
 from ensemble.log.objects.store import Objects
 from ensemble.log.retention import Rules, trim
+from tests.effort import some
 from tests.log.log_samples import Failing, Plug, Quick
 from tests.log.object_samples import Unplugged
 from tests.log.past_samples import Account, append, files_of, packed_to, rules, said, verify
@@ -295,7 +296,11 @@ class RetentionIsItsRules(RuleBasedStateMachine):
 
 
 quick = settings(
-    max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=some(40),
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
 )
 
 
@@ -322,7 +327,7 @@ class InObjectsToo(RetentionIsItsRules):
     ids=["directory", "memory", "objects"],
 )
 def test_retention_leaves_what_its_rules_say(machine: type[RetentionIsItsRules], examples: int) -> None:
-    run_state_machine_as_test(machine, settings=settings(quick, max_examples=examples))
+    run_state_machine_as_test(machine, settings=settings(quick, max_examples=some(examples)))
 
 
 def take_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

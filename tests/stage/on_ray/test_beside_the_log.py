@@ -240,6 +240,7 @@ def test_who_is_forgotten_is_unreadable_while_the_band_plays_and_after(stand: St
         assert all_that_is_read(reader) == while_playing
 
 
+@pytest.mark.everywhere("the test of one shard says most of it")
 def test_in_several_shards_nothing_of_who_is_forgotten_is_left_in_any(cluster: None, tmp_path: Path) -> None:
     """What is said of him crosses to the shard that is asked to forget first, and his letters from there to the others."""
     assert shard_of("chet", 3) == 0

@@ -85,6 +85,7 @@ def test_what_is_said_to_a_key_of_another_shard_is_heard_there_once_and_in_order
     assert len(table) == len(KEYS)
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_by_and_order_all_hear_the_events_of_all_shards_as_they_were_said(band: ensemble.Band) -> None:
     band.publish_many(questions(0, 100), topic="asked")
     band.settle(60)
@@ -212,6 +213,7 @@ def test_what_a_timer_says_reaches_its_shard(cluster: None, store: str) -> None:
         assert {event.key: event.shard for event in band.events("answered")} == {key: shard_of(key, SHARDS) for key in KEYS}
 
 
+@pytest.mark.everywhere("tests/log/test_division.py says it of stores")
 def test_a_store_has_as_many_shards_as_it_was_made_with(cluster: None, store: str) -> None:
     with ensemble.open(SCORE, store=store, players=PLAYERS) as band:
         band.publish("asked", {"key": "k", "group": "g", "number": 1})

@@ -25,6 +25,7 @@ def hear(match: Any, ctx: Any) -> Any:
 EACH = pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 @pytest.mark.parametrize(
     ("motif", "says"),
     [

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ensemble.broker import Outcome
+from tests.effort import some
 from tests.stage.on_ray.troupers import DIED, ORPHANED, FakeActor, Stand, work
 
 EVENTS = 12
@@ -157,7 +158,7 @@ ACTIONS = ["turn"] * 6 + ["bring"] * 9 + ["hear"] * 6 + ["come"] * 2
 ACTIONS += ["wait", "lose", "double", "kill", "restart", "fall_silent", "fall_silent", "answer", "scale"]
 
 
-@settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(200), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shards=st.integers(1, 3), most=st.integers(1, 3), length=st.integers(0, 400), seed=st.integers(0, 1 << 32))
 def test_whatever_dies_in_whatever_order(
     monkeypatch: pytest.MonkeyPatch, shards: int, most: int, length: int, seed: int
