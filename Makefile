@@ -10,15 +10,16 @@ TESTS  ?=
 
 MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tests/test_auditing.py tests/stage/test_anchoring.py \
 	tests/band/test_forget.py tests/band/test_retention.py tests/band/test_object_store.py tests/band/test_the_past.py tests/cli/test_trim.py
-# Processes share the tests: one has all that play on Ray and mostly waits for it, a second those with clusters of their own.
+# Processes share the tests: one has all that play on Ray, and mostly waits for it.
 SHARED   := -n 3 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
 
-.PHONY: help setup play test coverage lint types docs notebooks notebooks-write bench pictures clean
+.PHONY: help setup play test clusters coverage lint types docs notebooks notebooks-write bench pictures clean
 
 help:
 	@echo "make play       play the ACME shop's real orders"
-	@echo "make test       run all tests but those of the docs' code (TESTS='tests/cli -k run' runs some)"
+	@echo "make test       run the tests but those of the docs' code (TESTS='tests/cli -k run' runs some, TESTS=--everywhere all, to the last)"
+	@echo "make clusters   run those that start clusters of Ray's, speak to them by commands, and kill their nodes"
 	@echo "make lint       check style; make types: check types; make docs: run the code in the docs"
 	@echo "make coverage   the tests of the broker and the log, with the share of lines and branches that they reach (95 % at least)"
 	@echo "make notebooks  play the notebooks from top to bottom, in a copy; make notebooks-write: and keep what they show in the files"
@@ -43,13 +44,17 @@ $(READY): pyproject.toml constraints.txt
 play: setup
 	@$(BIN)/ensemble run scores/acme_fitness.yaml
 
-# All tests but the code in the docs, each once.
+# The tests but the code in the docs, as far as one waits for (CONTRIBUTING.md).
 test: setup
 ifeq ($(TESTS),)
-	@$(BIN)/pytest $(SHARED) --ignore=tests/test_docs.py
+	@$(BIN)/pytest $(SHARED) -m "not own_cluster" --ignore=tests/test_docs.py
 else
 	@$(BIN)/pytest $(TESTS)
 endif
+
+# Apart from the tests, which share one cluster: these start some, speak to them from other processes, and kill nodes and all.
+clusters: setup
+	@$(BIN)/pytest -m own_cluster tests/cli/test_cluster.py tests/faults/test_ray_clusters.py
 
 # Apart from the tests, since measuring makes them take twice as long. Searches for planted bugs reach nothing that others don't,
 # and what plays on Ray does so in processes that are not measured.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import signal
@@ -34,6 +33,8 @@ from tests.s3 import S3  # noqa: E402
 
 OWN_CLUSTERS = ("test_cluster", "test_ray_clusters")
 """Where tests play on clusters in processes of their own."""
+SERVERS = ("s3", "gcs", "azure")
+"""Fixtures that give a server of objects, and parameters that ask for it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,18 +48,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="the seed of tests that draw by chance")
 
 
-settings.register_profile("unhurried", deadline=None)  # a machine that is busy is no failure
-settings.load_profile("unhurried")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     effort.is_whole = _is_asked_for(config)
+    settings.register_profile("unhurried", deadline=None, max_examples=effort.some(100))  # a busy machine is no failure
+    settings.load_profile("unhurried")
     config.addinivalue_line("markers", "solo(reason): a test of what there is in one process only; it plays on no other stage")
     config.addinivalue_line("markers", "directory(reason): a test of what is in a directory store only")
     config.addinivalue_line("markers", "one_shard(reason): a test of what holds within one shard; not for several")
     config.addinivalue_line("markers", "everywhere(reason): a test that plays where --everywhere or it itself is asked for")
     config.addinivalue_line("markers", "planted: a test that plants a bug, to see that it is found; who names it so marks it")
-    config.addinivalue_line("markers", "on_ray: a test that plays on a cluster; it is marked by what it asks for")
+    config.addinivalue_line("markers", "on_ray: a test that plays on the cluster that all share; what it asks for marks it so")
+    config.addinivalue_line("markers", "own_cluster: a test that plays on a cluster of its own; its file marks it so")
     config.addinivalue_line("markers", "patience(seconds): how long a test may take before it counts as hanging (default 120)")
 
 
@@ -104,22 +104,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Ray, where opening a band takes a second, one test in eight plays, of each file and each kind of stand at least one;
-    each with one kind of store and one set of parameters.
+    """On Ray, where opening a band takes a second, one test in eight plays, and of each promise one at least; each with one
+    kind of store and one set of parameters.
 
-    An object store is to a band a slower directory, so one test in eight plays there too; and of bugs that are planted one in
-    three is. All play with all where that, or certain tests, are asked for.
+    An object store is to a band a slower directory, so one test in eight plays there too; of what is asked of servers and of
+    bugs that are planted, one in three. All play with all where that, or certain tests, are asked for.
     """
     for item in items:
         if "planted" in item.name:
             item.add_marker(pytest.mark.planted)
         if _is_on_ray(item):  # where several processes share the tests, one has all of these: they share a cluster
-            item.add_marker(pytest.mark.on_ray)
-            group = "clusters" if item.path.stem in OWN_CLUSTERS else "ray"  # a second those with others, in any case
-            item.add_marker(pytest.mark.xdist_group(group))
+            is_apart = item.path.stem in OWN_CLUSTERS
+            item.add_marker(pytest.mark.own_cluster if is_apart else pytest.mark.on_ray)
+            item.add_marker(pytest.mark.xdist_group("clusters" if is_apart else "ray"))
             continue
         asked = {*getattr(item, "fixturenames", ()), *(each for each in _params(item).values() if isinstance(each, str))}
-        for server in ("s3", "gcs", "azure"):  # and these a server
+        for server in SERVERS:  # and these a server
             if server in asked:
                 item.add_marker(pytest.mark.xdist_group(server))
     if config.getoption("--shards") > 1:
@@ -128,7 +128,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
 
     left_out = {item for item in items if item.get_closest_marker("everywhere") or _is_seldom_played(item)}
-    on_ray: dict[tuple[Path, str], set[str]] = {}
+    on_ray: dict[Path, set[str]] = {}
     played: dict[str, pytest.Item] = {}
     for item in items:
         is_there = _stage(item) == "ray"
@@ -136,14 +136,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         name = item.nodeid.partition("[")[0]
         if is_there:
-            kind = "stand" if "stand" in _params(item) else "stand_on_disk"
-            on_ray.setdefault((item.path, kind), set()).add(name)
+            on_ray.setdefault(item.path, set()).add(name)
         first, later = sorted((played.setdefault(name, item), item), key=_lot)
         played[name] = first
         if first is not later:
             left_out.add(later)
-    for names in on_ray.values():
-        left_out |= {played[name] for name in sorted(names, key=lambda name: crc32(name.encode()))[math.ceil(len(names) / 8) :]}
+    for path, names in on_ray.items():
+        most = max(len(names) // 8, path.parent.name == "conformance")
+        left_out |= {played[name] for name in sorted(names, key=lambda name: crc32(name.encode()))[most:]}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
 
@@ -170,8 +170,8 @@ def _stage(item: pytest.Item) -> str:
 
 
 def _is_seldom_played(item: pytest.Item) -> bool:
-    """Whether a test that stands on an object store, or plants a bug, is left to --everywhere."""
-    if item.get_closest_marker("planted"):
+    """Whether a test that stands on an object store, asks a server, or plants a bug, is left to --everywhere."""
+    if item.get_closest_marker("planted") or any(each in SERVERS for each in _params(item).values() if isinstance(each, str)):
         return _lot(item) % 3 > 0
     where = {(setup.stage, setup.store) for setup in _setups(item)}
     if item.path.parent.name in ("takes", "replay") and "objects" in _params(item).values():
@@ -243,6 +243,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     _be_the_only_one(tmp_path_factory)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as where Ensemble starts Ray itself
+    os.environ["RAY_LOG_MONITOR_MANY_FILES_THRESHOLD"] = "1"  # else it lists all of the session's logs all the time
     logging.getLogger("ray").setLevel(logging.ERROR)
     others = descendants(os.getpid())  # a server that other tests share, for instance
     with warnings.catch_warnings():

@@ -87,6 +87,7 @@ def test_hello_is_ten_lines_and_greets_every_guest(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines() == [f"Hello, {name}, take a seat!" for name in ("Ella", "Miles", "Nina")]
 
 
+@pytest.mark.everywhere("make play plays them, and the tests of the shop a part of the month")
 def test_the_real_orders_of_the_whole_month_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop().run(read_input(MONTH))
 

@@ -167,7 +167,7 @@ print(json.dumps({"resident_mb": sizes, "waiting": waiting, "heard": heard}))
 
 
 @pytest.mark.solo("what it measures is the memory of one process")
-@pytest.mark.parametrize("order", ["none", "all"])
+@pytest.mark.parametrize("order", ["none", pytest.param("all", marks=pytest.mark.everywhere("as the other"))])
 def test_memory_stays_flat_under_a_producer_far_faster_than_its_consumer(stand_on_disk: Stand, order: str) -> None:
     command = [sys.executable, "-c", MEASURE, stand_on_disk.url, order]
 

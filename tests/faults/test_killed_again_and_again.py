@@ -207,7 +207,13 @@ def test_killed_at_random_moments_over_an_object_store_it_comes_to_the_same(tmp_
 
 
 @pytest.mark.patience(300)
-@pytest.mark.parametrize(("sabotage", "caught"), [("forget places", "lines were published"), ("hear again", "again in frame")])
+@pytest.mark.parametrize(
+    ("sabotage", "caught"),
+    [
+        ("forget places", "lines were published"),
+        pytest.param("hear again", "again in frame", marks=pytest.mark.everywhere("as the other")),
+    ],
+)
 def test_these_tests_can_fail_a_band_that_forgets_is_caught(tmp_path: Path, sabotage: str, caught: str) -> None:
     chance = random.Random(7)
     shop = Shopkeeper(tmp_path / "store", spare=PLENTY, file=SMALL, sabotage=sabotage)

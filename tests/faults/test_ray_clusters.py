@@ -124,6 +124,7 @@ def place_in_a_bucket(s3: S3, tmp_path: Path) -> Iterator[Place]:
     place.end()
 
 
+@pytest.mark.everywhere("each command of tests/cli/test_cluster.py that brings one up ends")
 def test_a_band_plays_on_when_who_brought_it_up_is_killed(place: Place, keeper: Keeper) -> None:
     driver = place.up(keeper, {"max": 2, "batch": 5, "cpus": 0.1}, 0, 60)
     eventually(place.came, "an instance that hears", PATIENCE_S)

@@ -188,6 +188,7 @@ def test_an_event_that_hangs_with_the_interpreters_lock_is_found_and_only_it_is_
     eventually(lambda: not any(is_alive(pid) for pid in pids), "the end of the instances that hang", PATIENCE_S)
 
 
+@pytest.mark.everywhere("test_shared_instances.py says it without Ray")
 def test_when_the_shard_that_leads_is_killed_the_others_go_on_with_new_instances_and_nobody_is_charged(play: Play) -> None:
     fuse = Fuse()
     band = play.begin(stops_at(set(range(60)), fuse), section={"min": 1, "max": 1})

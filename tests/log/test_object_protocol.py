@@ -484,7 +484,7 @@ def explore(
     [
         (0, "in order", False, 30_000),
         pytest.param(0, "ahead", False, 30_000, marks=pytest.mark.everywhere("much as in order")),
-        (0, "segments first", False, 30_000),
+        pytest.param(0, "segments first", False, 30_000, marks=pytest.mark.everywhere("much as in order")),
         pytest.param(1, None, True, 100_000, marks=pytest.mark.everywhere("it takes as long as the two that read")),
         pytest.param(2, None, False, 140_000, marks=pytest.mark.everywhere("it takes as long as all the others together")),
     ],

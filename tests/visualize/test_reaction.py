@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 import ensemble
+from tests.effort import some
 from tests.visualize.geometry import faults
 from tests.visualize.scores import random_score, score_of_all_kinds
 from visualize.graph import links, reaction_graph
@@ -28,7 +29,7 @@ def test_in_the_repertoire_no_text_or_line_is_over_another(name: str) -> None:
     "begin", [0, *(pytest.param(begin, marks=pytest.mark.everywhere("as the others")) for begin in (20, 40, 60))]
 )
 def test_in_random_scores_no_text_or_line_is_over_another(begin: int) -> None:
-    for seed in range(begin, begin + 20):
+    for seed in range(begin, begin + some(20)):
         picture = reaction_picture(reaction_graph(random_score(seed), imports=False))
 
         assert faults(picture) == [], f"seed {seed}"

@@ -30,7 +30,10 @@ class Place(NamedTuple):
     """Of a directory."""
 
 
-@pytest.fixture(params=["directory", "objects", pytest.param("s3", marks=pytest.mark.everywhere("the folder shows the same"))])
+SAME = pytest.mark.everywhere("a directory shows the same")
+
+
+@pytest.fixture(params=["directory", pytest.param("objects", marks=SAME), pytest.param("s3", marks=SAME)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "s3":
         server: S3 = request.getfixturevalue("s3")

@@ -170,6 +170,7 @@ def test_dead_letters_are_heard_again_in_the_shard_where_they_died(band: ensembl
     assert len(list(band.events("_band.dead"))) == 7
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_the_same_id_and_key_twice_is_one_event(band: ensemble.Band) -> None:
     first = band.publish("asked", {"key": "k-1", "group": "g", "number": 1}, id="once")
     again = band.publish("asked", {"key": "k-1", "group": "g", "number": 1}, id="once")

@@ -95,6 +95,7 @@ def test_state_dead_letters_and_attempts_of_each_shard_outlive_a_change_of_its_s
         assert Plan.load(new.plan).run == Plan.load(old.plan).run
 
 
+@pytest.mark.everywhere("tests/cli/test_cluster.py changes a score")
 @pytest.mark.patience(240)
 def test_a_player_that_comes_and_one_that_goes_do_so_in_each_shard(store: str) -> None:
     both = score()
