@@ -108,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kind of store and one set of parameters.
 
     An object store is to a band a slower directory, so one test in eight plays there too; of what is asked of servers and of
-    bugs that are planted, one in three. All play with all where that, or certain tests, are asked for.
+    bugs that are planted, one in four. All play with all where that, or certain tests, are asked for.
     """
     for item in items:
         if "planted" in item.name:
@@ -172,7 +172,7 @@ def _stage(item: pytest.Item) -> str:
 def _is_seldom_played(item: pytest.Item) -> bool:
     """Whether a test that stands on an object store, asks a server, or plants a bug, is left to --everywhere."""
     if item.get_closest_marker("planted") or any(each in SERVERS for each in _params(item).values() if isinstance(each, str)):
-        return _lot(item) % 3 > 0
+        return _lot(item) % 4 > 0
     where = {(setup.stage, setup.store) for setup in _setups(item)}
     if item.path.parent.name in ("takes", "replay") and "objects" in _params(item).values():
         where.add(("solo", "objects"))

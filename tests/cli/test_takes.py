@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.cli.shell import Shell
@@ -9,15 +12,24 @@ from tests.cli.shell import Shell
 STORE = ".ensemble/shop"
 
 
-@pytest.fixture
-def played(shop: Shell) -> Shell:
-    """A shell beside a shop that was played."""
+@pytest.fixture(scope="module")
+def played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a shop that was played."""
+    shop = Shell(tmp_path_factory.mktemp("shop"))
+    shop.write_shop()
     shop.write_orders(5)
     shop.run("run", "shop.yaml", "--input", "orders.jsonl")
     for number, total in ((2, 6), (3, 7)):  # each in a frame of its own
         shop.run("publish", "order.placed", f'{{"order_id": "o-{number}", "total": {total}}}')
     shop.run("run", "shop.yaml")
-    return shop
+    return shop.folder
+
+
+@pytest.fixture
+def played(shell: Shell, played_once: Path) -> Shell:
+    """A shell of its own beside that shop."""
+    shutil.copytree(played_once, shell.folder, dirs_exist_ok=True)
+    return shell
 
 
 def mend(shop: Shell, old: str, new: str) -> None:

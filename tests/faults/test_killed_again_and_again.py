@@ -1,6 +1,6 @@
 """Kill -9 at any moment: the ACME shop is killed while it plays real orders, again and again, and at the end all adds up.
 
-`--kills N` says how often (15 with --everywhere, else 5), `--seed N` draws the same moments again. CI may ask for 200.
+`--kills N` says how often (15 with --everywhere, else 3), `--seed N` draws the same moments again. CI may ask for 200.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def tables_of_a_quiet_run(file: Path) -> dict[str, dict[str, Any]]:
 def test_killed_at_random_moments_every_order_has_one_outcome_and_all_adds_up(
     request: pytest.FixtureRequest, tmp_path: Path, chance: random.Random
 ) -> None:
-    wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS", some(15)))
+    wanted = request.config.getoption("--kills") or int(os.environ.get("ENSEMBLE_KILLS", some(15, 3)))
     print(f"--kills {wanted}")
     file = MONTH if wanted >= WHOLE_MONTH_FROM else part_of_the_month(tmp_path)
     kills, stores = 0, 0

@@ -33,7 +33,7 @@ CPUS = {"cpus": 0.1}
 ON_RAY = pytest.param("ray", marks=pytest.mark.everywhere("who begins a loop on Ray begins it as in solo"))
 
 
-@pytest.fixture(params=["solo", "ray"])
+@pytest.fixture(params=["solo", ON_RAY])
 def on(request: pytest.FixtureRequest, cluster: None) -> str:
     return str(request.param)
 

@@ -71,6 +71,7 @@ def test_no_event_is_lost_or_heard_twice_while_others_publish(store: str, shards
         assert len(list(band.events("counted"))) == said
 
 
+@pytest.mark.everywhere("tests/band/test_rebuild.py says the same of solo")
 @pytest.mark.patience(240)
 def test_what_can_not_be_switched_leaves_the_band_as_it_was(store: str) -> None:
     with ensemble.up(score(), store=store, players={"count": by(1), "other": other}) as band:

@@ -179,6 +179,7 @@ def test_the_same_id_and_key_twice_is_one_event(band: ensemble.Band) -> None:
     assert len(list(band.events("asked"))) == 1
 
 
+@pytest.mark.everywhere("tests/properties/test_shards.py says it without Ray")
 def test_tail_goes_on_with_what_comes_in_any_shard(band: ensemble.Band) -> None:
     tail = band.tail("asked", since=0)
     heard = []
