@@ -9,7 +9,8 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TESTS  ?=
 
 MEASURED := tests/broker tests/log tests/properties tests/takes tests/replay tests/test_auditing.py tests/stage/test_anchoring.py \
-	tests/band/test_forget.py tests/band/test_retention.py tests/band/test_object_store.py tests/band/test_the_past.py tests/cli/test_trim.py
+	tests/band/test_forget.py tests/band/test_retention.py tests/band/test_object_store.py tests/band/test_the_past.py tests/cli/test_trim.py \
+	tests/band/test_motifs.py tests/band/test_changed_motif.py tests/conformance/test_motifs.py tests/conformance/test_tables.py
 # Processes share the tests: one has all that play on Ray, and mostly waits for it.
 SHARED   := -n 3 --dist loadgroup
 MEASURE  := --cov=ensemble.broker --cov=ensemble.log --cov-branch --cov-report=term --cov-fail-under=95
