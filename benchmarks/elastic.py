@@ -387,7 +387,7 @@ class Elastic:
     def grow(self) -> None:
         self.scale(1)
         now_s = time.monotonic()
-        backlog = [self.load.event("grow", now_s) for _ in range(int(8 * 8 * 1000 / self.options.wait_ms / 4))]
+        backlog = [self.load.event("grow", now_s) for _ in range(int(8 * 8 * 1000 / self.options.wait_ms / 2))]
         self.band.publish_many(backlog, topic="work.asked")
         start_s = time.monotonic()
         self.stage.scale("work", 8)
