@@ -137,13 +137,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = item.nodeid.partition("[")[0]
         if is_there:
             on_ray.setdefault(item.path, set()).add(name)
-        first, later = sorted((played.setdefault(name, item), item), key=_lot)
+        first, later = sorted((played.setdefault(name, item), item), key=lambda each: _lot(each.nodeid))
         played[name] = first
         if first is not later:
             left_out.add(later)
     for path, names in on_ray.items():
         most = max(len(names) // 8, path.parent.name == "conformance")
-        left_out |= {played[name] for name in sorted(names, key=lambda name: crc32(name.encode()))[most:]}
+        left_out |= {played[name] for name in sorted(names, key=_lot)[most:]}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
 
@@ -153,9 +153,9 @@ def _is_asked_for(config: pytest.Config) -> bool:
     return bool(config.getoption("--everywhere") or config.option.keyword or any("::" in arg for arg in config.args))
 
 
-def _lot(item: pytest.Item) -> int:
+def _lot(name: str) -> int:
     """By which one of several is chosen, the same each time."""
-    return crc32(item.nodeid.encode())
+    return crc32(name.encode())
 
 
 def _is_on_ray(item: pytest.Item) -> bool:
@@ -172,11 +172,11 @@ def _stage(item: pytest.Item) -> str:
 def _is_seldom_played(item: pytest.Item) -> bool:
     """Whether a test that stands on an object store, asks a server, or plants a bug, is left to --everywhere."""
     if item.get_closest_marker("planted") or any(each in SERVERS for each in _params(item).values() if isinstance(each, str)):
-        return _lot(item) % 4 > 0
+        return _lot(item.nodeid) % 4 > 0
     where = {(setup.stage, setup.store) for setup in _setups(item)}
     if item.path.parent.name in ("takes", "replay") and "objects" in _params(item).values():
         where.add(("solo", "objects"))
-    return ("ray", "objects") in where or (("solo", "objects") in where and _lot(item) % 8 > 0)
+    return ("ray", "objects") in where or (("solo", "objects") in where and _lot(item.nodeid) % 8 > 0)
 
 
 def _setups(item: pytest.Item) -> list[Setup]:

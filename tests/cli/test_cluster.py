@@ -262,7 +262,7 @@ def test_a_score_joins_with_a_motif_whose_first_events_lie_in_the_past_and_leave
     assert {each["key"] for each in cluster.wait_for("customer.thanked", 2)} == {"o-1", "o-2"}, "it was only away"
 
 
-@pytest.mark.everywhere("tests/stage/on_ray/test_troupe.py says it without Ray")
+@pytest.mark.everywhere("tests/stage/on_ray/test_scaling.py says without Ray that such a number holds")
 def test_a_player_is_given_so_many_instances(cluster: Cluster) -> None:
     assert cluster.run("up", "shop.yaml").code == 0
 

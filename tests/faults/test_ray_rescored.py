@@ -64,7 +64,7 @@ def changes_and_is_killed(band: ensemble.Band, store: str, folder: Path) -> None
     assert plans(band)[2] == before[2]
 
 
-@pytest.mark.everywhere("tests/stage/on_ray/test_shards_changed.py changes scores")
+@pytest.mark.everywhere("tests/cli/test_cluster.py changes a score")
 @pytest.mark.patience(240)
 def test_what_a_change_of_the_score_left_half_done_is_told_and_mended_by_the_next_up(store: str, tmp_path: Path) -> None:
     with ensemble.up(document(NAME), store=store, players={"hear": first}) as band:
