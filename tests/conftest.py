@@ -248,22 +248,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     others = descendants(os.getpid())  # a server that other tests share, for instance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray and its own libraries have to say to each other
-        import ray
+        from ensemble.stage.on_ray.cluster import start
 
-        ray.init(
-            address="local",
-            namespace="ensemble",
+        ours = start(
             num_cpus=32,  # shares, not cores
             object_store_memory=200 << 20,
-            include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            configure_logging=False,
         )
     started = descendants(os.getpid()) - others
     yield
     started |= {pid for each in started for pid in descendants(each)}
-    ray.shutdown()
+    ours.close()
     home.close()
     eventually(lambda: not [pid for pid in started if is_alive(pid)], f"the end of Ray's processes, {sorted(started)},")
 

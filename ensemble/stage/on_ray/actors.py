@@ -9,7 +9,6 @@ import functools
 from typing import Any
 
 from ensemble.stage.inbox import Role
-from ensemble.stage.on_ray import precedence
 from ensemble.stage.on_ray.cluster import cause_of_no_environment
 from ensemble.stage.on_ray.instance import AsyncInstanceActor, InstanceActor
 from ensemble.stage.on_ray.plan import Plan
@@ -36,7 +35,6 @@ def make(role: Role, plan: bytes) -> Any:
         options["memory"] = section.memory
     if section.resources:
         options["resources"] = dict(section.resources)
-    precedence.births.expect()
     return _kind(role.is_async).options(**options).remote(plan, role.spec.name)
 
 

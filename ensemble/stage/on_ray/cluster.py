@@ -16,7 +16,7 @@ from typing import Any
 
 from ensemble.errors import ScoreError, Unavailable
 from ensemble.score.model import Score, Section
-from ensemble.stage.on_ray import precedence
+from ensemble.stage.on_ray import forkserver, precedence
 
 NAMESPACE = "ensemble"
 ANY = "auto"
@@ -29,7 +29,8 @@ KNOCK_S = 3.0
 
 _lock = threading.Lock()
 _users = 0
-_is_ours = False
+_ours: contextlib.ExitStack | None = None
+"""What ends the Ray that we started."""
 
 
 def join(address: str | None, score: Score | None = None, *, working_dir: str | None = None) -> None:
@@ -39,7 +40,7 @@ def join(address: str | None, score: Score | None = None, *, working_dir: str | 
     names in its runtime_env, is brought to the nodes, but for what .gitignore names.
     Errors: Unavailable if Ray is not installed or no cluster answers; ScoreError if there can't be such a runtime_env.
     """
-    global _users, _is_ours  # noqa: PLW0603 - Ray itself is one a process
+    global _users, _ours  # noqa: PLW0603 - Ray itself is one a process
     ray = _ray()
     score = score or Score(name="band")
     folders = {} if working_dir is None else {"working_dir": working_dir}
@@ -51,21 +52,18 @@ def join(address: str | None, score: Score | None = None, *, working_dir: str | 
             if where:
                 _connect(ray, where, folders)
             else:
-                _start(ray, score, folders)
-                _is_ours = True
+                _ours = _start(score, folders)
         _users += 1
 
 
 def leave() -> None:
     """The band is closed; the last one ends Ray, if we started it."""
-    global _users, _is_ours  # noqa: PLW0603
-    import ray
-
+    global _users, _ours  # noqa: PLW0603
     with _lock:
         _users -= 1
-        if not _users and _is_ours:
-            _is_ours = False
-            ray.shutdown()
+        if not _users and _ours:
+            ours, _ours = _ours, None
+            ours.close()
 
 
 def check_installed() -> None:
@@ -133,8 +131,22 @@ def _connect(ray: Any, address: str, folders: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _start(ray: Any, score: Score, folders: Mapping[str, Any]) -> None:
-    """Ray on this machine, with as many CPUs by name as the score asks for: they are shares, not cores."""
+def start(**options: Any) -> contextlib.ExitStack:
+    """Ray on this machine, with workers that are forked where that can be; what this gives ends both."""
+    import ray
+
+    with contextlib.ExitStack() as started:
+        server = forkserver.start()
+        if server:
+            started.callback(server.end)
+        with server.starts_workers() if server else contextlib.nullcontext():
+            ray.init(address="local", namespace=NAMESPACE, include_dashboard=False, configure_logging=False, **options)
+        started.callback(ray.shutdown)
+        return started.pop_all()
+
+
+def _start(score: Score, folders: Mapping[str, Any]) -> contextlib.ExitStack:
+    """Ray for this score, with as many CPUs by name as it asks for: they are shares, not cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     precedence.prepare()
     wanted = SHARD_CPUS * score.stage.shards + sum(
@@ -145,16 +157,12 @@ def _start(ray: Any, score: Score, folders: Mapping[str, Any]) -> None:
         for name, amount in spec.section.resources.items():
             custom[name] = custom.get(name, 0.0) + amount * max(1, spec.section.max)
     try:
-        ray.init(
-            address="local",
-            namespace=NAMESPACE,
+        return start(
             num_cpus=max(os.cpu_count() or 1, int(wanted) + 1),
             resources=custom or None,
             object_store_memory=STORE_BYTES,
             runtime_env=dict(folders) or None,
-            include_dashboard=False,
             logging_level=logging.ERROR,
-            configure_logging=False,
         )
     except Exception as error:
         raise Unavailable(f"stage ray: Ray can't be started on this machine: {_first_line(error)}") from error

@@ -1,19 +1,18 @@
 """Who comes first where processors are short: who plays, before who is starting or ending.
 
-A process of Ray's takes half a second of processor before it is of any use, and a section that grows starts several at once. So
-in a Ray that Ensemble starts they begin at Ray's own niceness, and are held back as soon as they are seen: they run when nobody
-else wants to, and give way at once. Niceness alone says how much of a processor one gets, not how soon: who wakes up still
-waits for the other's time slice. An instance that is ready takes normal precedence, and one that is let go gives it back. Where
-the system lets nobody take precedence, all begin with the normal one.
+A process of Ray's takes a while of processor before it is of any use, and a section that grows starts several at once. So in
+a Ray that Ensemble starts they begin at Ray's own niceness, and those that are forked (`forkserver`) hold themselves back as
+well: they run when nobody else wants to, and give way at once. Niceness alone says how much of a processor one gets, not how
+soon: who wakes up still waits for the other's time slice. An instance that is ready takes normal precedence, and one that is
+let go gives it back. Where the system lets nobody take precedence, all begin with the normal one.
 
-Owns niceness and scheduling policy. Of Ray it knows the variable by which its workers start, and that a node is their parent.
+Owns niceness and scheduling policy. Of Ray it knows the variable by which its workers start.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,10 +22,9 @@ OURS = "ENSEMBLE_STARTED_RAY"
 STARTING = 15
 """Ray's own niceness for workers: meant for batch jobs."""
 BIRTH_S = 2.0
-"""How long after an instance was asked for its process may appear."""
-LOOK_S = 0.01
-STUCK_S = 30.0
-"""Who is held back so long is let go: it may be no instance."""
+"""Who holds itself back so long is let go: it may be none of ours, and never ready."""
+
+_is_born = threading.Event()
 
 
 def prepare() -> None:
@@ -35,8 +33,23 @@ def prepare() -> None:
     os.environ.setdefault(RAYS_OWN, str(STARTING if _may_take() else 0))
 
 
+def begin() -> None:
+    """Let all others go first until this process is ready, or for `BIRTH_S`: a worker calls it that was just forked."""
+    if _holds_back():
+        threading.Thread(target=_let_go_in_time, name="ensemble-birth", daemon=True).start()
+        for thread in _threads():
+            _hold_back(thread)
+
+
+def _let_go_in_time() -> None:
+    if not _is_born.wait(BIRTH_S):
+        for thread in _threads():
+            _let_go(thread)
+
+
 def take(*, is_shard: bool) -> None:
     """Take normal precedence for this process, as far as the system allows: who plays calls it, once it is about to."""
+    _is_born.set()
     if not is_shard and OURS not in os.environ:
         return
     with suppress(OSError):
@@ -53,64 +66,6 @@ def give_back() -> None:
             _hold_back(thread)
 
 
-class Births:
-    """Holds back the processes that a node starts, from when one is expected until it is ready or `STUCK_S` are over.
-
-    Looks on in a thread of its own, while there is something to look for.
-    """
-
-    def __init__(self, node: int) -> None:
-        self._children = Path(f"/proc/{node}/task/{node}/children")
-        self._lock = threading.Lock()
-        self._known: set[int] = set()
-        self._held: dict[int, float] = {}
-        """Those that are held back, and since when."""
-        self._until_s = 0.0
-        self._looks = False
-
-    def expect(self) -> None:
-        """A process is about to be started."""
-        if not _holds_back():
-            return
-        with self._lock:
-            self._until_s = time.monotonic() + BIRTH_S
-            if not self._looks:
-                self._looks = True
-                self._known = self._alive()
-                threading.Thread(target=self._look_on, name="ensemble-births", daemon=True).start()
-
-    def _look_on(self) -> None:
-        while True:
-            now_s = time.monotonic()
-            alive = self._alive()
-            with self._lock:
-                is_expected = now_s < self._until_s
-                if is_expected:
-                    for pid in alive - self._known:
-                        if _hold_back(pid):
-                            self._held[pid] = now_s
-                    self._known = alive
-                for pid, since_s in list(self._held.items()):
-                    if now_s > since_s + STUCK_S:
-                        _let_go(pid)
-                    if pid not in alive or not _is_held_back(pid):
-                        del self._held[pid]
-                self._looks = is_expected or bool(self._held)
-                if not self._looks:
-                    return
-            time.sleep(LOOK_S if is_expected else BIRTH_S)
-
-    def _alive(self) -> set[int]:
-        try:
-            return {int(pid) for pid in self._children.read_text().split()}
-        except OSError:  # the node is gone, or this kernel doesn't tell
-            return set()
-
-
-births = Births(os.getppid())
-"""Those of the node that this process was started by, if it is one of Ray's."""
-
-
 def _holds_back() -> bool:
     return OURS in os.environ and os.environ.get(RAYS_OWN) == str(STARTING) and hasattr(os, "SCHED_IDLE")
 
@@ -121,12 +76,9 @@ def _threads() -> list[int]:
     return [int(path.name) for path in threads.iterdir()] if threads.is_dir() else [0]
 
 
-def _hold_back(thread: int) -> bool:
-    try:
+def _hold_back(thread: int) -> None:
+    with suppress(OSError):
         os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-    except OSError:
-        return False
-    return True
 
 
 def _let_go(thread: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -69,8 +70,20 @@ def ours(bare: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def child(program: str = "import sys; sys.stdin.read()") -> Iterator[subprocess.Popen[bytes]]:
-    """A process that this one starts, and ends."""
+def newborn(then: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A process that begins, and for each line that it's sent says its policies: of the main thread, and of one begun since."""
+    program = f"""if True:
+        import os, sys, threading
+        from ensemble.stage.on_ray import precedence
+        precedence.BIRTH_S = 0.5
+        precedence.begin()
+        go = threading.Event()
+        thread = threading.Thread(target=go.wait, daemon=True)
+        thread.start()
+        for line in sys.stdin:
+            {then or "pass"}
+            print(*(os.sched_getscheduler(each) for each in (0, thread.native_id)), flush=True)
+    """
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
@@ -78,60 +91,43 @@ def child(program: str = "import sys; sys.stdin.read()") -> Iterator[subprocess.
         process.communicate()
 
 
-def policy(process: subprocess.Popen[bytes]) -> int:
-    return os.sched_getscheduler(process.pid)
-
-
-def node() -> precedence.Births:
-    return precedence.Births(os.getpid())
-
-
-@pytest.mark.usefixtures("ours")
-def test_a_process_that_is_born_is_held_back_until_it_takes_precedence() -> None:
-    births = node()
-    program = """if True:
-        import sys
-        from ensemble.stage.on_ray import precedence
-        sys.stdin.readline()
-        precedence.take(is_shard=False)
-        print("taken", flush=True)
-        sys.stdin.read()
-    """
-    with child() as elder:
-        births.expect()
-        with child(program) as newborn:
-            eventually(lambda: policy(newborn) == os.SCHED_IDLE)
-            assert policy(elder) == os.SCHED_OTHER
-
-            assert newborn.stdin is not None and newborn.stdout is not None
-            newborn.stdin.write(b"go\n")
-            newborn.stdin.flush()
-            assert newborn.stdout.readline() == b"taken\n"
-
-            assert policy(newborn) == os.SCHED_OTHER
+def policies(process: subprocess.Popen[bytes]) -> list[int]:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    return [int(each) for each in process.stdout.readline().split()]
 
 
 @pytest.mark.usefixtures("ours")
-def test_who_is_held_back_too_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precedence, "STUCK_S", 0.3)
-    monkeypatch.setattr(precedence, "BIRTH_S", 0.2)
-    births = node()
-    births.expect()
-    with child() as newborn:
-        eventually(lambda: policy(newborn) == os.SCHED_IDLE)
-        eventually(lambda: policy(newborn) == os.SCHED_OTHER)
-        eventually(lambda: not births._looks)
+def test_who_is_born_holds_back_until_it_takes_precedence() -> None:
+    with newborn("if line: precedence.take(is_shard=False)") as process:
+        eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE)
 
-    births.expect()
-    with child() as next_one:
-        eventually(lambda: policy(next_one) == os.SCHED_IDLE)
+        assert policies(process) == [os.SCHED_OTHER, os.SCHED_OTHER]
 
 
-def test_in_the_ray_of_others_nobody_is_held_back(bare: pytest.MonkeyPatch) -> None:
-    births = node()
-    births.expect()
+@pytest.mark.usefixtures("ours")
+def test_who_is_no_player_holds_back_for_a_while_only() -> None:
+    with newborn() as process:
+        eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE)
 
-    assert not births._looks
+        eventually(lambda: policies(process) == [os.SCHED_OTHER, os.SCHED_OTHER])
+
+
+@pytest.mark.usefixtures("ours")
+def test_who_has_given_precedence_back_keeps_to_it() -> None:
+    with newborn("precedence.take(is_shard=False); precedence.give_back()") as process:
+        assert policies(process) == [os.SCHED_IDLE, os.SCHED_IDLE]
+
+        time.sleep(0.7)  # longer than BIRTH_S there: nothing may have let it go
+
+        assert policies(process) == [os.SCHED_IDLE, os.SCHED_IDLE]
+
+
+@pytest.mark.usefixtures("bare")
+def test_in_the_ray_of_others_nobody_is_held_back() -> None:
+    with newborn() as process:
+        assert policies(process) == [os.SCHED_OTHER, os.SCHED_OTHER]
 
 
 def test_who_is_let_go_gives_precedence_back(bare: pytest.MonkeyPatch) -> None:
