@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+
 from tests.cli.forked import can_fork, run
 from tests.conformance.stand import eventually
 
@@ -178,7 +180,7 @@ class Shell:
     def _env(self, more: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "ENSEMBLE_", "RAY_"))}
         # What Python kept of a player is taken for the player where the file is as long as before and of the same second.
-        ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+        ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONFAULTHANDLER": "1", "NO_COLOR": "1"}
         return kept | ours | dict(more or {})
 
 
@@ -202,7 +204,12 @@ def screen(drawn: str) -> list[str]:
 
 
 def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> Ran:
-    """Send a signal as Ctrl-C would, and wait for the end."""
+    """Send a signal as Ctrl-C would, and wait for the end. Who does not end says where it is."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler writes down the stacks of all threads
+        _, err = process.communicate(timeout=10)
+        pytest.fail(f"this process doesn't end when it is told to:\n{err}")
     return Ran(process.returncode, out or "", err or "")
