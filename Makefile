@@ -69,7 +69,7 @@ types: setup
 	@$(BIN)/mypy
 
 docs: setup
-	@$(BIN)/pytest tests/test_docs.py
+	@$(BIN)/pytest $(SHARED) tests/test_docs.py
 
 notebooks: setup
 	@$(BIN)/python notebooks/play.py
