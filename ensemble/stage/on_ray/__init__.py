@@ -15,6 +15,10 @@ scaling.py   how many instances a section should have
 turns.py     in which order publications are taken
 line.py      how a process speaks to a shard's actor, and what a log and its state look like from afar
 cluster.py   finding, starting and ending Ray
+forkserver.py  where the workers of a Ray come from that we start
+forking.py   the program that forks them
+launch.py    who asks for one
+precedence.py  who comes first where processors are short
 stage.py     the stage that a band holds
 
 Ray is imported inside functions only, so that nothing but playing on it needs it. Nothing is kept only in Ray: a plan and the

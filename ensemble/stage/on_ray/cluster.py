@@ -52,7 +52,7 @@ def join(address: str | None, score: Score | None = None, *, working_dir: str | 
             if where:
                 _connect(ray, where, folders)
             else:
-                _ours = _start(score, folders)
+                _ours = _start_for(score, folders)
         _users += 1
 
 
@@ -145,7 +145,7 @@ def start(**options: Any) -> contextlib.ExitStack:
         return started.pop_all()
 
 
-def _start(score: Score, folders: Mapping[str, Any]) -> contextlib.ExitStack:
+def _start_for(score: Score, folders: Mapping[str, Any]) -> contextlib.ExitStack:
     """Ray for this score, with as many CPUs by name as it asks for: they are shares, not cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     precedence.prepare()

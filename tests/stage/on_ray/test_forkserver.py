@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from ensemble.score.model import Score
 from ensemble.stage.on_ray import cluster, forkserver
 from ensemble.stage.on_ray.forkserver import ForkServer
 from tests.conformance.stand import eventually
-from tests.ray_keeper import is_alive
+from tests.ray_keeper import ROOT, is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -137,12 +139,74 @@ def test_python_has_its_own_name_again_afterwards(server: ForkServer) -> None:
 
 def test_who_asks_and_is_killed_meanwhile_harms_nobody(server: ForkServer, script: Path) -> None:
     at = Path(python(server)).with_name("forkserver")
-    for said in (b"", b"\0\0", (1 << 20).to_bytes(4, "big") + b"1\0", (2).to_bytes(4, "big") + b"\xff\0"):
+    held = len(list(Path(f"/proc/{pid(server)}/fd").iterdir()))
+    whole = marshal.dumps({"argv": [str(script)]})
+    for said in (b"", b"?", b"?" + whole, b"?" + whole[:-9], b"?\xff\0"):
         with socket.socket(socket.AF_UNIX) as asker:
             asker.connect(str(at))
-            asker.send(said)
+            socket.send_fds(asker, [said], (0, 1, 2))
 
     assert worker(server, script)["parent"] == pid(server)
+    assert len(list(Path(f"/proc/{pid(server)}/fd").iterdir())) == held
+
+
+def test_who_asks_and_says_nothing_is_not_waited_for(server: ForkServer, script: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(Path(python(server)).with_name("forkserver")))
+
+        assert worker(server, script)["parent"] == pid(server)
+
+
+def test_a_worker_whose_directory_is_gone_is_started_by_itself(server: ForkServer, tmp_path: Path) -> None:
+    gone, script = tmp_path / "gone", tmp_path / "default_worker.py"
+    gone.mkdir()
+    script.write_text("import os; print(os.getppid())")
+
+    done = subprocess.run([python(server), script], cwd=gone, preexec_fn=gone.rmdir, capture_output=True, check=True)
+
+    assert int(done.stdout) == os.getpid()
+
+
+def test_a_worker_that_can_t_be_what_it_is_to_be_is_started_by_itself(server: ForkServer, script: Path, tmp_path: Path) -> None:
+    request = {
+        "argv": [str(script)],
+        "directory": str(tmp_path / "gone"),
+        "blocked": [],
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "environment": dict(os.environ),
+    }
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(Path(python(server)).with_name("forkserver")))
+        socket.send_fds(asker, [b"?"], (0, 1, 2))
+        asker.sendall(marshal.dumps(request))
+        asker.shutdown(socket.SHUT_WR)
+
+        assert asker.recv(1) == b"", "who asks must not be told that there is a worker"
+
+    assert worker(server, script)["parent"] == pid(server)
+
+
+@pytest.mark.parametrize("flag", ["-s", None])
+def test_a_python_without_packages_of_the_user_forks_its_workers(script: Path, flag: str | None) -> None:
+    program = f"""if True:
+        import subprocess, sys
+        from ensemble.stage.on_ray.forkserver import ForkServer
+        server = ForkServer()
+        with server.starts_workers():
+            python = sys.executable
+        asks = [python, {", ".join(repr(each) for each in (flag, str(script)) if each)}]
+        said = subprocess.run(asks, input="", capture_output=True, text=True).stdout
+        print(server._process.pid, said)
+        server.end()
+    """
+    options = [flag] if flag else []
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({} if flag else {"PYTHONNOUSERSITE": "1"})
+
+    asks = [sys.executable, *options, "-c", program]
+    done = subprocess.run(asks, env=environment, capture_output=True, text=True, check=True)
+
+    server, _, said = done.stdout.partition(" ")
+    assert json.loads(said)["parent"] == int(server)
 
 
 def test_without_its_server_a_worker_is_started_by_itself(script: Path) -> None:
@@ -157,7 +221,7 @@ def test_without_its_server_a_worker_is_started_by_itself(script: Path) -> None:
 def test_a_server_with_threads_forks_nobody(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, threading, time\n"
-        "if sys.argv[-1].isdigit():\n"
+        "if sys.argv[:1] == ['-c']:\n"
         "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
@@ -174,6 +238,11 @@ def test_where_nobody_wants_it_or_it_cannot_be_there_is_no_server(monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(sys, "platform", "darwin")
         assert forkserver.start() is None
+    with monkeypatch.context() as patch:  # a folder for what comes and goes in which nothing may be executed
+        patch.setattr(os, "access", lambda path, mode: False)
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        assert forkserver.start() is None
+        assert not list(tmp_path.iterdir())
     deep = tmp_path / ("a" * 120)  # longer than the name of a socket may be
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -188,7 +257,22 @@ def test_a_server_ends_and_leaves_nothing() -> None:
     server.end()
 
     assert not folder.exists()
-    assert server._process.returncode == 0
+    assert not is_alive(pid(server))
+
+
+def test_a_server_ends_though_a_child_of_its_process_lives_on() -> None:
+    server = ForkServer()
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        server.end()
+
+        assert not is_alive(pid(server))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_server_ends_with_the_process_that_it_was_for() -> None:
@@ -196,7 +280,7 @@ def test_a_server_ends_with_the_process_that_it_was_for() -> None:
         import sys
         from ensemble.stage.on_ray.forkserver import ForkServer
         server = ForkServer()
-        print(server._process.pid, server._python.parent, flush=True)
+        print(server._process.pid, server._folder, flush=True)
         sys.stdin.read()
     """
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -223,9 +307,9 @@ def test_a_ray_that_can_t_be_started_leaves_no_server(monkeypatch: pytest.Monkey
     monkeypatch.setattr("ray.init", refuse)
 
     with pytest.raises(Unavailable, match="no room"):
-        cluster._start(Score(name="band"), {})
+        cluster._start_for(Score(name="band"), {})
 
-    assert servers[0]._process.returncode == 0
+    assert not is_alive(pid(servers[0]))
 
 
 @pytest.mark.usefixtures("cluster")
@@ -236,4 +320,4 @@ def test_the_workers_of_a_ray_that_we_started_are_forked() -> None:
     def parent() -> str:
         return Path(f"/proc/{os.getppid()}/cmdline").read_text()
 
-    assert "forkserver.py" in ray.get(parent.remote())
+    assert "on_ray.forking" in ray.get(parent.remote())
